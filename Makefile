@@ -1,0 +1,42 @@
+# Every target makes its own environment: Python 3.11 or newer and make are all that is needed.
+PYTHON ?= python3
+MARKERS ?= not slow
+BIN := .venv/bin
+# The stamp carries a checksum of pyproject.toml: a changed requirement installs again.
+STAMP := .venv/installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint book address clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+demo: $(STAMP) ## search with DARTS and Λ-DARTS side by side on real images (CPU, minutes)
+	$(BIN)/ldarts run-notebook book/quickstart.ipynb -p size demo --out runs/demo
+
+test: $(STAMP) ## run the fast tests (MARKERS=slow: the slow ones; MARKERS=: all of them)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "$(MARKERS)"
+
+lint: $(STAMP) ## check code, notebooks and spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	find book -name '*.ipynb' -exec $(BIN)/nbstripout --verify {} +
+
+book: $(STAMP) ## build the book, warnings are errors
+	$(BIN)/jupyter-book build . -W --keep-going
+	@echo "Open _build/html/index.html"
+
+address: ## give the book another home: make address URL=https://github.com/OWNER/NAME
+	$(PYTHON) scripts/set_address.py "$(URL)"
+
+clean: ## delete the environment and all that was built (runs/ stays)
+	rm -rf .venv _build *.egg-info .pytest_cache .ruff_cache
+
+$(STAMP):
+	@command -v $(PYTHON) > /dev/null || { echo "$(PYTHON) not found: install Python 3.11 or newer, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is $$($(PYTHON) --version), but 3.11 or newer is needed; name another: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@echo "Installing into .venv: some minutes the first time, most of them for PyTorch."
+	@$(BIN)/python -c '' 2> /dev/null || $(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --editable ".[book,dev]"
+	@rm -f .venv/installed-* && touch $@

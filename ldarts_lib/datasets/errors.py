@@ -1,0 +1,9 @@
+"""What can be wrong with a data set on disk."""
+
+
+class DatasetMissing(FileNotFoundError):
+    """A file is not there; the message names it, its size, its address and where it belongs."""
+
+
+class DatasetCorrupt(ValueError):
+    """A file is not the published one; the message names it and both checksums."""

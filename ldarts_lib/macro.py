@@ -1,0 +1,162 @@
+"""Macro networks: how cells are stacked, whatever is inside them.
+
+A cell is any module that maps its input states (a list of [batch, C, height, width]) and one argument (a
+supernet's architecture weights, nothing in a discrete network) to its output state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+
+from ldarts_lib.operations import FactorizedReduce, relu_conv_norm
+from ldarts_lib.spaces import Space
+
+Reduction = Literal["residual", "light"]
+MakeCell = Callable[[str, int], nn.Module]
+"""(cell kind, channels) → cell."""
+
+
+class ResidualReduction(nn.Module):
+    """NAS-Bench-201's block between stages: two 3×3 convolutions beside a pooled shortcut."""
+
+    def __init__(self, channels_in: int, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            relu_conv_norm(channels_in, channels, 3, stride=2, affine=True),
+            relu_conv_norm(channels, channels, 3, affine=True),
+        )
+        self.shortcut = nn.Sequential(
+            nn.AvgPool2d(2), nn.Conv2d(channels_in, channels, 1, bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.shortcut(x) + self.body(x)
+
+
+def light_reduction(channels_in: int, channels: int) -> nn.Sequential:
+    """Pooling, a 1×1 convolution and BatchNorm: all 3×3 convolutions are left to the cells."""
+    return nn.Sequential(
+        nn.AvgPool2d(2), nn.Conv2d(channels_in, channels, 1, bias=False), nn.BatchNorm2d(channels)
+    )
+
+
+def _stem(channels_in: int, channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
+    )
+
+
+class Stages(nn.Module):
+    """NAS-Bench-201: three stages of ``depth`` cells of C, 2C, 4C channels, reduction blocks between."""
+
+    def __init__(
+        self,
+        make_cell: MakeCell,
+        *,
+        depth: int,
+        channels: int,
+        classes: int,
+        channels_in: int,
+        reduction: Reduction,
+    ) -> None:
+        super().__init__()
+        if reduction not in get_args(Reduction):
+            raise ValueError(
+                f"unknown reduction {reduction!r}; choose one of {get_args(Reduction)}"
+            )
+        reduce = {"residual": ResidualReduction, "light": light_reduction}[reduction]
+        self.depth = depth
+        self.stem = _stem(channels_in, channels)
+        self.cells = nn.ModuleList(
+            make_cell("normal", channels * 2**stage) for stage in range(3) for _ in range(depth)
+        )
+        self.reductions = nn.ModuleList(
+            [reduce(channels, 2 * channels), reduce(2 * channels, 4 * channels)]
+        )
+        self.head = nn.Sequential(
+            nn.BatchNorm2d(4 * channels),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(4 * channels, classes),
+        )
+
+    def forward(self, images: Tensor, arguments: Sequence[Tensor | None]) -> Tensor:
+        state = self.stem(images)
+        for index, (cell, argument) in enumerate(zip(self.cells, arguments, strict=True)):
+            if index and index % self.depth == 0:
+                state = self.reductions[index // self.depth - 1](state)
+            state = cell([state], argument)
+        return self.head(state)
+
+
+class Chain(nn.Module):
+    """DARTS: each cell reads the outputs of the two cells before it, through 1×1 convolutions."""
+
+    def __init__(
+        self,
+        make_cell: MakeCell,
+        layout: Sequence[str],
+        *,
+        channels: int,
+        classes: int,
+        channels_in: int,
+        outputs: int,
+        affine: bool,
+    ) -> None:
+        super().__init__()
+        self.stem = _stem(channels_in, 3 * channels)
+        self.cells, self.first_inputs, self.second_inputs = (nn.ModuleList() for _ in range(3))
+        before_last, last, current = 3 * channels, 3 * channels, channels
+        after_reduction = False
+        for kind in layout:
+            current *= 2 if kind == "reduce" else 1
+            self.first_inputs.append(
+                FactorizedReduce(before_last, current, affine)
+                if after_reduction
+                else relu_conv_norm(before_last, current, 1, affine=affine)
+            )
+            self.second_inputs.append(relu_conv_norm(last, current, 1, affine=affine))
+            self.cells.append(make_cell(kind, current))
+            after_reduction = kind == "reduce"
+            before_last, last = last, outputs * current
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, classes))
+
+    def forward(self, images: Tensor, arguments: Sequence[Tensor | None]) -> Tensor:
+        before_last = last = self.stem(images)
+        blocks = zip(self.first_inputs, self.second_inputs, self.cells, arguments, strict=True)
+        for first, second, cell, argument in blocks:
+            before_last, last = last, cell([first(before_last), second(last)], argument)
+        return self.head(last)
+
+
+def build_macro(
+    space: Space,
+    make_cell: MakeCell,
+    *,
+    channels: int,
+    depth: int,
+    classes: int,
+    channels_in: int,
+    reduction: Reduction,
+    affine: bool,
+) -> Stages | Chain:
+    """The macro network of a space.
+
+    Args:
+        make_cell: builds one cell from its kind and channels.
+        channels: C, channels of the first cells.
+        depth: cells per stage (``stages``) or in the whole network (``chain``).
+        classes: number of logits.
+        channels_in: channels of the images.
+        reduction: the fixed reduction block of a ``stages`` network.
+        affine: whether BatchNorms in front of the cells of a ``chain`` have learned scales.
+    """
+    sizes = {"channels": channels, "classes": classes, "channels_in": channels_in}
+    if space.macro == "stages":
+        return Stages(make_cell, depth=depth, reduction=reduction, **sizes)
+    outputs = len(space.cells["normal"].output_nodes)
+    return Chain(make_cell, space.layout(depth), outputs=outputs, affine=affine, **sizes)

@@ -1,0 +1,137 @@
+"""Candidate operations as plain modules: every one maps [batch, C, height, width] to the same C.
+
+Names and definitions are those of DARTS (Liu et al., 2019), NAS-Bench-201 (Dong & Yang, 2020) and, for
+``noise``, RobustDARTS (Zela et al., 2020). With ``stride=2`` height and width are halved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an operation needs to know to be built.
+
+    Attributes:
+        channels: C, channels of input and output.
+        stride: 1, or 2 on the edges of a reduction cell that read its inputs.
+        affine: whether BatchNorm has learned scales: no in a supernet, yes in a discrete network.
+        generator: where random operations draw from; the default generator if None.
+    """
+
+    channels: int
+    stride: int = 1
+    affine: bool = False
+    generator: torch.Generator | None = None
+
+
+class Zero(nn.Module):
+    """``none``: no information passes, so that the edge counts as absent."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.zeros_like(x[:, :, :: self.stride, :: self.stride])
+
+
+class Noise(nn.Module):
+    """``noise``: standard normal noise in place of the input (the harmful operation of space S4)."""
+
+    def __init__(self, stride: int, generator: torch.Generator | None) -> None:
+        super().__init__()
+        self.stride = stride
+        self.generator = generator
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = x[:, :, :: self.stride, :: self.stride].shape
+        return torch.randn(shape, generator=self.generator, device=x.device, dtype=x.dtype)
+
+
+class FactorizedReduce(nn.Module):
+    """Halve height and width by two 1×1 convolutions of stride 2, the second one shifted by a pixel."""
+
+    def __init__(self, channels_in: int, channels: int, affine: bool) -> None:
+        super().__init__()
+        if channels % 2:
+            raise ValueError(
+                f"a factorized reduction needs an even number of channels, got {channels}"
+            )
+        self.even = nn.Conv2d(channels_in, channels // 2, 1, stride=2, bias=False)
+        self.odd = nn.Conv2d(channels_in, channels // 2, 1, stride=2, bias=False)
+        self.norm = nn.BatchNorm2d(channels, affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.relu()
+        return self.norm(torch.cat([self.even(x), self.odd(x[:, :, 1:, 1:])], dim=1))
+
+
+def relu_conv_norm(
+    channels_in: int, channels: int, kernel: int, *, stride: int = 1, affine: bool
+) -> nn.Sequential:
+    """ReLU, a convolution that keeps the size (but for the stride), BatchNorm."""
+    padding = kernel // 2
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(channels_in, channels, kernel, stride=stride, padding=padding, bias=False),
+        nn.BatchNorm2d(channels, affine=affine),
+    )
+
+
+def _separable(s: Settings, kernel: int, stride: int, dilation: int = 1) -> list[nn.Module]:
+    """ReLU, a depthwise and a pointwise convolution, BatchNorm."""
+    depthwise = nn.Conv2d(
+        s.channels,
+        s.channels,
+        kernel,
+        stride=stride,
+        padding=dilation * (kernel // 2),
+        dilation=dilation,
+        groups=s.channels,
+        bias=False,
+    )
+    pointwise = nn.Conv2d(s.channels, s.channels, 1, bias=False)
+    return [nn.ReLU(), depthwise, pointwise, nn.BatchNorm2d(s.channels, affine=s.affine)]
+
+
+def _skip(s: Settings) -> nn.Module:
+    return nn.Identity() if s.stride == 1 else FactorizedReduce(s.channels, s.channels, s.affine)
+
+
+def _convolution(kernel: int) -> Callable[[Settings], nn.Module]:
+    return lambda s: relu_conv_norm(
+        s.channels, s.channels, kernel, stride=s.stride, affine=s.affine
+    )
+
+
+def _separable_twice(kernel: int) -> Callable[[Settings], nn.Module]:
+    return lambda s: nn.Sequential(*_separable(s, kernel, s.stride), *_separable(s, kernel, 1))
+
+
+def _dilated(kernel: int) -> Callable[[Settings], nn.Module]:
+    return lambda s: nn.Sequential(*_separable(s, kernel, s.stride, dilation=2))
+
+
+OPERATIONS: dict[str, Callable[[Settings], nn.Module]] = {
+    "none": lambda s: Zero(s.stride),
+    "noise": lambda s: Noise(s.stride, s.generator),
+    "skip_connect": _skip,
+    "avg_pool_3x3": lambda s: nn.AvgPool2d(3, s.stride, padding=1, count_include_pad=False),
+    "max_pool_3x3": lambda s: nn.MaxPool2d(3, s.stride, padding=1),
+    "nor_conv_1x1": _convolution(1),
+    "nor_conv_3x3": _convolution(3),
+    "sep_conv_3x3": _separable_twice(3),
+    "sep_conv_5x5": _separable_twice(5),
+    "dil_conv_3x3": _dilated(3),
+    "dil_conv_5x5": _dilated(5),
+}
+"""How to build each operation."""
+
+PARAMETRIC = frozenset(name for name in OPERATIONS if "conv" in name)
+"""The operations that learn; a cell without any of them on a live path has collapsed."""

@@ -1,0 +1,109 @@
+"""Many independent searches, one process each, as many at a time as there are cores."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from ldarts_lib.datasets import load
+from ldarts_lib.evaluate import Recipe, standalone_accuracy
+from ldarts_lib.genotype import Genotype
+from ldarts_lib.protocols import Protocol
+from ldarts_lib.runs import RunDirectory
+from ldarts_lib.search import SearchResult, search
+
+POLL_SECONDS = 0.5
+
+
+def search_all(
+    protocols: Mapping[str, Protocol],
+    out: str | Path,
+    *,
+    workers: int | None = None,
+    device: torch.device | str = "cpu",
+) -> dict[str, SearchResult]:
+    """Run searches side by side; the bar counts the epochs of all of them.
+
+    Finished runs are read, interrupted ones continued, so that a second call picks up where the first was
+    stopped. A process uses one CPU thread: two searches on two cores are faster than one on both.
+
+    Args:
+        protocols: the searches; the key is the name of the run directory below ``out``.
+        out: parent of the run directories.
+        workers: processes at a time; by default one per core, and one on a GPU.
+        device: where each search runs.
+
+    Returns:
+        The results under the keys of ``protocols``, in their order.
+
+    Raises:
+        ValueError: less than one worker.
+        RunError, SearchDiverged: as :func:`~ldarts_lib.search.search`; other searches are finished first.
+    """
+    paths = {name: Path(out) / name for name in protocols}
+    epochs = sum(p.epochs for p in protocols.values())
+    with tqdm(total=epochs, desc="searching", unit="epoch") as bar, _pool(workers, device) as pool:
+        futures = {
+            name: pool.submit(search, p, paths[name], resume=True, device=device, progress=False)
+            for name, p in protocols.items()
+        }
+        _watch(set(futures.values()), list(paths.values()), bar)
+    return {name: future.result() for name, future in futures.items()}
+
+
+def evaluate_all(
+    genotypes: Mapping[str, Genotype],
+    protocols: Mapping[str, Protocol],
+    recipe: Recipe | None = None,
+    *,
+    seed: int = 0,
+    workers: int | None = None,
+    device: torch.device | str = "cpu",
+) -> dict[str, float]:
+    """Train discrete architectures from scratch side by side.
+
+    Args:
+        genotypes: the architectures.
+        protocols: under the same keys, the searches that they come from; they set the data set and the size
+            of the network.
+        recipe, seed: as for :func:`~ldarts_lib.evaluate.standalone_accuracy`.
+        workers, device: as for :func:`search_all`.
+
+    Returns:
+        Test accuracies, between 0 and 1, under the keys of ``genotypes``.
+    """
+    jobs = [(genotype, protocols[name], recipe, seed, device) for name, genotype in genotypes.items()]
+    with _pool(workers, device) as pool:
+        accuracies = tqdm(
+            pool.map(_accuracy, jobs), total=len(jobs), desc="training from scratch", unit="cell"
+        )
+        return dict(zip(genotypes, accuracies, strict=True))
+
+
+def _accuracy(job: tuple[Genotype, Protocol, Recipe | None, int, torch.device]) -> float:
+    genotype, protocol, recipe, seed, device = job
+    images = load(protocol.dataset, device=device)
+    return standalone_accuracy(genotype, protocol, images, recipe, seed=seed)
+
+
+def _pool(workers: int | None, device: torch.device | str) -> ProcessPoolExecutor:
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
+    on_cpu = torch.device(device).type == "cpu"
+    count = workers or ((os.cpu_count() or 1) if on_cpu else 1)
+    spawn = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(count, spawn, initializer=torch.set_num_threads, initargs=(1,))
+
+
+def _watch(pending: set[Future], paths: list[Path], bar: tqdm) -> None:
+    """Show the epochs that the run directories hold until all searches have ended."""
+    while pending:
+        _, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
+        bar.n = sum(len(RunDirectory(path).read_history()) for path in paths)
+        bar.refresh()

@@ -1,0 +1,186 @@
+"""Search protocols: every setting of a search in one frozen, validated value.
+
+:func:`protocol` gives the preset of a (space, data set, method, size); any field can be overridden. Sizes:
+``smoke`` (seconds of CPU: does it run?), ``demo`` (a minute of CPU: does it show?), ``paper`` (a GPU: the
+settings of the official code). Two settings of the published experiments are not certain and are chosen
+here: NAS-Bench-201 runs 50 epochs with an α learning rate of 3e-4, λ = 0.125 and ε0 = 1e-4 (the x axis of
+the paper's Figure 1 and the code's defaults; its script says 1e-4, 0.25 and 1e-4 over 100 epochs), and the
+DARTS family uses batch 64 (the code's default; its script says 96).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ldarts_lib.datasets import DATASETS
+from ldarts_lib.macro import Reduction
+from ldarts_lib.regularizers import REGULARIZED_KIND, Estimator, Form, Regularizer
+from ldarts_lib.spaces import SPACES, Space
+
+Method = Literal["darts", "darts-2nd", "lambda", "lambda-sign"]
+Size = Literal["smoke", "demo", "paper"]
+METHODS: tuple[str, ...] = get_args(Method)
+SIZES: tuple[str, ...] = get_args(Size)
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class ProtocolError(ValueError):
+    """A setting that is unknown or out of range; the message names it and what is allowed."""
+
+
+class Protocol(BaseModel):
+    """All settings of one search."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    space: str
+    """Search space."""
+    dataset: str
+    """Data set."""
+    method: Method
+    """darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign."""
+    size: Size
+    """The preset that the other settings come from."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of the initial weights and α, of the batches and of the augmentation."""
+
+    channels: Count = 16
+    """C, channels of the first cells."""
+    depth: Count = 8
+    """Cells per stage (nasbench201) or cells of the network (DARTS family)."""
+    reduction: Reduction = "residual"
+    """Fixed reduction block of nasbench201: residual (as published) or light."""
+
+    epochs: Count = 50
+    """Passes over the ω half of the search images."""
+    batch_size: Count = 64
+    """Images per step, on each half."""
+    split: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Share of the search images that trains ω; the rest trains α."""
+    step_order: Literal["alpha-first", "weights-first"] = "alpha-first"
+    """Which half-step comes first."""
+
+    weight_lr: Positive = 0.025
+    """Learning rate of ω (SGD, cosine schedule), at the start."""
+    weight_lr_min: NonNegative = 0.001
+    """Learning rate of ω, at the end."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of ω."""
+    weight_decay: NonNegative = 3e-4
+    """Weight decay of ω."""
+    clip: Positive = 5.0
+    """Largest norm of the gradient of ω."""
+
+    alpha_lr: Positive = 3e-4
+    """Learning rate of α (Adam, betas 0.5 and 0.999)."""
+    alpha_weight_decay: NonNegative = 1e-3
+    """Weight decay of α."""
+
+    lambda_max: NonNegative = 0.125
+    """λ, the strength of the regularizer (at the end of a linear ramp)."""
+    ramp: Literal["linear", "constant"] = "linear"
+    """λ_t = λ·t/(E−1) in epoch t of E, or λ throughout."""
+    estimator: Estimator = "central"
+    """How the regularizer's weight gradient is found: central, forward or exact."""
+    epsilon: Positive = 1e-4
+    """ε0, length of the perturbation of the architecture weights (central, forward)."""
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Protocol:
+        for field, allowed in (("space", tuple(SPACES)), ("dataset", DATASETS)):
+            if getattr(self, field) not in allowed:
+                raise ValueError(
+                    f"unknown {field} {getattr(self, field)!r}; choose one of {', '.join(allowed)}"
+                )
+        cells = self.search_space.layout(self.depth).count(REGULARIZED_KIND)
+        if self.form and cells < 2:
+            raise ValueError(
+                f"method {self.method!r} aligns normal cells, but depth {self.depth} has only {cells}"
+            )
+        return self
+
+    @property
+    def search_space(self) -> Space:
+        """The search space itself."""
+        return SPACES[self.space]
+
+    @property
+    def form(self) -> Form | None:
+        """The form of the alignment that the weights are trained for; None without a regularizer."""
+        forms: dict[str, Form] = {"lambda": "cosine", "lambda-sign": "sign"}
+        return forms.get(self.method)
+
+    @property
+    def regularizer(self) -> Regularizer | None:
+        """The regularizer of the weight step; None for plain DARTS."""
+        return Regularizer(self.form, self.estimator, self.epsilon) if self.form else None
+
+    def strength(self, epoch: int) -> float:
+        """λ_t of an epoch, counted from 0; a search of one epoch runs at full strength."""
+        if self.form is None:
+            return 0.0
+        if self.ramp == "constant" or self.epochs == 1:
+            return self.lambda_max
+        return self.lambda_max * epoch / (self.epochs - 1)
+
+    def learning_rate(self, epoch: int) -> float:
+        """Learning rate of ω in an epoch: a cosine from ``weight_lr`` to ``weight_lr_min``."""
+        half = (self.weight_lr - self.weight_lr_min) / 2
+        return self.weight_lr_min + half * (1 + math.cos(math.pi * epoch / self.epochs))
+
+
+_PAPER: dict[str, dict[str, Any]] = {
+    "nasbench201": {"depth": 5, "step_order": "weights-first"},
+    "darts family": {"depth": 8},
+    "svhn": {"lambda_max": 0.25, "epsilon": 1e-3},
+}
+_DEMO: dict[str, dict[str, Any]] = {
+    "nasbench201": {"channels": 4, "depth": 1, "reduction": "light", "epochs": 60},
+    "darts family": {"channels": 4, "depth": 5, "epochs": 15},
+    "all": {"alpha_lr": 1e-2, "lambda_max": 1.0, "estimator": "exact"},
+}
+_SMOKE_EPOCHS = 2
+
+
+def preset(space: str, dataset: str, size: str) -> dict[str, Any]:
+    """The settings of a size that differ from the defaults of :class:`Protocol`."""
+    family = space if space == "nasbench201" else "darts family"
+    settings = dict(_PAPER[family])
+    if size == "paper":
+        return settings | (_PAPER["svhn"] if dataset == "svhn" else {})
+    settings |= _DEMO[family] | _DEMO["all"]
+    return settings | ({"epochs": _SMOKE_EPOCHS} if size == "smoke" else {})
+
+
+def protocol(
+    space: str = "nasbench201",
+    dataset: str = "noisy-digits",
+    method: str = "lambda",
+    size: str = "demo",
+    **overrides: Any,
+) -> Protocol:
+    """The protocol of a (space, data set, method, size), with single settings overridden.
+
+    Raises:
+        ProtocolError: an unknown name or a value out of range; all of them are listed.
+    """
+    settings = {"space": space, "dataset": dataset, "method": method, "size": size}
+    try:
+        return Protocol(**(settings | preset(space, dataset, size) | overrides))
+    except ValidationError as error:
+        raise ProtocolError("; ".join(_explain(item) for item in error.errors())) from None
+
+
+def _explain(item: Any) -> str:
+    if not item["loc"]:
+        return item["msg"].removeprefix("Value error, ")
+    field = item["loc"][0]
+    if item["type"] == "extra_forbidden":
+        return f"unknown setting {field!r}; the settings are {', '.join(Protocol.model_fields)}"
+    return f"{field} = {item['input']!r}: {item['msg']}"

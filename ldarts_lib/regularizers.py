@@ -1,0 +1,218 @@
+"""The two regularizers of Λ-DARTS and three ways to their weight gradient.
+
+The weights are trained on L − λR, where R is the layer alignment of the training batch, a function of the
+cells' gradients g_l = ∂L/∂p_l. With δ_l = ∂R/∂g_l held fixed, the weight gradient of R is that of
+⟨δ, g⟩, a mixed second derivative of the loss:
+
+* ``exact``: by double backward.
+* ``central``: [∇ω L(p + εδ) − ∇ω L(p − εδ)] / 2ε with ε = ε0/‖δ‖, the paper's estimator.
+* ``forward``: [∇ω L(p + εδ) − ∇ω L(p)] / ε, one pass less.
+
+Source: ``get_perturbations`` and ``get_reg_grads`` of the official code; the closed forms of δ are
+checked against autograd in the tests. Only the normal cells are regularized, as there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ldarts_lib.alignment import (
+    cell_norms,
+    layer_alignment,
+    sign_alignment,
+    unit_rows,
+)
+from ldarts_lib.supernet import Supernet
+
+Form = Literal["cosine", "sign"]
+Estimator = Literal["central", "forward", "exact"]
+
+REGULARIZED_KIND = "normal"
+
+
+def cosine_delta(g: Tensor) -> Tensor:
+    """∂Λ/∂g of the cosine form: [cells, edges×operations]; zero rows give zero.
+
+    δ_l = 2/(L(L−1)) · (I − u_l u_lᵀ) Σ_l' u_l' / ‖g_l‖ with u_l = g_l/‖g_l‖.
+    """
+    u, norms = unit_rows(g), cell_norms(g).unsqueeze(-1)
+    total = u.sum(0, keepdim=True)
+    tangential = total - u * (u * total).sum(-1, keepdim=True)
+    return _pair_weight(g) * torch.where(norms > 0, tangential / norms.clamp_min(_tiny(g)), 0.0)
+
+
+def sign_delta(g: Tensor) -> Tensor:
+    """∂R/∂g of the sign form: [cells, edges×operations]; pairs that share no support give zero.
+
+    δ_l = 2/(L(L−1)) · Σ_{l'≠l} [g_l' − ρ_ll' sign(g_l)⊙|g_l'|] / ⟨|g_l|, |g_l'|⟩,
+    ρ_ll' = ⟨g_l, g_l'⟩ / ⟨|g_l|, |g_l'|⟩.
+    """
+    magnitude = g.abs()
+    most = magnitude @ magnitude.T
+    scale = torch.where(most > 0, 1 / most.clamp_min(_tiny(g)), 0.0).fill_diagonal_(0)
+    ratio = (g @ g.T) * scale
+    return _pair_weight(g) * (scale @ g - g.sign() * ((ratio * scale) @ magnitude))
+
+
+ALIGNMENTS: dict[Form, Callable[[Tensor], Tensor]] = {
+    "cosine": layer_alignment,
+    "sign": sign_alignment,
+}
+DELTAS: dict[Form, Callable[[Tensor], Tensor]] = {"cosine": cosine_delta, "sign": sign_delta}
+
+
+@dataclass(frozen=True)
+class Regularizer:
+    """Which alignment, and how its weight gradient is found.
+
+    Attributes:
+        form: ``cosine`` (Λ itself) or ``sign``.
+        estimator: ``central``, ``forward`` or ``exact``.
+        epsilon: ε0, the length of the perturbation of p over all cells together (unused by ``exact``).
+    """
+
+    form: Form = "cosine"
+    estimator: Estimator = "central"
+    epsilon: float = 1e-4
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("form", get_args(Form)), ("estimator", get_args(Estimator))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose one of {allowed}")
+        if not 0 < self.epsilon < math.inf:
+            raise ValueError(f"ε0 must be positive and finite, got {self.epsilon}")
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """What one pass over a batch gives.
+
+    Attributes:
+        loss: mean cross-entropy, a scalar.
+        logits: [batch, classes].
+        cells: per cell kind ∂L/∂p of each cell, [cells, edges, operations].
+        weights: ∂L/∂ω, in the order of ``supernet.parameters()``; empty if not asked for.
+    """
+
+    loss: Tensor
+    logits: Tensor
+    cells: dict[str, Tensor]
+    weights: tuple[Tensor, ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images [batch, channels, height, width] and labels [batch] (int64)."""
+
+    images: Tensor
+    labels: Tensor
+
+
+def gradients(
+    supernet: Supernet,
+    batch: Batch,
+    weights: Mapping[str, Tensor],
+    *,
+    of_parameters: bool = True,
+    update_statistics: bool = False,
+) -> Gradients:
+    """Loss, and its gradients by the architecture weights and (if asked for) the parameters ω.
+
+    Args:
+        weights: leaves [cells, edges, operations] per kind that require gradients.
+    """
+    logits = supernet(batch.images, weights, update_statistics=update_statistics)
+    loss = nn.functional.cross_entropy(logits, batch.labels)
+    parameters = tuple(supernet.parameters()) if of_parameters else ()
+    found = torch.autograd.grad(loss, (*weights.values(), *parameters), materialize_grads=True)
+    return Gradients(
+        loss.detach(),
+        logits.detach(),
+        dict(zip(weights, found, strict=False)),
+        found[len(weights) :],
+    )
+
+
+def regularized_gradients(
+    supernet: Supernet,
+    batch: Batch,
+    weights: Mapping[str, Tensor],
+    regularizer: Regularizer,
+) -> tuple[Gradients, tuple[Tensor, ...]]:
+    """The gradients of the loss, and ∂R/∂ω of the regularizer.
+
+    All passes see the same random numbers, and only the first one, at the unperturbed weights, moves the
+    running statistics.
+
+    Returns:
+        The gradients of the plain pass, and ∂R/∂ω in the order of ``supernet.parameters()``.
+    """
+    if regularizer.estimator == "exact":
+        return _by_double_backward(supernet, batch, weights, regularizer.form)
+    state = supernet.random_state()
+    base = gradients(supernet, batch, weights, update_statistics=True)
+    delta = _delta(regularizer.form, base.cells[REGULARIZED_KIND])
+    length = torch.linalg.vector_norm(delta)
+    direction = torch.where(length > 0, delta / length.clamp_min(_tiny(delta)), 0.0)
+
+    def gradient_at(distance: float) -> tuple[Tensor, ...]:
+        supernet.set_random_state(state)
+        return gradients(supernet, batch, _shifted(weights, distance * direction)).weights
+
+    ahead = gradient_at(regularizer.epsilon)
+    if regularizer.estimator == "central":
+        behind, span = gradient_at(-regularizer.epsilon), 2 * regularizer.epsilon
+    else:
+        behind, span = base.weights, regularizer.epsilon
+    return base, tuple((a - b) * (length / span) for a, b in zip(ahead, behind, strict=True))
+
+
+def _by_double_backward(
+    supernet: Supernet, batch: Batch, weights: Mapping[str, Tensor], form: Form
+) -> tuple[Gradients, tuple[Tensor, ...]]:
+    logits = supernet(batch.images, weights, update_statistics=True)
+    loss = nn.functional.cross_entropy(logits, batch.labels)
+    parameters = tuple(supernet.parameters())
+    by_cell = torch.autograd.grad(
+        loss, tuple(weights.values()), create_graph=True, materialize_grads=True
+    )
+    cells = dict(zip(weights, by_cell, strict=True))
+    regularized = cells[REGULARIZED_KIND]
+    inner = (regularized * _delta(form, regularized.detach())).sum()
+    penalty = torch.autograd.grad(inner, parameters, retain_graph=True, materialize_grads=True)
+    of_loss = torch.autograd.grad(loss, parameters, materialize_grads=True)
+    detached = {kind: g.detach() for kind, g in cells.items()}
+    return Gradients(loss.detach(), logits.detach(), detached, of_loss), penalty
+
+
+def penalize(found: Gradients, penalty: tuple[Tensor, ...], strength: float) -> Gradients:
+    """The gradients of L − λR for λ = ``strength``."""
+    pairs = zip(found.weights, penalty, strict=True)
+    return replace(found, weights=tuple(g - strength * r for g, r in pairs))
+
+
+def _delta(form: Form, cells: Tensor) -> Tensor:
+    return DELTAS[form](cells.flatten(1)).view_as(cells)
+
+
+def _shifted(weights: Mapping[str, Tensor], shift: Tensor) -> dict[str, Tensor]:
+    moved = {kind: w.detach() for kind, w in weights.items()}
+    moved[REGULARIZED_KIND] = moved[REGULARIZED_KIND] + shift
+    return {kind: w.requires_grad_() for kind, w in moved.items()}
+
+
+def _pair_weight(g: Tensor) -> float:
+    cells = g.shape[0]
+    if cells < 2:
+        raise ValueError(f"layer alignment compares at least two cells, got {cells}")
+    return 2 / (cells * (cells - 1))
+
+
+def _tiny(g: Tensor) -> float:
+    return torch.finfo(g.dtype).tiny

@@ -1,0 +1,274 @@
+"""The search: epochs of bilevel steps, a history of what the cells want, a genotype at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ldarts_lib import alignment
+from ldarts_lib.bilevel import Bilevel
+from ldarts_lib.datasets import Batches, ImageDataset, load
+from ldarts_lib.environment import environment, seed_everything
+from ldarts_lib.genotype import Genotype
+from ldarts_lib.protocols import Protocol, ProtocolError
+from ldarts_lib.regularizers import REGULARIZED_KIND, Batch, Gradients
+from ldarts_lib.runs import RunDirectory, RunError
+from ldarts_lib.supernet import Supernet, initial_alphas
+
+HALVES = ("train", "valid")
+
+
+class SearchDiverged(RuntimeError):
+    """The loss is no longer a number; the message says when. The last checkpoint is of the epoch before."""
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        genotype: the derived architecture after the last epoch.
+        history: one row (column name → value) per epoch; the columns are described in :func:`search`.
+        alphas: per cell kind the final architecture parameters [edges, operations].
+        path: the run directory.
+    """
+
+    genotype: Genotype
+    history: list[dict[str, Any]]
+    alphas: dict[str, Tensor]
+    path: Path
+
+
+def search(
+    protocol: Protocol,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    device: torch.device | str = "cpu",
+    dataset: ImageDataset | None = None,
+    progress: bool = True,
+) -> SearchResult:
+    """Search a cell and record everything in a run directory.
+
+    Columns of the history: ``epoch``; for the batches of ω (``train``) and of α (``valid``) the mean
+    ``*_loss``, ``*_accuracy`` (of the supernet), ``*_alignment`` (Λ of the normal cells),
+    ``*_projected_alignment`` (Λ without the offset that α cannot feel) and ``*_norm_l`` (mean gradient norm
+    of normal cell l); ``lambda`` (λ_t), ``learning_rate`` (of ω), ``entropy`` (mean over all edges, in nats),
+    ``skips`` (skip connections in the derived genotype), ``genotype``, ``seconds``.
+
+    Args:
+        protocol: all settings.
+        out: run directory; new, or an interrupted run with ``resume``.
+        resume: continue an interrupted run, on CPU bit for bit as if it had not been interrupted.
+        device: where to search.
+        dataset: the images, if they are loaded already; by default the protocol's data set.
+        progress: whether to show a progress bar.
+
+    Raises:
+        ProtocolError: the batch is larger than a half of the images.
+        RunError: the directory cannot be used or written.
+        SearchDiverged: the loss is NaN or infinite.
+    """
+    state = SearchState.start(protocol, dataset or load(protocol.dataset, device=device), device)
+    run = RunDirectory.create(out, protocol, resume=resume)
+    rows = state.restore(run) if resume else []
+    if run.finished:
+        return state.result(run, rows)
+    run.write_environment(environment())
+    steps = state.training.steps(protocol.batch_size)
+    with tqdm(
+        total=protocol.epochs * steps,
+        initial=len(rows) * steps,
+        desc=f"{protocol.method} on {protocol.space}, seed {protocol.seed}",
+        unit="step",
+        disable=not progress,
+    ) as bar:
+        for epoch in range(len(rows), protocol.epochs):
+            rows.append(state.run_epoch(epoch, lambda: bar.update()))
+            run.write_history(rows)
+            run.write_checkpoint(state.checkpoint(epoch))
+            bar.set_postfix({"epoch": epoch + 1, **_shown(rows[-1])})
+    result = state.result(run, rows)
+    run.write_outcome(result.genotype, _metrics(protocol, rows))
+    return result
+
+
+class SearchState:
+    """Everything that changes during a search, so that it can be saved and restored as one."""
+
+    def __init__(
+        self, bilevel: Bilevel, halves: tuple[Batches, Batches], batches: torch.Generator
+    ) -> None:
+        self.bilevel = bilevel
+        self.training, self.validation = halves
+        self.batches = batches
+        self.protocol = bilevel.protocol
+
+    @classmethod
+    def start(
+        cls, protocol: Protocol, dataset: ImageDataset, device: torch.device | str = "cpu"
+    ) -> SearchState:
+        """The state before the first step, made from the protocol's seed alone."""
+        seed_everything(protocol.seed)
+        generator = torch.Generator(device).manual_seed(protocol.seed)
+        space = protocol.search_space
+        supernet = Supernet(
+            space,
+            channels=protocol.channels,
+            depth=protocol.depth,
+            classes=dataset.classes,
+            channels_in=dataset.channels,
+            reduction=protocol.reduction,
+            generator=generator,
+        ).to(device)
+        batches = torch.Generator().manual_seed(protocol.seed)
+        alphas = initial_alphas(space, generator=batches, device=device)
+        halves = dataset.halves(fraction=protocol.split, seed=protocol.seed)
+        smallest = min(len(half) for half in halves)
+        if protocol.batch_size > smallest:
+            raise ProtocolError(
+                f"batch_size = {protocol.batch_size} is larger than a half of the search images of "
+                f"{dataset.name}, {smallest}"
+            )
+        return cls(Bilevel(supernet, alphas, protocol), halves, batches)
+
+    def run_epoch(self, epoch: int, on_step: Callable[[], object]) -> dict[str, Any]:
+        """One pass over the ω half; returns the row of the history."""
+        begin = time.perf_counter()
+        self.bilevel.start_epoch(epoch)
+        self.bilevel.supernet.train()
+        measured = []
+        for training, validation in self._pairs():
+            found = self.bilevel.step(training, validation)
+            measured.append(
+                [_measure(g, b) for g, b in zip(found, (training, validation), strict=True)]
+            )
+            on_step()
+        row: dict[str, Any] = {"epoch": epoch}
+        for half, name in enumerate(HALVES):
+            table = torch.stack([step[half] for step in measured]).double().cpu()
+            _require_finite(table[:, 0], epoch, name)
+            row |= {f"{name}_{key}": value for key, value in self._named(table.mean(0)).items()}
+        return row | self._architecture(epoch) | {"seconds": round(time.perf_counter() - begin, 3)}
+
+    def _pairs(self) -> Iterator[tuple[Batch, Batch]]:
+        size = self.protocol.batch_size
+        training = self.training.epoch(size, self.batches, augment=True)
+        validation = self._endless(self.validation)
+        for images, labels in training:
+            yield Batch(images, labels), Batch(*next(validation))
+
+    def _endless(self, half: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            yield from half.epoch(self.protocol.batch_size, self.batches, augment=True)
+
+    def _named(self, means: Tensor) -> dict[str, float]:
+        loss, accuracy, raw, projected, *norms = means.tolist()
+        named = {"loss": loss, "accuracy": accuracy, "alignment": raw}
+        named["projected_alignment"] = projected
+        return named | {f"norm_{cell}": norm for cell, norm in enumerate(norms)}
+
+    def _architecture(self, epoch: int) -> dict[str, Any]:
+        weights = {kind: alpha.detach().softmax(-1) for kind, alpha in self.bilevel.alphas.items()}
+        entropy = torch.cat([-torch.special.xlogy(p, p).sum(-1) for p in weights.values()]).mean()
+        genotype = self.genotype()
+        return {
+            "lambda": self.protocol.strength(epoch),
+            "learning_rate": self.protocol.learning_rate(epoch),
+            "entropy": entropy.item(),
+            "skips": genotype.count("skip_connect"),
+            "genotype": str(genotype),
+        }
+
+    def genotype(self) -> Genotype:
+        """The architecture that the current α select."""
+        alphas = self.bilevel.alphas.items()
+        weights = {kind: alpha.detach().softmax(-1).cpu().numpy() for kind, alpha in alphas}
+        return self.protocol.search_space.discretize(weights)
+
+    def checkpoint(self, epoch: int) -> dict[str, Any]:
+        """Tensors and plain values from which :meth:`restore` continues after ``epoch``."""
+        return {
+            "epoch": epoch,
+            "supernet": self.bilevel.supernet.state_dict(),
+            "alphas": {kind: alpha.detach() for kind, alpha in self.bilevel.alphas.items()},
+            "weight_optimizer": self.bilevel.weight_optimizer.state_dict(),
+            "alpha_optimizer": self.bilevel.alpha_optimizer.state_dict(),
+            "batches": self.batches.get_state(),
+            "operations": self.bilevel.supernet.random_state(),
+        }
+
+    def restore(self, run: RunDirectory) -> list[dict[str, Any]]:
+        """Continue from the last checkpoint of a run; returns the history up to it."""
+        saved = run.read_checkpoint()
+        if saved is None:
+            return []
+        self.bilevel.supernet.load_state_dict(saved["supernet"])
+        with torch.no_grad():
+            for kind, alpha in self.bilevel.alphas.items():
+                alpha.copy_(saved["alphas"][kind])
+        self.bilevel.weight_optimizer.load_state_dict(saved["weight_optimizer"])
+        self.bilevel.alpha_optimizer.load_state_dict(saved["alpha_optimizer"])
+        self.batches.set_state(saved["batches"])
+        self.bilevel.supernet.set_random_state(saved["operations"])
+        rows = run.read_history()[: saved["epoch"] + 1]
+        if len(rows) <= saved["epoch"]:
+            raise RunError(
+                f"{run.path}: the history has {len(rows)} epochs, the checkpoint {saved['epoch'] + 1}; "
+                "delete the directory and search again"
+            )
+        return rows
+
+    def result(self, run: RunDirectory, rows: list[dict[str, Any]]) -> SearchResult:
+        """The outcome so far."""
+        alphas = {kind: alpha.detach().cpu() for kind, alpha in self.bilevel.alphas.items()}
+        return SearchResult(self.genotype(), rows, alphas, run.path)
+
+
+def _measure(found: Gradients, batch: Batch) -> Tensor:
+    """Loss, accuracy, Λ, projected Λ and the cells' norms as one vector on the device."""
+    cells = found.cells[REGULARIZED_KIND]
+    g = cells.flatten(1)
+    accuracy = (found.logits.argmax(-1) == batch.labels).to(g.dtype).mean()
+    raw = alignment.layer_alignment(g)
+    projected = alignment.projected_alignment(g, cells.shape[-1])
+    return torch.cat([torch.stack([found.loss, accuracy, raw, projected]), alignment.cell_norms(g)])
+
+
+def _require_finite(losses: Tensor, epoch: int, half: str) -> None:
+    bad = (~losses.isfinite()).nonzero().flatten().tolist()
+    if bad:
+        raise SearchDiverged(
+            f"the {half} loss is {losses[bad[0]].item()} in epoch {epoch}, step {bad[0]} (counted from 0); "
+            "the checkpoint of the last good epoch is kept. A smaller weight_lr or lambda_max may help"
+        )
+
+
+def _shown(row: dict[str, Any]) -> dict[str, str]:
+    return {
+        "loss": f"{row['valid_loss']:.3f}",
+        "Λ": f"{row['valid_alignment']:+.2f}",
+        "skips": str(row["skips"]),
+    }
+
+
+def _metrics(protocol: Protocol, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    last = rows[-1]
+    kept = ("valid_loss", "valid_accuracy", "valid_alignment", "entropy", "skips", "genotype")
+    identity = {
+        key: getattr(protocol, key) for key in ("space", "dataset", "method", "size", "seed")
+    }
+    seconds = sum(float(row["seconds"]) for row in rows)
+    return {
+        **identity,
+        "epochs": protocol.epochs,
+        **{key: last[key] for key in kept},
+        "seconds": round(seconds, 3),
+    }

@@ -1,0 +1,129 @@
+"""Small supernets and batches, and naive oracles that share no code with the library."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import settings
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ldarts_lib.regularizers import Batch
+from ldarts_lib.spaces import SPACES, Space
+from ldarts_lib.supernet import Supernet
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=30)
+settings.load_profile("repeatable")
+
+DEPTHS = {"stages": 1, "chain": 5}  # three normal cells each
+
+
+def published() -> dict[str, Any]:
+    """Published genotypes and candidate operations; the test is skipped where they are not at hand."""
+    folder = os.environ.get("LDARTS_TEST_DATA")
+    if not folder:
+        pytest.skip("needs LDARTS_TEST_DATA")
+    return json.loads((Path(folder) / "published_architectures.json").read_text())
+
+
+def small_supernet(
+    space: Space | str,
+    *,
+    seed: int = 0,
+    dtype: torch.dtype = torch.float64,
+    depth: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Supernet:
+    """A supernet of two channels and three classes; all its parameters and statistics are random."""
+    space = SPACES[space] if isinstance(space, str) else space
+    depth = depth or DEPTHS[space.macro]
+    net = Supernet(space, channels=2, depth=depth, classes=3, channels_in=1, generator=generator)
+    net = net.to(dtype)
+    draw = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in (*net.named_parameters(), *net.named_buffers()):
+            noise = torch.randn(tensor.shape, generator=draw, dtype=torch.float64)
+            if name.endswith("num_batches_tracked"):
+                continue
+            if name.endswith("running_var"):
+                tensor.copy_(1 + noise.abs())
+            elif tensor.dim() > 1:
+                tensor.copy_(noise / tensor[0].numel() ** 0.5)
+            else:
+                start = 1.0 if name.endswith("weight") else 0.0  # of a BatchNorm, or an offset
+                tensor.copy_(start + 0.3 * noise)
+    return net
+
+
+def small_batch(seed: int = 0, dtype: torch.dtype = torch.float64, size: int = 6) -> Batch:
+    """Random images [size, 1, 8, 8] and labels of three classes."""
+    draw = torch.Generator().manual_seed(1000 + seed)
+    images = torch.randn(size, 1, 8, 8, generator=draw, dtype=torch.float64)
+    return Batch(images.to(dtype), torch.randint(3, (size,), generator=draw))
+
+
+def random_weights(net: Supernet, seed: int = 0) -> dict[str, Tensor]:
+    """Softmax weights that differ from cell to cell: leaves [cells, edges, operations] per kind."""
+    draw = torch.Generator().manual_seed(2000 + seed)
+    dtype = next(net.parameters()).dtype
+    return {
+        kind: torch.randn(net.layout.count(kind), *cell.shape, generator=draw, dtype=torch.float64)
+        .softmax(-1)
+        .to(dtype)
+        .requires_grad_()
+        for kind, cell in net.space.cells.items()
+    }
+
+
+def statistics(net: nn.Module) -> dict[str, Tensor]:
+    """A copy of all buffers."""
+    return {name: buffer.clone() for name, buffer in net.named_buffers()}
+
+
+def naive_norm(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+    if norm.training:
+        mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3), unbiased=False)
+    else:
+        mean, variance = norm.running_mean, norm.running_var
+    y = (x - mean[:, None, None]) / (variance[:, None, None] + 1e-5).sqrt()
+    return y if norm.weight is None else y * norm.weight[:, None, None] + norm.bias[:, None, None]
+
+
+def naive_operation(name: str, module: nn.Module, x: Tensor, stride: int) -> Tensor:
+    """One candidate operation, except ``noise``, from the kernels and norms that the module holds."""
+    kernels = [m.weight for m in module.modules() if isinstance(m, nn.Conv2d)]
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    channels = x.shape[1]
+    if name == "none":
+        return 0 * x[..., ::stride, ::stride]
+    if name == "skip_connect":
+        return x if stride == 1 else naive_factorized_reduce(kernels, norms[0], x)
+    if "pool" in name:
+        if name == "max_pool_3x3":
+            y = F.max_pool2d(x, 3, stride, 1)
+        else:
+            area = F.avg_pool2d(torch.ones_like(x), 3, stride, 1)
+            y = F.avg_pool2d(x, 3, stride, 1) / area
+        return naive_norm(y, norms[0]) if norms else y
+    size = int(name[-1])
+    if name.startswith("nor_conv"):
+        return naive_norm(F.conv2d(x.relu(), kernels[0], None, stride, size // 2), norms[0])
+    repeats, dilation = (2, 1) if name.startswith("sep") else (1, 2)
+    for i in range(repeats):
+        padding = dilation * (size - 1) // 2
+        x = F.conv2d(
+            x.relu(), kernels[2 * i], None, stride if i == 0 else 1, padding, dilation, channels
+        )
+        x = naive_norm(F.conv2d(x, kernels[2 * i + 1]), norms[i])
+    return x
+
+
+def naive_factorized_reduce(kernels: list[Tensor], norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    x = x.relu()
+    halves = [F.conv2d(x, kernels[0])[..., ::2, ::2], F.conv2d(x, kernels[1])[..., 1::2, 1::2]]
+    return naive_norm(torch.cat(halves, 1), norm)

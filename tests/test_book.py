@@ -1,0 +1,222 @@
+"""The book: its parts fit together, outputs are never stale, warnings are errors, pages fit."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import nbformat
+import pytest
+import yaml
+
+pytestmark = pytest.mark.xdist_group("book")  # one worker builds the books that tests share
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "_build", "runs", "*cache__", ".*_cache")
+
+
+@pytest.fixture
+def execution_cache(repository: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The Sphinx extension, looking at whatever ``ldarts_lib`` stands first on the path."""
+    monkeypatch.syspath_prepend(str(repository / "book" / "_ext"))
+    return importlib.import_module("execution_cache")
+
+
+@pytest.fixture(scope="module")
+def small_book(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The book's configuration and library around one page and one notebook."""
+    book = tmp_path_factory.mktemp("small") / "book"
+    shutil.copytree(repository, book, ignore=LEFT_OUT)
+    for page in [*book.glob("book/*.md"), *book.glob("book/*.ipynb")]:
+        page.unlink()
+    (book / "book" / "index.md").write_text("# Title\n")
+    (book / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/index\nchapters:\n  - file: book/chapter\n"
+    )
+    for stray in (".pytest_cache/README.md", "runs/one/report.md", "NOTES.md"):
+        (book / stray).parent.mkdir(parents=True, exist_ok=True)
+        (book / stray).write_text("# Stray\n\n[nowhere](nowhere.md)\n")
+    cells = [
+        nbformat.v4.new_markdown_cell("# Chapter"),
+        nbformat.v4.new_code_cell(
+            "import ldarts_lib\nfrom pathlib import Path\n"
+            "with Path('executions').open('a') as file:\n    file.write('x')\n"
+            "print('version', ldarts_lib.__version__)"
+        ),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), book / "book" / "chapter.ipynb")
+    return book
+
+
+def build(book: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Build a book with its own ``ldarts_lib``, without the Makefile."""
+    command = ["-c", "from jupyter_book.cli.main import main; main()", "build", ".", *options]
+    environment = {**os.environ, "PYTHONPATH": str(book)}
+    return subprocess.run(
+        [sys.executable, *command], cwd=book, env=environment, capture_output=True, text=True
+    )
+
+
+def build_strictly(book: Path) -> subprocess.CompletedProcess[str]:
+    return build(book, "-W", "--keep-going")
+
+
+def shown(book: Path) -> str:
+    """Return the version that the chapter's page prints."""
+    page = (book / "_build" / "html" / "book" / "chapter.html").read_text()
+    return re.search(r">version ([\w.]+)", page)[1]
+
+
+def executions(book: Path) -> int:
+    return len((book / "book" / "executions").read_text())
+
+
+def test_contents_exist(repository: Path) -> None:
+    toc = yaml.safe_load((repository / "_toc.yml").read_text())
+    files = [toc["root"], *(item["file"] for part in toc["parts"] for item in part["chapters"])]
+    missing = [
+        name
+        for name in files
+        if not any((repository / f"{name}{suffix}").is_file() for suffix in (".md", ".ipynb"))
+    ]
+    assert not missing
+    pages = {f"book/{path.stem}" for path in (repository / "book").glob("*.*")}
+    assert pages - set(files) <= {"book/references"}
+
+
+def test_every_module_is_on_the_library_page(repository: Path) -> None:
+    page = (repository / "book" / "api.md").read_text()
+    documented = re.findall(r"^\.\. automodule:: (\S+)$", page, re.MULTILINE)
+    paths = (path.relative_to(repository) for path in (repository / "ldarts_lib").rglob("*.py"))
+    names = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in paths]
+    public = [name for name in names if "._" not in name and name != "ldarts_lib"]
+    assert sorted(documented) == sorted(public)
+
+
+def test_notebooks_are_bare_and_take_parameters(repository: Path) -> None:
+    for path in (repository / "book").glob("*.ipynb"):
+        cells = nbformat.read(path, as_version=4).cells
+        assert not any(cell.get("outputs") for cell in cells), f"{path.name} has outputs"
+        tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+        assert len(tagged) == 1, path.name
+        assert re.search(r"^size\b.*=\s*[\"']smoke[\"']", tagged[0].source, re.MULTILINE), path.name
+
+
+def test_fingerprint_follows_library_data_requirements_and_packages(
+    execution_cache: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("library/ldarts_lib/__init__.py", "data/table.csv", "pyproject.toml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("one = 1\n")
+    monkeypatch.delitem(sys.modules, "ldarts_lib", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path / "library"))
+
+    seen = {execution_cache.fingerprint(tmp_path)}
+    (tmp_path / "library/ldarts_lib/__pycache__").mkdir()
+    (tmp_path / "library/ldarts_lib/__pycache__/x.pyc").write_text("bytecode")
+    assert execution_cache.fingerprint(tmp_path) in seen
+
+    for name in ("library/ldarts_lib/__init__.py", "data/table.csv", "pyproject.toml"):
+        (tmp_path / name).write_text("one = 2\n")
+        assert execution_cache.fingerprint(tmp_path) not in seen, name
+        seen.add(execution_cache.fingerprint(tmp_path))
+
+    packages = [*execution_cache.installed_packages(), "another==1.0"]
+    monkeypatch.setattr(execution_cache, "installed_packages", lambda: packages)
+    assert execution_cache.fingerprint(tmp_path) not in seen
+
+
+@pytest.mark.slow
+def test_outputs_follow_the_library(small_book: Path) -> None:
+    library = small_book / "ldarts_lib" / "__init__.py"
+
+    first = build_strictly(small_book)
+    assert first.returncode == 0, first.stdout + first.stderr
+    before, runs = shown(small_book), executions(small_book)
+    library.write_text(library.read_text().replace(before, "9.9.9"))
+
+    assert build_strictly(small_book).returncode == 0
+    assert (shown(small_book), executions(small_book)) == ("9.9.9", runs + 1)
+
+    assert build_strictly(small_book).returncode == 0
+    assert (shown(small_book), executions(small_book)) == ("9.9.9", runs + 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "mistake",
+    ["[nowhere](nowhere.md)", "{py:func}`ldarts_lib.no_such_function`", "{cite}`nobody1900`"],
+)
+def test_a_broken_reference_fails_until_it_is_mended(small_book: Path, mistake: str) -> None:
+    page = small_book / "book" / "index.md"
+    sound = page.read_text()
+    page.write_text(f"{sound}\n{mistake}\n")
+    try:
+        assert build(small_book).returncode == 0  # lenient: the warning is printed, the book built
+        assert build_strictly(small_book).returncode != 0
+        assert build_strictly(small_book).returncode != 0
+    finally:
+        page.write_text(sound)
+    assert build_strictly(small_book).returncode == 0
+
+
+@pytest.mark.slow
+def test_a_failing_notebook_fails_the_build(small_book: Path) -> None:
+    path = small_book / "book" / "chapter.ipynb"
+    sound = path.read_text()
+    path.write_text(sound.replace("import ldarts_lib", "import no_such_module"))
+    try:
+        assert build_strictly(small_book).returncode != 0
+        assert build_strictly(small_book).returncode != 0
+    finally:
+        path.write_text(sound)
+
+
+@pytest.fixture(scope="module")
+def whole_book(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository with the book built."""
+    book = tmp_path_factory.mktemp("whole") / "book"
+    shutil.copytree(repository, book, ignore=LEFT_OUT)
+    result = build_strictly(book)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return book
+
+
+@pytest.mark.slow
+def test_launch_buttons_lead_home(repository: Path, whole_book: Path) -> None:
+    url = yaml.safe_load((repository / "_config.yml").read_text())["repository"]["url"]
+    slug = url.removeprefix("https://github.com/")
+    page = (whole_book / "_build" / "html" / "book" / "quickstart.html").read_text()
+    for link in (
+        f"https://colab.research.google.com/github/{slug}/blob/main/book/quickstart.ipynb",
+        f"https://mybinder.org/v2/gh/{slug}/main?urlpath=lab/tree/book/quickstart.ipynb",
+        f"{url}/edit/main/book/quickstart.ipynb",
+    ):
+        assert link in page
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [390, 1400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_pages_fit_the_screen(whole_book: Path, chromium: str, width: int, scheme: str) -> None:
+    from playwright.sync_api import sync_playwright
+
+    pages = sorted((whole_book / "_build" / "html" / "book").glob("*.html"))
+    assert pages
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
+        )
+        page = context.new_page()
+        for path in pages:
+            page.goto(path.as_uri(), wait_until="domcontentloaded")
+            assert page.evaluate("document.documentElement.dataset.theme") == scheme
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= width, f"{path.name} is {wide} pixels wide"
+        browser.close()

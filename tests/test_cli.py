@@ -1,0 +1,171 @@
+import json
+import sys
+
+import pytest
+import torch
+
+from ldarts_lib import cli
+from ldarts_lib.datasets import DATASETS
+from ldarts_lib.genotype import parse
+from ldarts_lib.protocols import METHODS, SIZES
+from ldarts_lib.spaces import SPACES
+
+
+@pytest.fixture
+def ldarts(monkeypatch, capsys):
+    """Run the command line in this process; returns (exit code, stdout, stderr)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ldarts", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    return run
+
+
+@pytest.fixture
+def small_run(ldarts, tmp_path):
+    out = tmp_path / "run"
+    code, text, _ = ldarts(
+        "search", "--size", "smoke", "--epochs", 2, "--out", out, "--device", "cpu"
+    )
+    assert code == 0
+    return out, text
+
+
+def test_help_teaches_every_choice(ldarts):
+    code, text, _ = ldarts("search", "--help")
+    assert code == 0
+    for name in (*SPACES, *DATASETS, *METHODS, *SIZES, "--resume", "--device", "--set"):
+        assert name in text
+    assert "ldarts search --method darts" in text
+
+
+def test_search_prints_what_it_found_and_where(small_run):
+    out, text = small_run
+    genotype = json.loads((out / "genotype.json").read_text())["genotype"]
+    assert genotype in text.replace("\n", "")
+    assert "Λ =" in text
+    assert out.name in text
+
+
+def test_search_refuses_a_used_directory_and_resumes_it(ldarts, small_run):
+    out, _ = small_run
+    arguments = ("search", "--size", "smoke", "--epochs", 2, "--out", out, "--device", "cpu")
+    code, _, error = ldarts(*arguments)
+    assert code == 2
+    assert "--resume" in error
+    assert ldarts(*arguments, "--resume")[0] == 0
+    code, _, error = ldarts(*arguments, "--resume", "--seed", 5)
+    assert code == 2
+    assert "seed: 0 → 5" in error
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("--space", "nasbench101", "nasbench201"),
+        ("--dataset", "mnist", "noisy-digits"),
+        ("--method", "pc-darts", "lambda-sign"),
+        ("--size", "huge", "smoke"),
+    ],
+)
+def test_unknown_names_list_the_known_ones(ldarts, tmp_path, option, value, expected):
+    code, out, error = ldarts("search", option, value, "--out", tmp_path / "run")
+    assert code == 2
+    assert value in out + error
+    assert expected in out + error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--epochs", "0"), "epochs = 0"),
+        (("--epochs", "-3"), "epochs = -3"),
+        (("--seed", "-1"), "seed = -1"),
+        (("--set", "lambda_max", "-0.5"), "lambda_max = '-0.5'"),
+        (("--set", "epsilon", "0"), "epsilon = '0'"),
+        (("--set", "alpha_lr", "nan"), "alpha_lr"),
+        (("--set", "lamda", "1"), "unknown setting 'lamda'; the settings are"),
+        (("--set", "batch_size", "501"), "batch_size = 501 is larger"),
+        (("--device", "tpu"), "tpu"),
+    ],
+)
+def test_bad_values_are_named_and_nothing_is_written(ldarts, tmp_path, arguments, expected):
+    code, _, error = ldarts("search", "--size", "smoke", *arguments, "--out", tmp_path / "run")
+    assert code == 2
+    assert expected in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for what a machine without a GPU says")
+def test_a_missing_gpu_is_explained(ldarts, tmp_path):
+    code, _, error = ldarts("search", "--device", "cuda", "--out", tmp_path / "run")
+    assert code == 2
+    assert "cuda" in error.lower()
+
+
+def test_a_missing_data_set_says_how_to_get_it(ldarts, tmp_path, monkeypatch):
+    monkeypatch.setenv("LDARTS_DATA", str(tmp_path))
+    code, _, error = ldarts(
+        "search", "--dataset", "cifar10", "--size", "smoke", "--out", tmp_path / "run"
+    )
+    assert code == 2
+    assert "cifar-10-python.tar.gz" in error
+    assert "http" in error
+    assert str(tmp_path) in error
+
+
+def test_a_truncated_checkpoint_is_reported(ldarts, small_run):
+    out, _ = small_run
+    (out / "metrics.json").unlink()
+    checkpoint = out / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:2000])
+    code, _, error = ldarts(
+        "search", "--size", "smoke", "--epochs", 2, "--out", out, "--device", "cpu", "--resume"
+    )
+    assert code == 2
+    assert "truncated or damaged" in error
+
+
+def test_discretize_prints_and_draws(ldarts, small_run, tmp_path):
+    out, _ = small_run
+    code, text, _ = ldarts("discretize", out, "--draw", tmp_path / "cell.png")
+    assert code == 0
+    assert str(parse(text)) == json.loads((out / "genotype.json").read_text())["genotype"]
+    assert (tmp_path / "cell.png").read_bytes().startswith(b"\x89PNG")
+    assert ldarts("discretize", out, "--epoch", 0)[0] == 0
+    code, _, error = ldarts("discretize", out, "--epoch", 2)
+    assert code == 2
+    assert "epochs 0 to 1" in error
+
+
+def test_discretize_of_no_run(ldarts, tmp_path):
+    code, _, error = ldarts("discretize", tmp_path)
+    assert code == 2
+    assert "no finished epoch" in error
+
+
+def test_info_lists_versions_device_and_data(ldarts, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    code, text, _ = ldarts("info")
+    assert code == 0
+    assert torch.__version__.split("+")[0] in text
+    for name in DATASETS:
+        assert name in text
+
+
+def test_protocol_explains_every_setting(ldarts, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    code, text, _ = ldarts("protocol", "--size", "paper", "--dataset", "svhn", "--space", "s4")
+    assert code == 0
+    assert "lambda_max" in text
+    assert "0.25" in text
+    assert "Learning rate of ω" in text

@@ -1,0 +1,193 @@
+import json
+import math
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from ldarts_lib import search as search_module
+from ldarts_lib.genotype import parse
+from ldarts_lib.protocols import METHODS, ProtocolError, protocol
+from ldarts_lib.runs import RunDirectory, RunError
+from ldarts_lib.search import SearchDiverged, search
+from ldarts_lib.spaces import SPACES
+
+FILES = {
+    "config.json",
+    "environment.json",
+    "history.csv",
+    "checkpoint.pt",
+    "genotype.json",
+    "metrics.json",
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def timeless(rows):
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+
+
+def same_state(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same_state(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same_state, a, b))
+    return a == b
+
+
+def assert_same_run(one, other):
+    assert timeless(one.read_history()) == timeless(other.read_history())
+    assert same_state(one.read_checkpoint(), other.read_checkpoint())
+    assert one.read_json("genotype.json") == other.read_json("genotype.json")
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_every_space_is_searched_and_recorded(space, tmp_path):
+    settings = protocol(
+        space, size="smoke", channels=2, batch_size=250, depth=1 if space == "nasbench201" else 4
+    )
+    result = search(settings, tmp_path / "run", progress=False)
+    assert {path.name for path in result.path.iterdir()} == FILES
+    SPACES[space].validate(result.genotype)
+    run = RunDirectory(result.path)
+    assert run.read_history() == result.history
+    assert [row["epoch"] for row in result.history] == [0, 1]
+    assert [row["lambda"] for row in result.history] == [0, settings.lambda_max]
+    last = result.history[-1]
+    edges = torch.cat([alpha.softmax(-1) for alpha in result.alphas.values()])
+    assert last["entropy"] == pytest.approx(-(edges * edges.log()).sum(-1).mean().item(), rel=1e-5)
+    assert last["skips"] == str(result.genotype).count("skip_connect")
+    assert parse(last["genotype"]) == result.genotype
+    cells = settings.search_space.layout(settings.depth).count("normal")
+    for half in ("train", "valid"):
+        assert -1 <= last[f"{half}_alignment"] <= 1
+        assert -1 <= last[f"{half}_projected_alignment"] <= 1
+        assert all(last[f"{half}_norm_{cell}"] > 0 for cell in range(cells))
+        assert f"{half}_norm_{cells}" not in last
+        assert 0 <= last[f"{half}_accuracy"] <= 1
+    assert json.loads((result.path / "metrics.json").read_text())["genotype"] == str(
+        result.genotype
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_search_learns_and_is_reproducible(method, tmp_path):
+    settings = protocol(method=method, size="smoke", epochs=4, batch_size=50)
+    first = search(settings, tmp_path / "a", progress=False)
+    search(settings, tmp_path / "b", progress=False)
+    assert_same_run(RunDirectory(tmp_path / "a"), RunDirectory(tmp_path / "b"))
+    assert first.history[-1]["valid_loss"] < first.history[0]["valid_loss"] < 3
+    other = search(settings.model_copy(update={"seed": 1}), tmp_path / "c", progress=False)
+    assert other.history[0]["train_loss"] != first.history[0]["train_loss"]
+
+
+def test_one_epoch_works(tmp_path):
+    result = search(protocol(size="smoke", epochs=1), tmp_path / "run", progress=False)
+    assert result.history[0]["lambda"] == 1.0
+    assert math.isfinite(result.history[0]["train_loss"])
+
+
+def test_a_search_on_loaded_images_equals_one_that_loads_them(tmp_path):
+    from ldarts_lib.datasets import load
+
+    settings = protocol(size="smoke", dataset="digits", epochs=1)
+    search(settings, tmp_path / "a", progress=False)
+    search(settings, tmp_path / "b", progress=False, dataset=load("digits"))
+    assert_same_run(RunDirectory(tmp_path / "a"), RunDirectory(tmp_path / "b"))
+
+
+def test_resuming_a_finished_run_returns_it(tmp_path):
+    settings = protocol(size="smoke")
+    done = search(settings, tmp_path / "run", progress=False)
+    modified = (tmp_path / "run" / "metrics.json").stat().st_mtime_ns
+    again = search(settings, tmp_path / "run", progress=False, resume=True)
+    assert again.history == done.history
+    assert (tmp_path / "run" / "metrics.json").stat().st_mtime_ns == modified
+
+
+@pytest.mark.parametrize("space", ["nasbench201", "s4"])
+def test_a_killed_search_resumes_bit_for_bit(space, tmp_path):
+    """SIGKILL at random moments, resume until finished, compare with the uninterrupted search."""
+    settings = ["--space", space, "--size", "smoke", "--epochs", "5", "--set", "channels", "2"]
+    settings += ["--set", "batch_size", "64", "--device", "cpu"]
+
+    def command(out):
+        code = "import torch; torch.set_num_threads(1); from ldarts_lib.cli import main; main()"
+        return [sys.executable, "-c", code, "search", *settings, "--resume", "--out", str(out)]
+
+    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
+    whole, broken = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "broken")
+    moments = random.Random(space)
+    kills = 0
+    while not broken.finished and kills < 3:
+        begun = len(broken.read_history())
+        process = subprocess.Popen(
+            command(broken.path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        while process.poll() is None and len(broken.read_history()) == begun:
+            time.sleep(0.005)
+        time.sleep(moments.uniform(0, 0.2))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.communicate()
+    assert kills >= 1, "no kill came before the end: the search is too short for this test"
+    subprocess.run(command(broken.path), check=True, capture_output=True)
+    assert_same_run(whole, broken)
+
+
+def test_a_diverging_search_stops_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    settings = protocol(size="smoke", epochs=4)
+    original = search_module.Bilevel.start_epoch
+
+    def poison(self, epoch):
+        original(self, epoch)
+        if epoch == 2:
+            with torch.no_grad():
+                self.parameters[0].fill_(torch.nan)
+
+    monkeypatch.setattr(search_module.Bilevel, "start_epoch", poison)
+    with pytest.raises(SearchDiverged, match="loss is nan in epoch 2, step 0"):
+        search(settings, tmp_path / "run", progress=False)
+    run = RunDirectory(tmp_path / "run")
+    assert run.read_checkpoint()["epoch"] == 1
+    assert len(run.read_history()) == 2
+    assert not run.finished
+
+
+def test_a_batch_larger_than_a_half_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ProtocolError, match=r"batch_size.*501.*500"):
+        search(protocol(size="smoke", batch_size=501), tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_history_behind_its_checkpoint_is_refused(tmp_path):
+    settings = protocol(size="smoke")
+    search(settings, tmp_path / "run", progress=False)
+    (tmp_path / "run" / "metrics.json").unlink()
+    history = tmp_path / "run" / "history.csv"
+    history.write_text("".join(history.read_text().splitlines(keepends=True)[:2]))
+    with pytest.raises(RunError, match="history has 1 epochs, the checkpoint 2"):
+        search(settings, tmp_path / "run", progress=False, resume=True)
+
+
+def test_weights_and_alphas_move_only_by_their_own_half(tmp_path):
+    """A search whose α learning rate is tiny keeps α; one whose ω learning rate is tiny keeps ω."""
+    frozen = search(protocol(size="smoke", alpha_lr=1e-12), tmp_path / "a", progress=False)
+    moving = search(protocol(size="smoke"), tmp_path / "b", progress=False)
+    for kind, alpha in frozen.alphas.items():
+        assert alpha.abs().max() < 1e-2
+        assert moving.alphas[kind].abs().max() > 1e-2
