@@ -12,7 +12,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 demo: $(STAMP) ## search with DARTS and Λ-DARTS side by side on real images (CPU, minutes)
-	$(BIN)/ldarts run-notebook book/quickstart.ipynb -p size demo --out runs/demo
+	$(BIN)/ldarts run-notebook book/quickstart.ipynb -p size demo -p out runs/demo --out runs/demo
 
 test: $(STAMP) ## run the fast tests (MARKERS=slow: the slow ones; MARKERS=: all of them)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "$(MARKERS)"

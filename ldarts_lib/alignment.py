@@ -30,7 +30,10 @@ def cosine_matrix(g: Tensor) -> Tensor:
 
 
 def sign_matrix(g: Tensor) -> Tensor:
-    """⟨g_l, g_l'⟩ / ⟨|g_l|, |g_l'|⟩ of every pair: their magnitude-weighted agreement of signs."""
+    """The magnitude-weighted agreement of signs of every pair of cells, [..., cells, cells].
+
+    For cells l and l' it is ``⟨g_l, g_l'⟩ / ⟨|g_l|, |g_l'|⟩``, between -1 and 1; 0 where that is 0/0.
+    """
     agreement, most = g @ g.mT, g.abs() @ g.abs().mT
     return torch.where(most > 0, agreement / most.clamp_min(torch.finfo(g.dtype).tiny), 0.0)
 
@@ -77,7 +80,5 @@ def _mean_of_pairs(matrix: Tensor) -> Tensor:
     cells = matrix.shape[-1]
     off_diagonal = matrix - torch.diag_embed(matrix.diagonal(dim1=-2, dim2=-1))
     return (
-        off_diagonal.sum((-2, -1)) / (cells * (cells - 1))
-        if cells > 1
-        else matrix.sum((-2, -1)) * torch.nan
+        off_diagonal.sum((-2, -1)) / (cells * (cells - 1)) if cells > 1 else matrix.sum((-2, -1)) * torch.nan
     )

@@ -16,8 +16,7 @@ from ldarts_lib.regularizers import (
     Batch,
     Gradients,
     gradients,
-    penalize,
-    regularized_gradients,
+    penalized_gradients,
 )
 from ldarts_lib.supernet import Supernet, architecture_weights
 
@@ -67,15 +66,14 @@ class Bilevel:
         return self.weight_step(training), of_alpha
 
     def weight_step(self, batch: Batch) -> Gradients:
-        """Move ω along the gradient of L − λR, clipped; returns the gradients of the plain loss."""
+        """Move ω along the gradient of L − λR, clipped; returns the gradients that it followed."""
         weights = architecture_weights(self.alphas, self.supernet.layout)
         regularizer = self.protocol.regularizer
         if regularizer is None or self.strength == 0:
-            found = followed = gradients(self.supernet, batch, weights, update_statistics=True)
+            found = gradients(self.supernet, batch, weights, update_statistics=True)
         else:
-            found, penalty = regularized_gradients(self.supernet, batch, weights, regularizer)
-            followed = penalize(found, penalty, self.strength)
-        for parameter, gradient in zip(self.parameters, followed.weights, strict=True):
+            found = penalized_gradients(self.supernet, batch, weights, regularizer, self.strength)
+        for parameter, gradient in zip(self.parameters, found.weights, strict=True):
             parameter.grad = gradient
         nn.utils.clip_grad_norm_(self.parameters, self.protocol.clip)
         self.weight_optimizer.step()

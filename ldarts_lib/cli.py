@@ -55,7 +55,7 @@ def search(
 ) -> None:
     """Search a cell, and record the whole search in a run directory.
 
-    Some searches to try:
+    Some searches to try::
 
       ldarts search                                  Λ-DARTS on the digits that ship, about a minute of CPU
 
@@ -69,7 +69,7 @@ def search(
         space: Search space: NAS-Bench-201's, that of DARTS (darts8: with the operation none), or S1 to S4.
         dataset: Images to search on; `ldarts info` says which are present.
         method: darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign.
-        size: Preset: smoke (seconds), demo (about a minute of CPU), paper (the official settings; needs a GPU).
+        size: Preset: smoke (seconds), demo (a minute of CPU), paper (the official settings; needs a GPU).
         epochs: Number of epochs; by default the preset's.
         seed: Seed of weights, architecture parameters and batches.
         out: Run directory; by default runs/SPACE-DATASET-METHOD-SIZE-seedN.
@@ -85,9 +85,7 @@ def search(
     result = run_search(chosen, out, resume=resume, device=where)
     last = result.history[-1]
     print(f"cell       {result.genotype}")
-    print(
-        f"supernet   validation loss {last['valid_loss']:.3f}, accuracy {last['valid_accuracy']:.3f}"
-    )
+    print(f"supernet   validation loss {last['valid_loss']:.3f}, accuracy {last['valid_accuracy']:.3f}")
     print(f"alignment  Λ = {last['valid_alignment']:+.3f} on the batches of α")
     print(f"skips      {last['skips']}")
     print(f"run        {result.path}")
@@ -171,14 +169,12 @@ def info() -> None:
 @app.command(name="run-notebook")
 def run_notebook(
     notebook: tyro.conf.Positional[Path],
-    parameters: Annotated[
-        Pairs, tyro.conf.arg(name="parameter", aliases=["-p"], metavar="NAME VALUE")
-    ] = (),
+    parameters: Annotated[Pairs, tyro.conf.arg(name="parameter", aliases=["-p"], metavar="NAME VALUE")] = (),
     out: Path = Path("runs/notebook"),
 ) -> None:
     """Execute a notebook of the book with other parameters; unknown names and bad values are refused.
 
-    A run with more seeds:
+    A run with more seeds::
 
       ldarts run-notebook book/quickstart.ipynb -p size demo -p seeds 3 --out runs/demo
 

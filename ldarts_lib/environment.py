@@ -66,7 +66,8 @@ def resolve_device(name: str) -> torch.device:
             GPU), ``cuda:<index>`` or ``mps``.
 
     Raises:
-        DeviceUnavailable: no such name, and the allowed ones are listed; or the message says what torch sees and what to do.
+        DeviceUnavailable: no such name (the allowed ones are listed), or no such device here (the message
+            says what torch sees and what to do).
     """
     if name == "auto":
         gpu = "mps" if torch.backends.mps.is_available() else "cpu"
@@ -174,9 +175,7 @@ def _cuda(name: str) -> torch.device:
     index = int(name[5:]) if ":" in name else torch.cuda.current_device()
     count = torch.cuda.device_count()
     if index >= count:
-        raise DeviceUnavailable(
-            f"device {name!r}: torch sees {count} GPU(s), cuda:0 .. cuda:{count - 1}"
-        )
+        raise DeviceUnavailable(f"device {name!r}: torch sees {count} GPU(s), cuda:0 .. cuda:{count - 1}")
     return torch.device("cuda", index)
 
 

@@ -165,9 +165,7 @@ def _parse_darts(text: str) -> Genotype:
             raise GenotypeError("expected Genotype(normal=[...], normal_concat=..., ...)")
     unknown = sorted(set(values) - set(_DARTS_FIELDS))
     if unknown or "normal" not in values:
-        raise GenotypeError(
-            f"a DARTS genotype has the fields {_DARTS_FIELDS}, got {sorted(values)}"
-        )
+        raise GenotypeError(f"a DARTS genotype has the fields {_DARTS_FIELDS}, got {sorted(values)}")
     cells = {
         kind: _darts_cell(kind, values[kind], values.get(f"{kind}_concat"))
         for kind in ("normal", "reduce")
@@ -186,9 +184,7 @@ def _darts_cell(kind: str, pairs_node: ast.expr, concat_node: ast.expr | None) -
             case (str(operation), int(source)):
                 edges.append(Edge(2 + position // 2, source, operation))
             case _:
-                raise GenotypeError(
-                    f"{kind}, entry {position}: expected (operation, source), got {pair!r}"
-                )
+                raise GenotypeError(f"{kind}, entry {position}: expected (operation, source), got {pair!r}")
     if len(edges) % 2:
         raise GenotypeError(f"{kind}: every node reads two edges, but {len(edges)} are given")
     nodes = len(edges) // 2

@@ -28,9 +28,7 @@ class ResidualReduction(nn.Module):
             relu_conv_norm(channels_in, channels, 3, stride=2, affine=True),
             relu_conv_norm(channels, channels, 3, affine=True),
         )
-        self.shortcut = nn.Sequential(
-            nn.AvgPool2d(2), nn.Conv2d(channels_in, channels, 1, bias=False)
-        )
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(channels_in, channels, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.shortcut(x) + self.body(x)
@@ -44,9 +42,7 @@ def light_reduction(channels_in: int, channels: int) -> nn.Sequential:
 
 
 def _stem(channels_in: int, channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels_in, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels)
-    )
+    return nn.Sequential(nn.Conv2d(channels_in, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
 
 
 class Stages(nn.Module):
@@ -64,18 +60,14 @@ class Stages(nn.Module):
     ) -> None:
         super().__init__()
         if reduction not in get_args(Reduction):
-            raise ValueError(
-                f"unknown reduction {reduction!r}; choose one of {get_args(Reduction)}"
-            )
+            raise ValueError(f"unknown reduction {reduction!r}; choose one of {get_args(Reduction)}")
         reduce = {"residual": ResidualReduction, "light": light_reduction}[reduction]
         self.depth = depth
         self.stem = _stem(channels_in, channels)
         self.cells = nn.ModuleList(
             make_cell("normal", channels * 2**stage) for stage in range(3) for _ in range(depth)
         )
-        self.reductions = nn.ModuleList(
-            [reduce(channels, 2 * channels), reduce(2 * channels, 4 * channels)]
-        )
+        self.reductions = nn.ModuleList([reduce(channels, 2 * channels), reduce(2 * channels, 4 * channels)])
         self.head = nn.Sequential(
             nn.BatchNorm2d(4 * channels),
             nn.ReLU(),

@@ -28,9 +28,7 @@ class DiscreteCell(nn.Module):
         states = list(states)
         chosen = list(zip(self.cell.edges, self.operations, strict=True))
         for node in range(self.cell.inputs, self.cell.inputs + self.cell.nodes):
-            states.append(
-                sum(op(states[edge.source]) for edge, op in chosen if edge.target == node)
-            )
+            states.append(sum(op(states[edge.source]) for edge, op in chosen if edge.target == node))
         return torch.cat([states[node] for node in self.cell.output], dim=1)
 
 

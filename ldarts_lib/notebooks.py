@@ -52,9 +52,7 @@ def notebook_parameters(path: Path | str) -> dict[str, Parameter]:
     cells = nbformat.read(path, as_version=4).cells
     tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
-        raise NotebookError(
-            f"{path}: expected exactly one cell tagged 'parameters', found {len(tagged)}"
-        )
+        raise NotebookError(f"{path}: expected exactly one cell tagged 'parameters', found {len(tagged)}")
     try:
         return declarations(tagged[0].source)
     except NotebookError as error:
@@ -133,9 +131,7 @@ def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str)
             failure = f"{_first_line(last.source)}: the kernel died (out of memory, most often)"
     partial.replace(executed)
     if failure:
-        raise NotebookFailed(
-            f"{path} failed in the cell {failure}\nthe executed notebook lies in {executed}"
-        )
+        raise NotebookFailed(f"{path} failed in the cell {failure}\nthe executed notebook lies in {executed}")
     return executed
 
 

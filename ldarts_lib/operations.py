@@ -60,9 +60,7 @@ class FactorizedReduce(nn.Module):
     def __init__(self, channels_in: int, channels: int, affine: bool) -> None:
         super().__init__()
         if channels % 2:
-            raise ValueError(
-                f"a factorized reduction needs an even number of channels, got {channels}"
-            )
+            raise ValueError(f"a factorized reduction needs an even number of channels, got {channels}")
         self.even = nn.Conv2d(channels_in, channels // 2, 1, stride=2, bias=False)
         self.odd = nn.Conv2d(channels_in, channels // 2, 1, stride=2, bias=False)
         self.norm = nn.BatchNorm2d(channels, affine=affine)
@@ -105,9 +103,7 @@ def _skip(s: Settings) -> nn.Module:
 
 
 def _convolution(kernel: int) -> Callable[[Settings], nn.Module]:
-    return lambda s: relu_conv_norm(
-        s.channels, s.channels, kernel, stride=s.stride, affine=s.affine
-    )
+    return lambda s: relu_conv_norm(s.channels, s.channels, kernel, stride=s.stride, affine=s.affine)
 
 
 def _separable_twice(kernel: int) -> Callable[[Settings], nn.Module]:

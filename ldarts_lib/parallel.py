@@ -47,6 +47,9 @@ def search_all(
         RunError, SearchDiverged: as :func:`~ldarts_lib.search.search`; other searches are finished first.
     """
     paths = {name: Path(out) / name for name in protocols}
+    for path in paths.values():
+        if RunDirectory(path).finished:
+            tqdm.write(f"{path}: finished earlier, read again")
     epochs = sum(p.epochs for p in protocols.values())
     with tqdm(total=epochs, desc="searching", unit="epoch") as bar, _pool(workers, device) as pool:
         futures = {

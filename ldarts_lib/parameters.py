@@ -142,15 +142,12 @@ def _type(annotation: ast.expr) -> Any:
             return Annotated[list[_type(element)], BeforeValidator(_read_elements)]
         case ast.Subscript(ast.Name("tuple"), members):
             elements = tuple(
-                ... if ast.unparse(member) == "..." else _type(member)
-                for member in _elements(members)
+                ... if ast.unparse(member) == "..." else _type(member) for member in _elements(members)
             )
             return Annotated[tuple[elements], BeforeValidator(_read_elements)]
         case ast.BinOp(inner, ast.BitOr(), ast.Constant(None)):
             return Annotated[_type(inner) | None, BeforeValidator(_read_none)]
-    raise NotebookError(
-        f"the type {ast.unparse(annotation)} is not supported; supported: {_SUPPORTED}"
-    )
+    raise NotebookError(f"the type {ast.unparse(annotation)} is not supported; supported: {_SUPPORTED}")
 
 
 def _elements(node: ast.expr) -> list[ast.expr]:

@@ -132,13 +132,8 @@ def cell_alt_text(cell: Cell) -> str:
     """Describe a cell in a sentence, for readers who do not see the figure."""
     parts = []
     for node in range(cell.inputs, cell.inputs + cell.nodes):
-        terms = [
-            f"{operation_style(e.operation).words} from node {e.source}"
-            for e in cell.incoming(node)
-        ]
-        parts.append(
-            f"node {node} receives {_enumerate(terms)}" if terms else f"node {node} is empty"
-        )
+        terms = [f"{operation_style(e.operation).words} from node {e.source}" for e in cell.incoming(node)]
+        parts.append(f"node {node} receives {_enumerate(terms)}" if terms else f"node {node} is empty")
     inputs = f"{cell.inputs} input node{'s' * (cell.inputs != 1)}"
     inner = f"{cell.nodes} further node{'s' * (cell.nodes != 1)}"
     verb = "concatenates the nodes" if len(cell.output) > 1 else "is node"
@@ -217,8 +212,7 @@ def _validate_weights(cell: Cell, weights: Mapping[tuple[int, int], float]) -> N
     edges = {(edge.target, edge.source) for edge in cell.edges}
     if set(weights) != edges:
         raise ValueError(
-            f"weights must be given for the edges (target, source) {sorted(edges)}, "
-            f"got {sorted(weights)}"
+            f"weights must be given for the edges (target, source) {sorted(edges)}, got {sorted(weights)}"
         )
     for key, weight in weights.items():
         if not 0 <= weight <= 1:

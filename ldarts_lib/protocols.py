@@ -55,7 +55,7 @@ class Protocol(BaseModel):
     depth: Count = 8
     """Cells per stage (nasbench201) or cells of the network (DARTS family)."""
     reduction: Reduction = "residual"
-    """Fixed reduction block of nasbench201: residual (as published) or light."""
+    """Fixed reduction block of nasbench201, residual (as published) or light."""
 
     epochs: Count = 50
     """Passes over the ω half of the search images."""
@@ -87,7 +87,7 @@ class Protocol(BaseModel):
     ramp: Literal["linear", "constant"] = "linear"
     """λ_t = λ·t/(E−1) in epoch t of E, or λ throughout."""
     estimator: Estimator = "central"
-    """How the regularizer's weight gradient is found: central, forward or exact."""
+    """How the regularizer's weight gradient is found, central, forward or exact."""
     epsilon: Positive = 1e-4
     """ε0, length of the perturbation of the architecture weights (central, forward)."""
 
@@ -141,7 +141,7 @@ _PAPER: dict[str, dict[str, Any]] = {
     "svhn": {"lambda_max": 0.25, "epsilon": 1e-3},
 }
 _DEMO: dict[str, dict[str, Any]] = {
-    "nasbench201": {"channels": 4, "depth": 1, "reduction": "light", "epochs": 60},
+    "nasbench201": {"channels": 4, "depth": 1, "reduction": "light", "epochs": 80},
     "darts family": {"channels": 4, "depth": 5, "epochs": 15},
     "all": {"alpha_lr": 1e-2, "lambda_max": 1.0, "estimator": "exact"},
 }

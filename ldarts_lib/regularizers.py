@@ -39,7 +39,9 @@ REGULARIZED_KIND = "normal"
 def cosine_delta(g: Tensor) -> Tensor:
     """∂Λ/∂g of the cosine form: [cells, edges×operations]; zero rows give zero.
 
-    δ_l = 2/(L(L−1)) · (I − u_l u_lᵀ) Σ_l' u_l' / ‖g_l‖ with u_l = g_l/‖g_l‖.
+    ::
+
+        δ_l = 2/(L(L-1)) (I - u_l u_lᵀ) Σ_l' u_l' / ‖g_l‖,   u_l = g_l / ‖g_l‖
     """
     u, norms = unit_rows(g), cell_norms(g).unsqueeze(-1)
     total = u.sum(0, keepdim=True)
@@ -50,8 +52,10 @@ def cosine_delta(g: Tensor) -> Tensor:
 def sign_delta(g: Tensor) -> Tensor:
     """∂R/∂g of the sign form: [cells, edges×operations]; pairs that share no support give zero.
 
-    δ_l = 2/(L(L−1)) · Σ_{l'≠l} [g_l' − ρ_ll' sign(g_l)⊙|g_l'|] / ⟨|g_l|, |g_l'|⟩,
-    ρ_ll' = ⟨g_l, g_l'⟩ / ⟨|g_l|, |g_l'|⟩.
+    ::
+
+        δ_l = 2/(L(L-1)) Σ_{l'≠l} [g_l' - ρ_ll' sign(g_l)⊙|g_l'|] / ⟨|g_l|, |g_l'|⟩
+        ρ_ll' = ⟨g_l, g_l'⟩ / ⟨|g_l|, |g_l'|⟩
     """
     magnitude = g.abs()
     most = magnitude @ magnitude.T
@@ -173,28 +177,52 @@ def regularized_gradients(
     return base, tuple((a - b) * (length / span) for a, b in zip(ahead, behind, strict=True))
 
 
+def penalized_gradients(
+    supernet: Supernet,
+    batch: Batch,
+    weights: Mapping[str, Tensor],
+    regularizer: Regularizer,
+    strength: float,
+) -> Gradients:
+    """The gradients of one batch; those by ω are of L − λR with λ = ``strength``.
+
+    The same numbers as :func:`regularized_gradients` gives, with less work for ``exact``: one backward pass
+    serves the loss and the regularizer.
+    """
+    if regularizer.estimator == "exact":
+        found, loss, inner = _differentiable_pass(supernet, batch, weights, regularizer.form)
+        objective = loss - strength * inner
+        return replace(found, weights=_by_parameters(supernet, objective))
+    found, penalty = regularized_gradients(supernet, batch, weights, regularizer)
+    pairs = zip(found.weights, penalty, strict=True)
+    return replace(found, weights=tuple(g - strength * r for g, r in pairs))
+
+
 def _by_double_backward(
     supernet: Supernet, batch: Batch, weights: Mapping[str, Tensor], form: Form
 ) -> tuple[Gradients, tuple[Tensor, ...]]:
+    found, loss, inner = _differentiable_pass(supernet, batch, weights, form)
+    penalty = _by_parameters(supernet, inner, retain_graph=True)
+    return replace(found, weights=_by_parameters(supernet, loss)), penalty
+
+
+def _differentiable_pass(
+    supernet: Supernet, batch: Batch, weights: Mapping[str, Tensor], form: Form
+) -> tuple[Gradients, Tensor, Tensor]:
+    """The cells' gradients, and as differentiable scalars the loss and ⟨δ, g⟩ with δ held fixed."""
     logits = supernet(batch.images, weights, update_statistics=True)
     loss = nn.functional.cross_entropy(logits, batch.labels)
-    parameters = tuple(supernet.parameters())
-    by_cell = torch.autograd.grad(
-        loss, tuple(weights.values()), create_graph=True, materialize_grads=True
-    )
+    by_cell = torch.autograd.grad(loss, tuple(weights.values()), create_graph=True, materialize_grads=True)
     cells = dict(zip(weights, by_cell, strict=True))
     regularized = cells[REGULARIZED_KIND]
     inner = (regularized * _delta(form, regularized.detach())).sum()
-    penalty = torch.autograd.grad(inner, parameters, retain_graph=True, materialize_grads=True)
-    of_loss = torch.autograd.grad(loss, parameters, materialize_grads=True)
     detached = {kind: g.detach() for kind, g in cells.items()}
-    return Gradients(loss.detach(), logits.detach(), detached, of_loss), penalty
+    return Gradients(loss.detach(), logits.detach(), detached), loss, inner
 
 
-def penalize(found: Gradients, penalty: tuple[Tensor, ...], strength: float) -> Gradients:
-    """The gradients of L − λR for λ = ``strength``."""
-    pairs = zip(found.weights, penalty, strict=True)
-    return replace(found, weights=tuple(g - strength * r for g, r in pairs))
+def _by_parameters(supernet: Supernet, value: Tensor, *, retain_graph: bool = False) -> tuple[Tensor, ...]:
+    parameters = tuple(supernet.parameters())
+    return torch.autograd.grad(value, parameters, retain_graph=retain_graph, materialize_grads=True)
 
 
 def _delta(form: Form, cells: Tensor) -> Tensor:

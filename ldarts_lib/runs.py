@@ -98,16 +98,10 @@ class RunDirectory:
 
     def _require_same(self, protocol: Protocol) -> None:
         stored, asked = self.read_json(CONFIG), json.loads(protocol.model_dump_json())
-        differing = sorted(
-            key for key in stored.keys() | asked.keys() if stored.get(key) != asked.get(key)
-        )
+        differing = sorted(key for key in stored.keys() | asked.keys() if stored.get(key) != asked.get(key))
         if differing:
-            changes = ", ".join(
-                f"{key}: {stored.get(key)!r} → {asked.get(key)!r}" for key in differing
-            )
-            raise RunError(
-                f"{self.path} holds a run of another protocol ({changes}); it cannot be resumed"
-            )
+            changes = ", ".join(f"{key}: {stored.get(key)!r} → {asked.get(key)!r}" for key in differing)
+            raise RunError(f"{self.path} holds a run of another protocol ({changes}); it cannot be resumed")
 
     @property
     def finished(self) -> bool:
@@ -148,10 +142,7 @@ class RunDirectory:
         """All rows in the order of the epochs, numbers as they were; empty before the first epoch ended."""
         try:
             with (self.path / HISTORY).open(newline="") as file:
-                return [
-                    {key: _number(text) for key, text in row.items()}
-                    for row in csv.DictReader(file)
-                ]
+                return [{key: _number(text) for key, text in row.items()} for row in csv.DictReader(file)]
         except FileNotFoundError:
             return []
 
@@ -195,8 +186,7 @@ def genotype_to_json(genotype: Genotype) -> dict[str, Any]:
     """The notation of the field, and every cell's edges as records."""
     cells = {
         kind: [
-            {"target": edge.target, "source": edge.source, "operation": edge.operation}
-            for edge in cell.edges
+            {"target": edge.target, "source": edge.source, "operation": edge.operation} for edge in cell.edges
         ]
         for kind, cell in genotype.cells.items()
     }

@@ -81,7 +81,7 @@ def search(
     rows = state.restore(run) if resume else []
     if run.finished:
         return state.result(run, rows)
-    run.write_environment(environment())
+    run.write_environment(environment(torch.device(device)))
     steps = state.training.steps(protocol.batch_size)
     with tqdm(
         total=protocol.epochs * steps,
@@ -103,9 +103,7 @@ def search(
 class SearchState:
     """Everything that changes during a search, so that it can be saved and restored as one."""
 
-    def __init__(
-        self, bilevel: Bilevel, halves: tuple[Batches, Batches], batches: torch.Generator
-    ) -> None:
+    def __init__(self, bilevel: Bilevel, halves: tuple[Batches, Batches], batches: torch.Generator) -> None:
         self.bilevel = bilevel
         self.training, self.validation = halves
         self.batches = batches
@@ -147,9 +145,7 @@ class SearchState:
         measured = []
         for training, validation in self._pairs():
             found = self.bilevel.step(training, validation)
-            measured.append(
-                [_measure(g, b) for g, b in zip(found, (training, validation), strict=True)]
-            )
+            measured.append([_measure(g, b) for g, b in zip(found, (training, validation), strict=True)])
             on_step()
         row: dict[str, Any] = {"epoch": epoch}
         for half, name in enumerate(HALVES):
@@ -262,9 +258,7 @@ def _shown(row: dict[str, Any]) -> dict[str, str]:
 def _metrics(protocol: Protocol, rows: list[dict[str, Any]]) -> dict[str, Any]:
     last = rows[-1]
     kept = ("valid_loss", "valid_accuracy", "valid_alignment", "entropy", "skips", "genotype")
-    identity = {
-        key: getattr(protocol, key) for key in ("space", "dataset", "method", "size", "seed")
-    }
+    identity = {key: getattr(protocol, key) for key in ("space", "dataset", "method", "size", "seed")}
     seconds = sum(float(row["seconds"]) for row in rows)
     return {
         **identity,

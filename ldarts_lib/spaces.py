@@ -60,12 +60,11 @@ class CellSpace:
             unknown = sorted(set(names) - set(OPERATIONS))
             if unknown:
                 raise ValueError(
-                    f"edge {target}<-{source}: unknown operation {unknown[0]!r}; known are {sorted(OPERATIONS)}"
+                    f"edge {target}<-{source}: unknown operation {unknown[0]!r}; "
+                    f"known are {sorted(OPERATIONS)}"
                 )
             if len(set(names)) != len(names):
-                raise ValueError(
-                    f"edge {target}<-{source}: an operation is listed twice in {names}"
-                )
+                raise ValueError(f"edge {target}<-{source}: an operation is listed twice in {names}")
 
     @property
     def edges(self) -> tuple[tuple[int, int], ...]:
@@ -80,7 +79,7 @@ class CellSpace:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(edges, operations): the shape of this kind's architecture parameters α."""
+        """Shape of this kind's architecture parameters α, (edges, operations)."""
         return len(self.edges), self.operations
 
     @property
@@ -152,9 +151,7 @@ class Space:
                 f"the genotype has {sorted(genotype.cells)}"
             )
         for kind, cell in genotype.cells.items():
-            _validate_cell(
-                f"space {self.name!r}, {kind} cell", self.cells[kind], cell, self.discretization
-            )
+            _validate_cell(f"space {self.name!r}, {kind} cell", self.cells[kind], cell, self.discretization)
 
     def discretize(self, weights: Weights) -> Genotype:
         """The genotype that architecture weights select.
@@ -166,16 +163,12 @@ class Space:
         Raises:
             ValueError: weights that are missing, of another shape or not finite.
         """
-        choose = {"argmax": _strongest_of_each_edge, "top2": _two_strongest_edges}[
-            self.discretization
-        ]
+        choose = {"argmax": _strongest_of_each_edge, "top2": _two_strongest_edges}[self.discretization]
         cells = {}
         for kind, space in self.cells.items():
             matrix = np.asarray(weights.get(kind, ()), dtype=np.float64)
             if matrix.shape != space.shape:
-                raise ValueError(
-                    f"{kind}: expected weights of shape {space.shape}, got {matrix.shape}"
-                )
+                raise ValueError(f"{kind}: expected weights of shape {space.shape}, got {matrix.shape}")
             if not np.isfinite(matrix).all():
                 raise ValueError(f"{kind}: the weights are not finite: {matrix.tolist()}")
             cells[kind] = Cell(space.inputs, tuple(choose(space, matrix)), space.output_nodes)
@@ -215,9 +208,7 @@ def _validate_cell(where: str, space: CellSpace, cell: Cell, discretization: str
             f"got {cell.inputs} and {cell.nodes}"
         )
     if cell.output != space.output_nodes:
-        raise GenotypeError(
-            f"{where}: the output must be the nodes {space.output_nodes}, got {cell.output}"
-        )
+        raise GenotypeError(f"{where}: the output must be the nodes {space.output_nodes}, got {cell.output}")
     candidates = dict(zip(space.edges, space.candidates, strict=True))
     for edge in cell.edges:
         names = candidates[edge.target, edge.source]
@@ -227,22 +218,16 @@ def _validate_cell(where: str, space: CellSpace, cell: Cell, discretization: str
         sources = [edge.source for edge in cell.incoming(node)]
         expected = node if discretization == "argmax" else 2
         if len(sources) != expected or len(set(sources)) != expected:
-            raise GenotypeError(
-                f"{where}: node {node} must read {expected} different nodes, reads {sources}"
-            )
+            raise GenotypeError(f"{where}: node {node} must read {expected} different nodes, reads {sources}")
 
 
-def _uniform(
-    inputs: int, nodes: int, names: tuple[str, ...], output: Literal["last", "concat"]
-) -> CellSpace:
+def _uniform(inputs: int, nodes: int, names: tuple[str, ...], output: Literal["last", "concat"]) -> CellSpace:
     edges = nodes * inputs + nodes * (nodes - 1) // 2
     return CellSpace(inputs, nodes, (names,) * edges, output)
 
 
 def _chain(name: str, normal: CellSpace, reduce: CellSpace | None = None) -> Space:
-    return Space(
-        name, {"normal": normal, "reduce": reduce or normal}, macro="chain", discretization="top2"
-    )
+    return Space(name, {"normal": normal, "reduce": reduce or normal}, macro="chain", discretization="top2")
 
 
 _DARTS_OPERATIONS = (

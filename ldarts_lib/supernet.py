@@ -38,9 +38,7 @@ class MixedOperation(nn.Module):
 class SearchCell(nn.Module):
     """A cell whose edges are mixed operations: each node sums the edges from all nodes before it."""
 
-    def __init__(
-        self, space: CellSpace, settings: Settings, *, halve: bool, pooling_norm: bool
-    ) -> None:
+    def __init__(self, space: CellSpace, settings: Settings, *, halve: bool, pooling_norm: bool) -> None:
         super().__init__()
         self.space = space
         self.edges = nn.ModuleList()
@@ -54,9 +52,7 @@ class SearchCell(nn.Module):
         states, edge = list(states), 0
         for _ in range(self.space.nodes):
             incoming = range(edge, edge + len(states))
-            states.append(
-                sum(self.edges[e](x, weights[e]) for e, x in zip(incoming, states, strict=True))
-            )
+            states.append(sum(self.edges[e](x, weights[e]) for e, x in zip(incoming, states, strict=True)))
             edge = incoming.stop
         return torch.cat([states[node] for node in self.space.output_nodes], dim=1)
 
@@ -143,9 +139,7 @@ class Supernet(nn.Module):
         expected = (self.layout.count(kind), *self.space.cells[kind].shape)
         if kind not in weights or tuple(weights[kind].shape) != expected:
             got = tuple(weights[kind].shape) if kind in weights else "nothing"
-            raise ValueError(
-                f"architecture weights of the {kind} cells: expected {expected}, got {got}"
-            )
+            raise ValueError(f"architecture weights of the {kind} cells: expected {expected}, got {got}")
         return weights[kind]
 
     @contextmanager
@@ -172,9 +166,7 @@ def initial_alphas(
     They are drawn on the CPU, so that one seed gives the same α on every device.
     """
     return {
-        kind: (1e-3 * torch.randn(cell.shape, generator=generator, dtype=dtype))
-        .to(device)
-        .requires_grad_()
+        kind: (1e-3 * torch.randn(cell.shape, generator=generator, dtype=dtype)).to(device).requires_grad_()
         for kind, cell in space.cells.items()
     }
 

@@ -42,9 +42,7 @@ def text_files(book: Path) -> list[Path]:
     return [
         path
         for path in sorted(book.rglob("*"))
-        if path.suffix in SUFFIXES
-        and path.is_file()
-        and SKIPPED.isdisjoint(path.relative_to(book).parts)
+        if path.suffix in SUFFIXES and path.is_file() and SKIPPED.isdisjoint(path.relative_to(book).parts)
     ]
 
 

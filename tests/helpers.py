@@ -116,9 +116,7 @@ def naive_operation(name: str, module: nn.Module, x: Tensor, stride: int) -> Ten
     repeats, dilation = (2, 1) if name.startswith("sep") else (1, 2)
     for i in range(repeats):
         padding = dilation * (size - 1) // 2
-        x = F.conv2d(
-            x.relu(), kernels[2 * i], None, stride if i == 0 else 1, padding, dilation, channels
-        )
+        x = F.conv2d(x.relu(), kernels[2 * i], None, stride if i == 0 else 1, padding, dilation, channels)
         x = naive_norm(F.conv2d(x, kernels[2 * i + 1]), norms[i])
     return x
 

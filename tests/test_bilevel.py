@@ -17,9 +17,7 @@ def make(space="nasbench201", **settings):
     """A bilevel problem in float64, in the first of ten epochs unless stated otherwise."""
     epoch = settings.pop("epoch", 0)
     net = small_supernet(space, generator=torch.Generator().manual_seed(5))
-    alphas = initial_alphas(
-        net.space, generator=torch.Generator().manual_seed(6), dtype=torch.float64
-    )
+    alphas = initial_alphas(net.space, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
     with torch.no_grad():
         for alpha in alphas.values():
             alpha *= 1e3
@@ -42,9 +40,7 @@ def naive_loss(problem, batch, alphas=None, parameters=None):
     }
     parameters = parameters or dict(net.named_parameters())
     keywords = {"update_statistics": False}
-    return cross_entropy(
-        functional_call(net, parameters, (batch.images, weights), keywords), batch.labels
-    )
+    return cross_entropy(functional_call(net, parameters, (batch.images, weights), keywords), batch.labels)
 
 
 def copies(tensors):
@@ -81,17 +77,10 @@ def test_weight_steps_equal_momentum_sgd_by_hand(space, clip):
         norm = torch.cat([g.flatten() for g in grads]).norm()
         assert (norm > clip) == (clip < 1)
         grads = [
-            g * min(1.0, clip / (norm.item() + 1e-6)) + 0.01 * w
-            for g, w in zip(grads, expected, strict=True)
+            g * min(1.0, clip / (norm.item() + 1e-6)) + 0.01 * w for g, w in zip(grads, expected, strict=True)
         ]
-        velocity = (
-            grads
-            if velocity is None
-            else [0.8 * v + g for v, g in zip(velocity, grads, strict=True)]
-        )
-        expected = [
-            w - problem.protocol.weight_lr * v for w, v in zip(expected, velocity, strict=True)
-        ]
+        velocity = grads if velocity is None else [0.8 * v + g for v, g in zip(velocity, grads, strict=True)]
+        expected = [w - problem.protocol.weight_lr * v for w, v in zip(expected, velocity, strict=True)]
         net.set_random_state(state)
         found = problem.weight_step(batch)
         torch.testing.assert_close(found.loss, loss.detach())
@@ -140,12 +129,8 @@ def test_the_second_order_gradient_is_that_of_the_unrolled_step(space, monkeypat
         state = net.random_state()
         leaves = {n: p.detach().clone().requires_grad_() for n, p in net.named_parameters()}
         loss = naive_loss(problem, training, parameters=leaves)
-        grads = torch.autograd.grad(
-            loss, tuple(leaves.values()), create_graph=True, materialize_grads=True
-        )
-        buffers = [
-            problem.weight_optimizer.state[p].get("momentum_buffer") for p in problem.parameters
-        ]
+        grads = torch.autograd.grad(loss, tuple(leaves.values()), create_graph=True, materialize_grads=True)
+        buffers = [problem.weight_optimizer.state[p].get("momentum_buffer") for p in problem.parameters]
         assert all((b is not None) == momentum for b in buffers)
         moved = {
             name: w - lr * (g + 0.01 * w + (0.9 * b if momentum else 0))
@@ -164,9 +149,7 @@ def test_the_second_order_gradient_is_that_of_the_unrolled_step(space, monkeypat
         assert all(torch.equal(before[name], b) for name, b in net.named_buffers())
         if space != "s4":  # there, the naive passes have drawn other noise
             torch.testing.assert_close(found.loss, unrolled.detach())
-            for alpha, exact, first in zip(
-                problem.alphas.values(), expected, first_order, strict=True
-            ):
+            for alpha, exact, first in zip(problem.alphas.values(), expected, first_order, strict=True):
                 torch.testing.assert_close(alpha.grad, exact, rtol=1e-5, atol=1e-7)
                 assert (exact - first).abs().max() > 1e-3
 
@@ -201,9 +184,7 @@ def test_the_regularizer_raises_the_alignment_of_its_batch(method, estimator):
 
 def test_a_weight_step_follows_the_loss_minus_lambda_times_the_regularizer():
     """By a numerical derivative of L − λΛ along the step that was taken."""
-    problem = make(
-        method="lambda", lambda_max=0.7, estimator="exact", epoch=9, weight_decay=0.0, clip=1e9
-    )
+    problem = make(method="lambda", lambda_max=0.7, estimator="exact", epoch=9, weight_decay=0.0, clip=1e9)
     net, batch, start = problem.supernet, small_batch(0), copies(problem.parameters)
     weights = architecture_weights(problem.alphas, net.layout)
 

@@ -34,9 +34,7 @@ def small_book(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     for page in [*book.glob("book/*.md"), *book.glob("book/*.ipynb")]:
         page.unlink()
     (book / "book" / "index.md").write_text("# Title\n")
-    (book / "_toc.yml").write_text(
-        "format: jb-book\nroot: book/index\nchapters:\n  - file: book/chapter\n"
-    )
+    (book / "_toc.yml").write_text("format: jb-book\nroot: book/index\nchapters:\n  - file: book/chapter\n")
     for stray in (".pytest_cache/README.md", "runs/one/report.md", "NOTES.md"):
         (book / stray).parent.mkdir(parents=True, exist_ok=True)
         (book / stray).write_text("# Stray\n\n[nowhere](nowhere.md)\n")

@@ -31,9 +31,7 @@ def ldarts(monkeypatch, capsys):
 @pytest.fixture
 def small_run(ldarts, tmp_path):
     out = tmp_path / "run"
-    code, text, _ = ldarts(
-        "search", "--size", "smoke", "--epochs", 2, "--out", out, "--device", "cpu"
-    )
+    code, text, _ = ldarts("search", "--size", "smoke", "--epochs", 2, "--out", out, "--device", "cpu")
     assert code == 0
     return out, text
 
@@ -114,9 +112,7 @@ def test_a_missing_gpu_is_explained(ldarts, tmp_path):
 
 def test_a_missing_data_set_says_how_to_get_it(ldarts, tmp_path, monkeypatch):
     monkeypatch.setenv("LDARTS_DATA", str(tmp_path))
-    code, _, error = ldarts(
-        "search", "--dataset", "cifar10", "--size", "smoke", "--out", tmp_path / "run"
-    )
+    code, _, error = ldarts("search", "--dataset", "cifar10", "--size", "smoke", "--out", tmp_path / "run")
     assert code == 2
     assert "cifar-10-python.tar.gz" in error
     assert "http" in error

@@ -70,9 +70,7 @@ def test_auto_is_the_cpu_without_a_gpu(no_gpu):
     assert environment.resolve_device("cpu") == torch.device("cpu")
 
 
-@pytest.mark.parametrize(
-    ("name", "index"), [("auto", 1), ("cuda", 1), ("cuda:0", 0), ("cuda:1", 1)]
-)
+@pytest.mark.parametrize(("name", "index"), [("auto", 1), ("cuda", 1), ("cuda:0", 0), ("cuda:1", 1)])
 def test_a_gpu_carries_its_index(two_gpus, name, index):
     device = environment.resolve_device(name)
     assert device == torch.device("cuda", index)

@@ -71,9 +71,7 @@ def test_a_small_network_equals_the_same_network_by_hand():
 @pytest.mark.parametrize("space", SPACES)
 def test_every_space_builds_and_learns(space):
     draw = torch.Generator().manual_seed(0)
-    weights = {
-        kind: torch.rand(cell.shape, generator=draw) for kind, cell in SPACES[space].cells.items()
-    }
+    weights = {kind: torch.rand(cell.shape, generator=draw) for kind, cell in SPACES[space].cells.items()}
     genotype = SPACES[space].discretize(weights)
     depth = 1 if space == "nasbench201" else 5
     net = DiscreteNetwork(SPACES[space], genotype, channels=4, depth=depth, classes=3)

@@ -214,9 +214,7 @@ def test_all_problems_are_reported_at_once_with_what_is_allowed():
 # Execution
 
 
-def test_a_notebook_runs_with_its_values_in_the_callers_directory(
-    tmp_path, monkeypatch, capfd, caplog
-):
+def test_a_notebook_runs_with_its_values_in_the_callers_directory(tmp_path, monkeypatch, capfd, caplog):
     where = "import os, sys; print('at', os.getcwd(), sys.executable)"
     path = write(tmp_path / "book" / "n.ipynb", *PLAIN, where)
     (tmp_path / "here").mkdir()

@@ -179,9 +179,7 @@ def test_every_operation_has_its_own_readable_style() -> None:
         assert len(set(values)) == len(OPERATIONS)
     for style in OPERATION_STYLES.values():
         channels = np.array(to_rgb(style.colour))
-        linear = np.where(
-            channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4
-        )
+        linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
         contrast_on_white = 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05)
         assert contrast_on_white >= 4.5, style.label
 

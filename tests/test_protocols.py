@@ -93,12 +93,12 @@ def test_values_out_of_range_are_refused_by_name(name, values):
 
 
 def test_an_unknown_setting_lists_the_settings():
-    with pytest.raises(ProtocolError, match="unknown setting 'epoch'; the settings are .*epochs"):
+    with pytest.raises(ProtocolError, match=r"unknown setting 'epoch'; the settings are .*epochs"):
         protocol(epoch=3)
 
 
 def test_all_mistakes_are_reported_at_once():
-    with pytest.raises(ProtocolError, match="epochs = 0: .*; clip = -1: "):
+    with pytest.raises(ProtocolError, match=r"epochs = 0: .*; clip = -1: "):
         protocol(epochs=0, clip=-1)
 
 
@@ -135,9 +135,7 @@ def test_the_learning_rate_is_a_cosine():
 
 def test_the_regularizer_of_a_method():
     settings = {"estimator": "forward", "epsilon": 0.01}
-    assert protocol(method="lambda", **settings).regularizer == Regularizer(
-        "cosine", "forward", 0.01
-    )
+    assert protocol(method="lambda", **settings).regularizer == Regularizer("cosine", "forward", 0.01)
     assert protocol(method="lambda-sign", **settings).form == "sign"
     for method in ("darts", "darts-2nd"):
         assert protocol(method=method).form is None

@@ -16,7 +16,7 @@ from ldarts_lib.regularizers import (
     Regularizer,
     cosine_delta,
     gradients,
-    penalize,
+    penalized_gradients,
     regularized_gradients,
     sign_delta,
 )
@@ -36,9 +36,7 @@ def draw_rows(seed, cells):
 
 def distance(found, expected):
     """‖found − expected‖ / ‖expected‖ over all parameters together."""
-    squares = [
-        ((a - b).square().sum(), b.square().sum()) for a, b in zip(found, expected, strict=True)
-    ]
+    squares = [((a - b).square().sum(), b.square().sum()) for a, b in zip(found, expected, strict=True)]
     return (sum(s[0] for s in squares) / sum(s[1] for s in squares)).sqrt().item()
 
 
@@ -56,9 +54,7 @@ def test_delta_equals_autograd(delta, alignment, seed, cells):
 @given(seed=SEEDS)
 def test_delta_equals_numerical_differentiation(delta, alignment, seed):
     g = torch.tensor(np.random.default_rng(seed).standard_normal((6, 20)))
-    g = torch.where(
-        g.abs() < 1e-3, 1e-3, g
-    )  # the sign form has kinks where an entry changes its sign
+    g = torch.where(g.abs() < 1e-3, 1e-3, g)  # the sign form has kinks where an entry changes its sign
     step, numerical = 1e-5, torch.zeros_like(g)
     for index in np.ndindex(*g.shape):
         ahead, behind = g.clone(), g.clone()
@@ -283,13 +279,16 @@ def test_float32_is_enough(form, estimator):
     assert distance([p.double() for p in penalty], expected) < allowed
 
 
-def test_the_penalty_is_subtracted():
+@pytest.mark.parametrize("estimator", ["central", "forward", "exact"])
+def test_the_penalty_is_subtracted(estimator):
     net, batch, weights = scene("nasbench201")
-    found, penalty = regularized_gradients(net, batch, weights, Regularizer())
-    total = penalize(found, penalty, 0.5)
+    regularizer = Regularizer("cosine", estimator, 1e-7)
+    found, penalty = regularized_gradients(net, batch, weights, regularizer)
+    total = penalized_gradients(net, batch, weights, regularizer, 0.5)
     for t, g, r in zip(total.weights, found.weights, penalty, strict=True):
         torch.testing.assert_close(t, g - 0.5 * r)
-    assert total.loss is found.loss and total.cells is found.cells
+    torch.testing.assert_close(total.loss, found.loss)
+    torch.testing.assert_close(total.cells, found.cells)
 
 
 @pytest.mark.parametrize("space", ["nasbench201", "s1"])

@@ -57,9 +57,7 @@ def test_environment_names_the_requirements_of_pyproject(repository: Path, proje
 
 def test_only_the_book_engine_is_pinned(project: dict) -> None:
     extras = project["optional-dependencies"].values()
-    bounds = dict(
-        map(split, [*project["dependencies"], *(item for extra in extras for item in extra)])
-    )
+    bounds = dict(map(split, [*project["dependencies"], *(item for extra in extras for item in extra)]))
     pinned = {name for name, bound in bounds.items() if not re.fullmatch(r">=[\d.]+", bound)}
     assert pinned == {"jupyter-book", "sphinx-book-theme"}
 

@@ -1,9 +1,8 @@
 import json
 import math
+import multiprocessing
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -24,6 +23,8 @@ FILES = {
     "genotype.json",
     "metrics.json",
 }
+QUIETLY_RESUMED = {"resume": True, "progress": False}
+FORK = multiprocessing.get_context("fork")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -61,6 +62,7 @@ def test_every_space_is_searched_and_recorded(space, tmp_path):
     )
     result = search(settings, tmp_path / "run", progress=False)
     assert {path.name for path in result.path.iterdir()} == FILES
+    assert RunDirectory(result.path).read_json("environment.json")["device"].startswith("cpu")
     SPACES[space].validate(result.genotype)
     run = RunDirectory(result.path)
     assert run.read_history() == result.history
@@ -78,20 +80,24 @@ def test_every_space_is_searched_and_recorded(space, tmp_path):
         assert all(last[f"{half}_norm_{cell}"] > 0 for cell in range(cells))
         assert f"{half}_norm_{cells}" not in last
         assert 0 <= last[f"{half}_accuracy"] <= 1
-    assert json.loads((result.path / "metrics.json").read_text())["genotype"] == str(
-        result.genotype
-    )
+    assert json.loads((result.path / "metrics.json").read_text())["genotype"] == str(result.genotype)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_search_learns_and_is_reproducible(method, tmp_path):
-    settings = protocol(method=method, size="smoke", epochs=4, batch_size=50)
+    settings = protocol(method=method, size="smoke", epochs=4, batch_size=100)
     first = search(settings, tmp_path / "a", progress=False)
     search(settings, tmp_path / "b", progress=False)
     assert_same_run(RunDirectory(tmp_path / "a"), RunDirectory(tmp_path / "b"))
     assert first.history[-1]["valid_loss"] < first.history[0]["valid_loss"] < 3
     other = search(settings.model_copy(update={"seed": 1}), tmp_path / "c", progress=False)
     assert other.history[0]["train_loss"] != first.history[0]["train_loss"]
+
+
+def test_without_strength_both_methods_are_the_same_search(tmp_path):
+    darts = search(protocol(method="darts", size="smoke"), tmp_path / "a", progress=False)
+    aligned = search(protocol(method="lambda", size="smoke", lambda_max=0), tmp_path / "b", progress=False)
+    assert timeless(darts.history) == timeless(aligned.history)
 
 
 def test_one_epoch_works(tmp_path):
@@ -121,31 +127,23 @@ def test_resuming_a_finished_run_returns_it(tmp_path):
 @pytest.mark.parametrize("space", ["nasbench201", "s4"])
 def test_a_killed_search_resumes_bit_for_bit(space, tmp_path):
     """SIGKILL at random moments, resume until finished, compare with the uninterrupted search."""
-    settings = ["--space", space, "--size", "smoke", "--epochs", "5", "--set", "channels", "2"]
-    settings += ["--set", "batch_size", "64", "--device", "cpu"]
-
-    def command(out):
-        code = "import torch; torch.set_num_threads(1); from ldarts_lib.cli import main; main()"
-        return [sys.executable, "-c", code, "search", *settings, "--resume", "--out", str(out)]
-
-    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
+    depth = 1 if space == "nasbench201" else 4
+    settings = protocol(space, size="smoke", epochs=6, channels=2, depth=depth, batch_size=250)
     whole, broken = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "broken")
-    moments = random.Random(space)
-    kills = 0
+    search(settings, whole.path, progress=False)
+    moments, kills = random.Random(space), 0
     while not broken.finished and kills < 3:
         begun = len(broken.read_history())
-        process = subprocess.Popen(
-            command(broken.path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        while process.poll() is None and len(broken.read_history()) == begun:
+        process = FORK.Process(target=search, args=(settings, broken.path), kwargs=QUIETLY_RESUMED)
+        process.start()
+        while process.is_alive() and len(broken.read_history()) == begun:
             time.sleep(0.005)
         time.sleep(moments.uniform(0, 0.2))
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-        process.communicate()
+        process.kill()
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
     assert kills >= 1, "no kill came before the end: the search is too short for this test"
-    subprocess.run(command(broken.path), check=True, capture_output=True)
+    search(settings, broken.path, **QUIETLY_RESUMED)
     assert_same_run(whole, broken)
 
 

@@ -2,7 +2,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from helpers import published, random_weights, small_batch, small_supernet
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,16 +25,14 @@ def naive_darts_cell(names_of, matrix):
         rows = range(start, start + node)
 
         def strength(row):
-            return max(
-                v for v, name in zip(matrix[row], names_of[row], strict=True) if name != "none"
-            )
+            return max(v for v, name in zip(matrix[row], names_of[row], strict=True) if name != "none")
 
         for row in sorted(rows, key=lambda row: -strength(row))[:2]:
-            best = [
+            best = next(
                 name
                 for value, name in zip(matrix[row], names_of[row], strict=True)
                 if name != "none" and value == strength(row)
-            ][0]
+            )
             edges.append(Edge(node, row - start, best))
         start += node
     return Cell(2, tuple(edges), (2, 3, 4, 5))
@@ -52,18 +49,13 @@ def naive_discretize(space, weights):
     if space.name == "nasbench201":
         return Genotype(naive_nasbench201(weights["normal"]))
     return Genotype(
-        **{
-            kind: naive_darts_cell(cell.candidates, weights[kind])
-            for kind, cell in space.cells.items()
-        }
+        **{kind: naive_darts_cell(cell.candidates, weights[kind]) for kind, cell in space.cells.items()}
     )
 
 
 def draw_weights(space, seed, levels=None):
     draw = np.random.default_rng(seed)
-    sample = (
-        (lambda shape: draw.integers(levels, size=shape) / 4) if levels else draw.standard_normal
-    )
+    sample = (lambda shape: draw.integers(levels, size=shape) / 4) if levels else draw.standard_normal
     return {kind: sample(cell.shape) for kind, cell in space.cells.items()}
 
 
@@ -83,11 +75,9 @@ def test_constant_weights_give_the_first_of_everything(space):
     genotype = space.discretize(weights)
     if space.discretization == "top2":
         for edge in genotype.normal.edges:
-            names = dict(
-                zip(space.cells["normal"].edges, space.cells["normal"].candidates, strict=True)
-            )
+            names = dict(zip(space.cells["normal"].edges, space.cells["normal"].candidates, strict=True))
             assert edge.source in (0, 1)
-            assert edge.operation == [n for n in names[edge.target, edge.source] if n != "none"][0]
+            assert edge.operation == next(n for n in names[edge.target, edge.source] if n != "none")
     else:
         assert set(genotype.normal.operations) == {"none"}
 
@@ -180,9 +170,7 @@ def test_s1_refuses_an_operation_on_the_wrong_edge():
     space = SPACES["s1"]
     good = space.discretize(draw_weights(space, 0))
     first = good.reduce.edges[0]
-    bad = replace(
-        good.reduce, edges=(replace(first, operation="sep_conv_3x3"), *good.reduce.edges[1:])
-    )
+    bad = replace(good.reduce, edges=(replace(first, operation="sep_conv_3x3"), *good.reduce.edges[1:]))
     with pytest.raises(GenotypeError, match=f"reduce cell: sep_conv_3x3 on edge 2<-{first.source}"):
         space.validate(replace(good, reduce=bad))
 
@@ -192,13 +180,9 @@ def test_darts_nodes_read_two_different_nodes_and_all_are_concatenated():
     good = f"Genotype(normal=[{pairs}], reduce=[{pairs}])"
     SPACES["darts"].validate(parse(good))
     twice = good.replace("('skip_connect', 1)", "('skip_connect', 0)", 1)
-    with pytest.raises(
-        GenotypeError, match=r"normal cell: node 2 must read 2 different .*\[0, 0\]"
-    ):
+    with pytest.raises(GenotypeError, match=r"normal cell: node 2 must read 2 different .*\[0, 0\]"):
         SPACES["darts"].validate(parse(twice))
-    with pytest.raises(
-        GenotypeError, match=r"output must be the nodes \(2, 3, 4, 5\), got \(3, 4, 5\)"
-    ):
+    with pytest.raises(GenotypeError, match=r"output must be the nodes \(2, 3, 4, 5\), got \(3, 4, 5\)"):
         SPACES["darts"].validate(parse(good[:-1] + ", reduce_concat=[3, 4, 5])"))
 
 
@@ -295,7 +279,5 @@ def test_bad_spaces_are_refused(cells, macro, discretization, message):
 
 def test_an_unknown_space_lists_the_known_ones():
     assert get_space("s3") is SPACES["s3"]
-    with pytest.raises(
-        ValueError, match="unknown search space 's9'; choose one of nasbench201, darts,"
-    ):
+    with pytest.raises(ValueError, match="unknown search space 's9'; choose one of nasbench201, darts,"):
         get_space("s9")

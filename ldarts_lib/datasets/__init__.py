@@ -129,22 +129,21 @@ class ImageDataset:
             dtype: floating type of the batches.
 
         Raises:
-            ValueError: the fraction is not between 0 and 1, or one part would be empty.
+            ValueError: one part would be empty.
         """
         count = len(self.search_labels)
-        if not 0 < fraction < 1:
-            raise ValueError(f"fraction must lie between 0 and 1, not {fraction}")
-        first = round(fraction * count)
+        first = round(fraction * count) if 0 < fraction < 1 else 0
         if not 0 < first < count:
-            raise ValueError(f"a fraction of {fraction} leaves one part of {count} images empty")
+            raise ValueError(
+                f"a fraction of {fraction} leaves one part of {count} images empty; "
+                "choose one between 0 and 1"
+            )
         order = torch.arange(count)
         if self.name not in EMBEDDED:
             order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
         order = order.to(self.search_labels.device)
         training, validation = (
-            self._batches(
-                self.search_images[part], self.search_labels[part], self.augmentation, dtype
-            )
+            self._batches(self.search_images[part], self.search_labels[part], self.augmentation, dtype)
             for part in (order[:first], order[first:])
         )
         return training, validation
@@ -156,9 +155,7 @@ class ImageDataset:
         augmentation: Augmentation,
         dtype: torch.dtype = torch.float32,
     ) -> Batches:
-        return Batches(
-            images, labels, mean=self.mean, std=self.std, augmentation=augmentation, dtype=dtype
-        )
+        return Batches(images, labels, mean=self.mean, std=self.std, augmentation=augmentation, dtype=dtype)
 
 
 def load(
@@ -191,9 +188,7 @@ def load(
     splits = downloads.read(name, folder)
     tensors = [torch.as_tensor(array).to(device) for split in splits for array in split]
     tensors[1], tensors[3] = tensors[1].long(), tensors[3].long()
-    mean, std = (
-        torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (facts.mean, facts.std)
-    )
+    mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (facts.mean, facts.std))
     return ImageDataset(name, facts.classes, *tensors, mean, std, facts.augmentation)
 
 
@@ -202,9 +197,7 @@ def _embedded(name: str, device: torch.device | str) -> ImageDataset:
     cut = embedded.SEARCH_IMAGES
     pool = images[:cut]
     mean, std = pool.mean().view(1, 1, 1, 1), pool.std().view(1, 1, 1, 1)
-    return ImageDataset(
-        name, 10, pool, labels[:cut], images[cut:], labels[cut:], mean, std, Augmentation()
-    )
+    return ImageDataset(name, 10, pool, labels[:cut], images[cut:], labels[cut:], mean, std, Augmentation())
 
 
 @dataclass(frozen=True)

@@ -101,8 +101,7 @@ class Batches:
     def _checked(self, batch_size: int) -> int:
         if not 1 <= batch_size <= len(self):
             raise ValueError(
-                f"batch size {batch_size} does not fit a split of {len(self)} images; "
-                f"choose 1 to {len(self)}"
+                f"batch size {batch_size} does not fit a split of {len(self)} images; choose 1 to {len(self)}"
             )
         return batch_size
 
@@ -134,18 +133,11 @@ def crop(images: Tensor, padding: int, offsets: Tensor) -> Tensor:
         padding: pixels on each side.
         offsets: [2, batch], upper and left border of each window, 0 to 2·padding.
     """
-    (batch, channels, rows, columns) = (
-        torch.arange(size, device=images.device) for size in images.shape
-    )
+    batch, channel, row, column = (torch.arange(size, device=images.device) for size in images.shape)
     padded = torch.nn.functional.pad(images, [padding] * 4)
-    rows = offsets[0, :, None] + rows
-    columns = offsets[1, :, None] + columns
-    return padded[
-        batch[:, None, None, None],
-        channels[:, None, None],
-        rows[:, None, :, None],
-        columns[:, None, None, :],
-    ]
+    rows = (offsets[0, :, None] + row)[:, None, :, None]
+    columns = (offsets[1, :, None] + column)[:, None, None, :]
+    return padded[batch.view(-1, 1, 1, 1), channel.view(-1, 1, 1), rows, columns]
 
 
 def cutout(images: Tensor, length: int, generator: torch.Generator) -> Tensor:

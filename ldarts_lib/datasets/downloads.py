@@ -111,8 +111,7 @@ def download_of(name: str) -> Download:
     return Download(
         "imagenet16-120",
         "ImageNet16",
-        "https://drive.google.com/open?id=1L0Lzq8rWpZLPfiQGd6QR8q5xLV88emU7 "
-        "(the data of NAS-Bench-201)",
+        "https://drive.google.com/open?id=1L0Lzq8rWpZLPfiQGd6QR8q5xLV88emU7 (the data of NAS-Bench-201)",
         1022,
         "ImageNet16",
         IMAGENET16_TRAIN + IMAGENET16_TEST,
@@ -208,7 +207,5 @@ class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
         current = module.replace("numpy.core.", "numpy._core.")  # the name before NumPy 2
         if (current, name) not in self.ALLOWED:
-            raise DatasetCorrupt(
-                f"imagenet16-120: a file refers to {module}.{name}; it may hold arrays only"
-            )
+            raise DatasetCorrupt(f"imagenet16-120: a file refers to {module}.{name}; it may hold arrays only")
         return super().find_class(current, name)

@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from ldarts_lib.datasets import load
+from ldarts_lib.evaluate import Recipe, standalone_accuracy
+from ldarts_lib.parallel import evaluate_all, search_all
+from ldarts_lib.protocols import protocol
+from ldarts_lib.runs import RunDirectory, RunError
+from ldarts_lib.search import search
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_parallel_searches_equal_single_ones_and_continue(tmp_path, capfd):
+    protocols = {
+        method: protocol(method=method, size="smoke", batch_size=250, channels=2)
+        for method in ("darts", "lambda")
+    }
+    results = search_all(protocols, tmp_path / "many", workers=2)
+    assert list(results) == list(protocols)
+    assert "4/4" in capfd.readouterr().err
+    alone = search(protocols["lambda"], tmp_path / "alone", progress=False)
+    for one, other in zip(alone.history, results["lambda"].history, strict=True):
+        assert one | {"seconds": 0} == other | {"seconds": 0}
+    assert "finished earlier" not in capfd.readouterr().out
+    again = search_all(protocols, tmp_path / "many", workers=1)
+    assert again["darts"].history == results["darts"].history
+    assert capfd.readouterr().out.count("finished earlier") == 2
+
+    genotypes = {name: result.genotype for name, result in results.items()}
+    accuracies = evaluate_all(genotypes, protocols, Recipe(epochs=1), seed=3)
+    expected = standalone_accuracy(
+        genotypes["darts"], protocols["darts"], load("noisy-digits"), Recipe(epochs=1), seed=3
+    )
+    assert accuracies["darts"] == expected
+
+
+def test_one_failing_search_does_not_stop_the_others(tmp_path):
+    protocols = {seed: protocol(size="smoke", epochs=1, seed=int(seed)) for seed in "01"}
+    (tmp_path / "0").mkdir()
+    (tmp_path / "0" / "thesis.tex").write_text("precious")
+    with pytest.raises(RunError, match="not empty"):
+        search_all(protocols, tmp_path, workers=1)
+    assert RunDirectory(tmp_path / "1").finished
+
+
+@pytest.mark.parametrize("workers", [0, -1])
+def test_less_than_one_worker_is_refused(tmp_path, workers):
+    with pytest.raises(ValueError, match=f"at least 1, got {workers}"):
+        search_all({}, tmp_path, workers=workers)
