@@ -6,7 +6,7 @@ validation loss, at the current ω (first order) or at ω after one more step (s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -137,7 +137,9 @@ class Bilevel:
         return [0.0 if b is None else self.protocol.momentum * b for b in buffers]
 
     @torch.no_grad()
-    def _set_parameters(self, start, direction, distance: Tensor | float) -> None:
+    def _set_parameters(
+        self, start: Sequence[Tensor], direction: Sequence[Tensor], distance: Tensor | float
+    ) -> None:
         for parameter, origin, move in zip(self.parameters, start, direction, strict=True):
             parameter.copy_(origin + distance * move)
 

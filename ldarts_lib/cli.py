@@ -35,6 +35,19 @@ EXPECTED_ERRORS = (
     notebooks.ParameterError,
 )
 
+DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cells that agree.
+
+  ldarts search                                   Λ-DARTS on images that ship, a minute of CPU
+  ldarts search --method darts --seed 3           plain DARTS
+  ldarts search --space s2 --dataset cifar10 --size paper --device cuda
+  ldarts search --method darts --seed 3 --resume  go on after an interruption
+  ldarts discretize RUN --draw cell.png           the cell that a search derives
+  ldarts protocol --space s2 --size paper         all settings of a preset, and what they mean
+  ldarts info                                     versions, device, data sets
+  ldarts run-notebook book/quickstart.ipynb -p size demo -p seeds 5
+
+Every command has a --help of its own."""
+
 app = tyro.extras.SubcommandApp()
 
 
@@ -55,16 +68,6 @@ def search(
 ) -> None:
     """Search a cell, and record the whole search in a run directory.
 
-    Some searches to try::
-
-      ldarts search                                  Λ-DARTS on the digits that ship, about a minute of CPU
-
-      ldarts search --method darts --seed 3          the same with plain DARTS
-
-      ldarts search --space s2 --dataset cifar10 --size paper --device cuda
-
-      ldarts search --set lambda_max 0.5 --set estimator central --set epsilon 1e-3
-
     Args:
         space: Search space: NAS-Bench-201's, that of DARTS (darts8: with the operation none), or S1 to S4.
         dataset: Images to search on; `ldarts info` says which are present.
@@ -75,7 +78,8 @@ def search(
         out: Run directory; by default runs/SPACE-DATASET-METHOD-SIZE-seedN.
         resume: Continue an interrupted search in the same directory.
         device: auto (a GPU if there is one), cpu, cuda, cuda:1, ...
-        settings: Override one setting of the protocol; `ldarts protocol` lists them all.
+        settings: Override one setting, for instance --set estimator central --set epsilon 1e-3;
+            `ldarts protocol` lists them all.
     """
     overrides = dict(settings) | ({} if epochs is None else {"epochs": epochs})
     chosen = protocol(space, dataset, method, size, seed=seed, **overrides)
@@ -174,10 +178,6 @@ def run_notebook(
 ) -> None:
     """Execute a notebook of the book with other parameters; unknown names and bad values are refused.
 
-    A run with more seeds::
-
-      ldarts run-notebook book/quickstart.ipynb -p size demo -p seeds 3 --out runs/demo
-
     Args:
         notebook: The notebook.
         parameters: A parameter and its value; repeatable. An unknown name lists those that exist.
@@ -190,7 +190,7 @@ def run_notebook(
 def main() -> None:
     """Run the command line; an expected error is one line on stderr and exit code 2."""
     try:
-        app.cli(prog="ldarts", description="Λ-DARTS: differentiable architecture search, aligned.")
+        app.cli(prog="ldarts", description=DESCRIPTION)
     except EXPECTED_ERRORS as error:
         print(f"ldarts: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass
+from typing import Any
 
 _NASBENCH201_EDGE = re.compile(r"(?P<operation>[A-Za-z0-9_]+)~(?P<source>\d+)")
 _DARTS_FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
@@ -194,7 +195,7 @@ def _darts_cell(kind: str, pairs_node: ast.expr, concat_node: ast.expr | None) -
     return Cell(inputs=2, edges=tuple(edges), output=tuple(output))
 
 
-def _literal(name: str, node: ast.expr):
+def _literal(name: str, node: ast.expr) -> Any:
     """A literal, or ``range(...)`` of literals, without evaluating anything else."""
     try:
         match node:

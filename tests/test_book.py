@@ -42,7 +42,7 @@ def small_book(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         nbformat.v4.new_markdown_cell("# Chapter"),
         nbformat.v4.new_code_cell(
             "import ldarts_lib\nfrom pathlib import Path\n"
-            "with Path('executions').open('a') as file:\n    file.write('x')\n"
+            f"with Path({str(book / 'executions')!r}).open('a') as file:\n    file.write('x')\n"
             "print('version', ldarts_lib.__version__)"
         ),
     ]
@@ -70,7 +70,7 @@ def shown(book: Path) -> str:
 
 
 def executions(book: Path) -> int:
-    return len((book / "book" / "executions").read_text())
+    return len((book / "executions").read_text())
 
 
 def test_contents_exist(repository: Path) -> None:

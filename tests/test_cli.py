@@ -41,7 +41,11 @@ def test_help_teaches_every_choice(ldarts):
     assert code == 0
     for name in (*SPACES, *DATASETS, *METHODS, *SIZES, "--resume", "--device", "--set"):
         assert name in text
+    code, text, _ = ldarts("--help")
+    assert code == 0
     assert "ldarts search --method darts" in text
+    for command in ("search", "discretize", "protocol", "data", "info", "run-notebook"):
+        assert f"• {command}" in text
 
 
 def test_search_prints_what_it_found_and_where(small_run):
