@@ -103,4 +103,4 @@ def test_a_recorded_accuracy_can_be_made_again(summary):
     for row in summary.iloc[[1, 4]].itertuples(index=False):
         settings = protocol(method=row.method, seed=row.seed)
         accuracy = standalone_accuracy(parse(row.cell), settings, images)
-        assert accuracy == pytest.approx(row[-1], abs=0.08)
+        assert accuracy == pytest.approx(row[4], abs=0.08)

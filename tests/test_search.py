@@ -115,6 +115,14 @@ def test_a_search_on_loaded_images_equals_one_that_loads_them(tmp_path):
     assert_same_run(RunDirectory(tmp_path / "a"), RunDirectory(tmp_path / "b"))
 
 
+@pytest.mark.gpu
+def test_a_gpu_searches_the_same_batches_as_the_cpu(tmp_path):
+    settings = protocol(size="smoke", epochs=1)
+    on_cpu = search(settings, tmp_path / "cpu", progress=False)
+    on_gpu = search(settings, tmp_path / "gpu", progress=False, device="cuda")
+    assert on_gpu.history[0]["train_loss"] == pytest.approx(on_cpu.history[0]["train_loss"], rel=1e-2)
+
+
 def test_resuming_a_finished_run_returns_it(tmp_path):
     settings = protocol(size="smoke")
     done = search(settings, tmp_path / "run", progress=False)
