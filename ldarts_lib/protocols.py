@@ -92,12 +92,14 @@ class Protocol(BaseModel):
     """ε0, length of the perturbation of the architecture weights (central, forward)."""
 
     @model_validator(mode="after")
-    def _known_names(self) -> Protocol:
+    def _consistent(self) -> Protocol:
         for field, allowed in (("space", tuple(SPACES)), ("dataset", DATASETS)):
             if getattr(self, field) not in allowed:
                 raise ValueError(
                     f"unknown {field} {getattr(self, field)!r}; choose one of {', '.join(allowed)}"
                 )
+        if self.weight_lr_min > self.weight_lr:
+            raise ValueError(f"weight_lr_min = {self.weight_lr_min} is above weight_lr = {self.weight_lr}")
         cells = self.search_space.layout(self.depth).count(REGULARIZED_KIND)
         if self.form and cells < 2:
             raise ValueError(

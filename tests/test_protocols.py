@@ -103,7 +103,7 @@ def test_all_mistakes_are_reported_at_once():
 
 
 def test_the_final_learning_rate_must_not_exceed_the_initial_one():
-    with pytest.raises(ProtocolError, match=r"weight_lr_min .*0\.1.* weight_lr .*0\.01"):
+    with pytest.raises(ProtocolError, match=r"weight_lr_min = 0\.1 is above weight_lr = 0\.01"):
         protocol(weight_lr=0.01, weight_lr_min=0.1)
     assert protocol(weight_lr=0.01, weight_lr_min=0.01).learning_rate(30) == 0.01
 
