@@ -31,6 +31,7 @@ EXPECTED_ERRORS = (
     SearchDiverged,
     datasets.DatasetMissing,
     datasets.DatasetCorrupt,
+    notebooks.NotebookError,
     notebooks.NotebookFailed,
     notebooks.ParameterError,
 )
@@ -129,6 +130,8 @@ def discretize(
         epoch: The cell after this epoch (counted from 0); by default after the last finished one.
         draw: Also draw the cell to this file (.png, .svg, .pdf).
     """
+    if not run.is_dir():
+        raise RunError(f"there is no run directory {run}")
     rows = RunDirectory(run).read_history()
     if not rows:
         raise RunError(f"{run} has no finished epoch")

@@ -44,12 +44,17 @@ def notebook_parameters(path: Path | str) -> dict[str, Parameter]:
     """Read the declared parameters of a notebook, in order, without executing anything.
 
     Raises:
-        NotebookError: not exactly one cell is tagged ``parameters``, or it holds something else
-            than assignments with a supported type, a literal value of that type, and a comment.
+        NotebookError: the file cannot be read; or not exactly one cell is tagged ``parameters``, or it holds
+            more than assignments with a supported type, a literal value of that type, and a comment.
     """
     import nbformat
 
-    cells = nbformat.read(path, as_version=4).cells
+    try:
+        cells = nbformat.read(path, as_version=4).cells
+    except OSError as error:
+        raise NotebookError(f"cannot read the notebook {path}: {error.strerror}") from None
+    except nbformat.reader.NotJSONError:
+        raise NotebookError(f"{path} is not a notebook (.ipynb)") from None
     tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise NotebookError(f"{path}: expected exactly one cell tagged 'parameters', found {len(tagged)}")

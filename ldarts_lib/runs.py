@@ -88,7 +88,10 @@ class RunDirectory:
                 )
             run._require_same(protocol)
             return run
-        run.path.mkdir(parents=True, exist_ok=True)
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make the directory {run.path}: {error.strerror}") from None
         for leftover in run.path.glob(".*.tmp"):
             leftover.unlink()
         if any(run.path.iterdir()):
@@ -127,8 +130,9 @@ class RunDirectory:
             raise RunError(f"{self.path / name} is damaged: {error}") from None
 
     def write_environment(self, environment: Mapping[str, Any]) -> None:
-        """Record where and with which versions the search runs."""
-        write_json(self.path / ENVIRONMENT, environment)
+        """Record where and with which versions the search runs; a resumed run keeps its earlier ones."""
+        earlier = self.read_json(ENVIRONMENT) if (self.path / ENVIRONMENT).exists() else None
+        write_json(self.path / ENVIRONMENT, {**environment, **({"continues": earlier} if earlier else {})})
 
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write all rows; floats are written so that they are read back exactly."""

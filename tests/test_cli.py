@@ -153,6 +153,33 @@ def test_discretize_of_no_run(ldarts, tmp_path):
     assert "no finished epoch" in error
 
 
+@pytest.mark.parametrize(("content", "expected"), [(None, "No such file"), ("# A page", "is not a notebook")])
+def test_what_is_no_notebook_is_named(ldarts, tmp_path, content, expected):
+    path = tmp_path / "page.ipynb"
+    if content:
+        path.write_text(content)
+    code, _, error = ldarts("run-notebook", path, "--out", tmp_path / "out")
+    assert code == 2
+    assert str(path) in error
+    assert expected in error
+    assert "Traceback" not in error
+
+
+def test_bad_notebook_parameters_are_refused_with_the_allowed_ones(ldarts, repository, tmp_path):
+    notebook = repository / "book" / "quickstart.ipynb"
+    code, _, error = ldarts("run-notebook", notebook, "-p", "sede", 3, "-p", "seeds", "x", "--out", tmp_path)
+    assert code == 2
+    for part in ("did you mean 'seeds'", "seeds = 'x': expected int", "allowed parameters: size"):
+        assert part in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_discretize_of_a_missing_directory(ldarts, tmp_path):
+    code, _, error = ldarts("discretize", tmp_path / "nowhere")
+    assert code == 2
+    assert "there is no run directory" in error
+
+
 def test_info_lists_versions_device_and_data(ldarts, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     code, text, _ = ldarts("info")

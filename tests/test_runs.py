@@ -52,6 +52,12 @@ def test_a_file_in_place_of_the_directory_is_refused(tmp_path, smoke):
         RunDirectory.create(tmp_path / "run", smoke)
 
 
+def test_a_directory_that_cannot_be_made_is_named(tmp_path, smoke):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"cannot make the directory .*run: Not a directory"):
+        RunDirectory.create(tmp_path / "file" / "run", smoke)
+
+
 def test_history_is_read_back_exactly(tmp_path):
     rows = [
         {"epoch": 0, "loss": 0.1 + 0.2, "lambda": 1e-300, "genotype": ALL_SKIP},
@@ -129,6 +135,14 @@ def test_the_outcome_is_marked_by_the_metrics(tmp_path, smoke):
     assert parse(stored["genotype"]) == genotype
     assert stored["cells"]["normal"][5] == {"target": 3, "source": 2, "operation": "skip_connect"}
     assert run.finished
+
+
+def test_a_resumed_run_keeps_its_earlier_environment(tmp_path):
+    run = RunDirectory(tmp_path)
+    for torch_version in ("2.4", "2.5", "2.6"):
+        run.write_environment({"torch": torch_version})
+    stored = run.read_json("environment.json")
+    assert stored == {"torch": "2.6", "continues": {"torch": "2.5", "continues": {"torch": "2.4"}}}
 
 
 def test_a_damaged_json_file_is_named(tmp_path, smoke):
