@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -33,7 +34,7 @@ def slug(repository: Path) -> str:
 @pytest.fixture
 def copy(repository: Path, tmp_path: Path) -> Path:
     """A copy of the tracked text of the repository, without what was built or run."""
-    left_out = shutil.ignore_patterns(".git", ".venv", "_build", "runs", "data", "*cache*")
+    left_out = shutil.ignore_patterns(".git", ".venv", "_build", "runs", "data", "*cache*", "*.egg-info")
     return Path(shutil.copytree(repository, tmp_path / "copy", ignore=left_out))
 
 
@@ -126,7 +127,9 @@ def test_set_address_refuses_what_is_no_address(copy: Path, address: str) -> Non
 
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["make", *arguments], cwd=folder, capture_output=True, text=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    command = ["make", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
 
 
 def test_help_lists_every_target(repository: Path) -> None:
