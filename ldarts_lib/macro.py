@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from ldarts_lib.operations import FactorizedReduce, relu_conv_norm
+from ldarts_lib.operations import TEXTBOOK, FactorizedReduce, Layers, relu_conv_norm
 from ldarts_lib.spaces import Space
 
 Reduction = Literal["residual", "light"]
@@ -22,27 +22,28 @@ MakeCell = Callable[[str, int], nn.Module]
 class ResidualReduction(nn.Module):
     """NAS-Bench-201's block between stages: two 3×3 convolutions beside a pooled shortcut."""
 
-    def __init__(self, channels_in: int, channels: int) -> None:
+    def __init__(self, channels_in: int, channels: int, layers: Layers = TEXTBOOK) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            relu_conv_norm(channels_in, channels, 3, stride=2, affine=True),
-            relu_conv_norm(channels, channels, 3, affine=True),
+            relu_conv_norm(channels_in, channels, 3, stride=2, affine=True, layers=layers),
+            relu_conv_norm(channels, channels, 3, affine=True, layers=layers),
         )
-        self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(channels_in, channels, 1, bias=False))
+        pointwise = layers.convolution(channels_in, channels, 1, bias=False)
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2), pointwise)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.shortcut(x) + self.body(x)
 
 
-def light_reduction(channels_in: int, channels: int) -> nn.Sequential:
+def light_reduction(channels_in: int, channels: int, layers: Layers = TEXTBOOK) -> nn.Sequential:
     """Pooling, a 1×1 convolution and BatchNorm: all 3×3 convolutions are left to the cells."""
-    return nn.Sequential(
-        nn.AvgPool2d(2), nn.Conv2d(channels_in, channels, 1, bias=False), nn.BatchNorm2d(channels)
-    )
+    pointwise = layers.convolution(channels_in, channels, 1, bias=False)
+    return nn.Sequential(nn.AvgPool2d(2), pointwise, layers.norm(channels))
 
 
-def _stem(channels_in: int, channels: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(channels_in, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+def _stem(channels_in: int, channels: int, layers: Layers) -> nn.Sequential:
+    convolution = layers.convolution(channels_in, channels, 3, padding=1, bias=False)
+    return nn.Sequential(convolution, layers.norm(channels))
 
 
 class Stages(nn.Module):
@@ -57,19 +58,20 @@ class Stages(nn.Module):
         classes: int,
         channels_in: int,
         reduction: Reduction,
+        layers: Layers,
     ) -> None:
         super().__init__()
         if reduction not in get_args(Reduction):
             raise ValueError(f"unknown reduction {reduction!r}; choose one of {get_args(Reduction)}")
         reduce = {"residual": ResidualReduction, "light": light_reduction}[reduction]
         self.depth = depth
-        self.stem = _stem(channels_in, channels)
+        self.stem = _stem(channels_in, channels, layers)
         self.cells = nn.ModuleList(
             make_cell("normal", channels * 2**stage) for stage in range(3) for _ in range(depth)
         )
-        self.reductions = nn.ModuleList([reduce(channels, 2 * channels), reduce(2 * channels, 4 * channels)])
+        self.reductions = nn.ModuleList(reduce(c, 2 * c, layers) for c in (channels, 2 * channels))
         self.head = nn.Sequential(
-            nn.BatchNorm2d(4 * channels),
+            layers.norm(4 * channels),
             nn.ReLU(),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
@@ -98,20 +100,21 @@ class Chain(nn.Module):
         channels_in: int,
         outputs: int,
         affine: bool,
+        layers: Layers,
     ) -> None:
         super().__init__()
-        self.stem = _stem(channels_in, 3 * channels)
+        self.stem = _stem(channels_in, 3 * channels, layers)
         self.cells, self.first_inputs, self.second_inputs = (nn.ModuleList() for _ in range(3))
         before_last, last, current = 3 * channels, 3 * channels, channels
         after_reduction = False
         for kind in layout:
             current *= 2 if kind == "reduce" else 1
             self.first_inputs.append(
-                FactorizedReduce(before_last, current, affine)
+                FactorizedReduce(before_last, current, affine, layers)
                 if after_reduction
-                else relu_conv_norm(before_last, current, 1, affine=affine)
+                else relu_conv_norm(before_last, current, 1, affine=affine, layers=layers)
             )
-            self.second_inputs.append(relu_conv_norm(last, current, 1, affine=affine))
+            self.second_inputs.append(relu_conv_norm(last, current, 1, affine=affine, layers=layers))
             self.cells.append(make_cell(kind, current))
             after_reduction = kind == "reduce"
             before_last, last = last, outputs * current
@@ -135,6 +138,7 @@ def build_macro(
     channels_in: int,
     reduction: Reduction,
     affine: bool,
+    layers: Layers = TEXTBOOK,
 ) -> Stages | Chain:
     """The macro network of a space.
 
@@ -146,8 +150,9 @@ def build_macro(
         channels_in: channels of the images.
         reduction: the fixed reduction block of a ``stages`` network.
         affine: whether BatchNorms in front of the cells of a ``chain`` have learned scales.
+        layers: the convolution and normalization layers.
     """
-    sizes = {"channels": channels, "classes": classes, "channels_in": channels_in}
+    sizes = {"channels": channels, "classes": classes, "channels_in": channels_in, "layers": layers}
     if space.macro == "stages":
         return Stages(make_cell, depth=depth, reduction=reduction, **sizes)
     outputs = len(space.cells["normal"].output_nodes)

@@ -14,6 +14,22 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
+class Layers:
+    """What a network is built of.
+
+    Attributes:
+        convolution: takes the arguments of :class:`torch.nn.Conv2d`.
+        norm: takes those of :class:`torch.nn.BatchNorm2d`.
+    """
+
+    convolution: Callable[..., nn.Conv2d] = nn.Conv2d
+    norm: Callable[..., nn.BatchNorm2d] = nn.BatchNorm2d
+
+
+TEXTBOOK = Layers()
+
+
+@dataclass(frozen=True)
 class Settings:
     """What an operation needs to know to be built.
 
@@ -22,12 +38,14 @@ class Settings:
         stride: 1, or 2 on the edges of a reduction cell that read its inputs.
         affine: whether BatchNorm has learned scales: no in a supernet, yes in a discrete network.
         generator: where random operations draw from; the default generator if None.
+        layers: the convolution and normalization layers.
     """
 
     channels: int
     stride: int = 1
     affine: bool = False
     generator: torch.Generator | None = None
+    layers: Layers = TEXTBOOK
 
 
 class Zero(nn.Module):
@@ -57,13 +75,13 @@ class Noise(nn.Module):
 class FactorizedReduce(nn.Module):
     """Halve height and width by two 1×1 convolutions of stride 2, the second one shifted by a pixel."""
 
-    def __init__(self, channels_in: int, channels: int, affine: bool) -> None:
+    def __init__(self, channels_in: int, channels: int, affine: bool, layers: Layers = TEXTBOOK) -> None:
         super().__init__()
         if channels % 2:
             raise ValueError(f"a factorized reduction needs an even number of channels, got {channels}")
-        self.even = nn.Conv2d(channels_in, channels // 2, 1, stride=2, bias=False)
-        self.odd = nn.Conv2d(channels_in, channels // 2, 1, stride=2, bias=False)
-        self.norm = nn.BatchNorm2d(channels, affine=affine)
+        self.even = layers.convolution(channels_in, channels // 2, 1, stride=2, bias=False)
+        self.odd = layers.convolution(channels_in, channels // 2, 1, stride=2, bias=False)
+        self.norm = layers.norm(channels, affine=affine)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.relu()
@@ -71,20 +89,26 @@ class FactorizedReduce(nn.Module):
 
 
 def relu_conv_norm(
-    channels_in: int, channels: int, kernel: int, *, stride: int = 1, affine: bool
+    channels_in: int,
+    channels: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    affine: bool,
+    layers: Layers = TEXTBOOK,
 ) -> nn.Sequential:
     """ReLU, a convolution that keeps the size (but for the stride), BatchNorm."""
     padding = kernel // 2
     return nn.Sequential(
         nn.ReLU(),
-        nn.Conv2d(channels_in, channels, kernel, stride=stride, padding=padding, bias=False),
-        nn.BatchNorm2d(channels, affine=affine),
+        layers.convolution(channels_in, channels, kernel, stride=stride, padding=padding, bias=False),
+        layers.norm(channels, affine=affine),
     )
 
 
 def _separable(s: Settings, kernel: int, stride: int, dilation: int = 1) -> list[nn.Module]:
     """ReLU, a depthwise and a pointwise convolution, BatchNorm."""
-    depthwise = nn.Conv2d(
+    depthwise = s.layers.convolution(
         s.channels,
         s.channels,
         kernel,
@@ -94,16 +118,18 @@ def _separable(s: Settings, kernel: int, stride: int, dilation: int = 1) -> list
         groups=s.channels,
         bias=False,
     )
-    pointwise = nn.Conv2d(s.channels, s.channels, 1, bias=False)
-    return [nn.ReLU(), depthwise, pointwise, nn.BatchNorm2d(s.channels, affine=s.affine)]
+    pointwise = s.layers.convolution(s.channels, s.channels, 1, bias=False)
+    return [nn.ReLU(), depthwise, pointwise, s.layers.norm(s.channels, affine=s.affine)]
 
 
 def _skip(s: Settings) -> nn.Module:
-    return nn.Identity() if s.stride == 1 else FactorizedReduce(s.channels, s.channels, s.affine)
+    return nn.Identity() if s.stride == 1 else FactorizedReduce(s.channels, s.channels, s.affine, s.layers)
 
 
 def _convolution(kernel: int) -> Callable[[Settings], nn.Module]:
-    return lambda s: relu_conv_norm(s.channels, s.channels, kernel, stride=s.stride, affine=s.affine)
+    return lambda s: relu_conv_norm(
+        s.channels, s.channels, kernel, stride=s.stride, affine=s.affine, layers=s.layers
+    )
 
 
 def _separable_twice(kernel: int) -> Callable[[Settings], nn.Module]:

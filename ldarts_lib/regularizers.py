@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -131,10 +132,11 @@ def gradients(
     Args:
         weights: leaves [cells, edges, operations] per kind that require gradients.
     """
-    logits = supernet(batch.images, weights, update_statistics=update_statistics)
-    loss = nn.functional.cross_entropy(logits, batch.labels)
     parameters = tuple(supernet.parameters()) if of_parameters else ()
-    found = torch.autograd.grad(loss, (*weights.values(), *parameters), materialize_grads=True)
+    with nullcontext() if of_parameters else supernet.architecture_only():
+        logits = supernet(batch.images, weights, update_statistics=update_statistics)
+        loss = nn.functional.cross_entropy(logits, batch.labels)
+        found = torch.autograd.grad(loss, (*weights.values(), *parameters), materialize_grads=True)
     return Gradients(
         loss.detach(),
         logits.detach(),
@@ -212,7 +214,10 @@ def _differentiable_pass(
     """The cells' gradients, and as differentiable scalars the loss and ⟨δ, g⟩ with δ held fixed."""
     logits = supernet(batch.images, weights, update_statistics=True)
     loss = nn.functional.cross_entropy(logits, batch.labels)
-    by_cell = torch.autograd.grad(loss, tuple(weights.values()), create_graph=True, materialize_grads=True)
+    with supernet.architecture_only():
+        by_cell = torch.autograd.grad(
+            loss, tuple(weights.values()), create_graph=True, materialize_grads=True
+        )
     cells = dict(zip(weights, by_cell, strict=True))
     regularized = cells[REGULARIZED_KIND]
     inner = (regularized * _delta(form, regularized.detach())).sum()

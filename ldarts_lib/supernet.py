@@ -8,14 +8,15 @@ nothing is stored on modules between calls.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from ldarts_lib.macro import Reduction, build_macro
-from ldarts_lib.operations import OPERATIONS, Settings
+from ldarts_lib.operations import OPERATIONS, TEXTBOOK, Layers, Settings
 from ldarts_lib.spaces import CellSpace, Space
 
 
@@ -27,7 +28,7 @@ class MixedOperation(nn.Module):
         self.operations = nn.ModuleList(OPERATIONS[name](settings) for name in names)
         for index, name in enumerate(names):
             if pooling_norm and "pool" in name:
-                norm = nn.BatchNorm2d(settings.channels, affine=False)
+                norm = settings.layers.norm(settings.channels, affine=False)
                 self.operations[index] = nn.Sequential(self.operations[index], norm)
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
@@ -44,8 +45,7 @@ class SearchCell(nn.Module):
         self.edges = nn.ModuleList()
         for (_, source), names in zip(space.edges, space.candidates, strict=True):
             stride = 2 if halve and source < space.inputs else 1
-            edge = Settings(settings.channels, stride, settings.affine, settings.generator)
-            self.edges.append(MixedOperation(names, edge, pooling_norm))
+            self.edges.append(MixedOperation(names, replace(settings, stride=stride), pooling_norm))
 
     def forward(self, states: list[Tensor], weights: Tensor) -> Tensor:
         """Input states and weights [edges, operations] → the cell's output."""
@@ -68,6 +68,8 @@ class Supernet(nn.Module):
         channels_in: channels of the images.
         reduction: the fixed reduction block of NAS-Bench-201, ``residual`` (as published) or ``light``.
         generator: where random operations (``noise``) draw from; it must live on the supernet's device.
+        layers: the convolution and normalization layers.
+        cell: builds a searchable cell, as :class:`SearchCell` does.
     """
 
     def __init__(
@@ -80,6 +82,8 @@ class Supernet(nn.Module):
         channels_in: int = 3,
         reduction: Reduction = "residual",
         generator: torch.Generator | None = None,
+        layers: Layers = TEXTBOOK,
+        cell: Callable[..., SearchCell] = SearchCell,
     ) -> None:
         super().__init__()
         self.space = space
@@ -87,9 +91,9 @@ class Supernet(nn.Module):
         self.generator = generator
 
         def make_cell(kind: str, cell_channels: int) -> SearchCell:
-            return SearchCell(
+            return cell(
                 space.cells[kind],
-                Settings(cell_channels, generator=generator),
+                Settings(cell_channels, generator=generator, layers=layers),
                 halve=kind == "reduce",
                 pooling_norm=space.pooling_norm,
             )
@@ -103,6 +107,7 @@ class Supernet(nn.Module):
             channels_in=channels_in,
             reduction=reduction,
             affine=False,
+            layers=layers,
         )
         self._norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
 
@@ -121,10 +126,12 @@ class Supernet(nn.Module):
         """
         remaining = {kind: iter(self._checked(kind, weights)) for kind in self.space.cells}
         per_cell = [next(remaining[kind]) for kind in self.layout]
-        if update_statistics:
+        with self._statistics(update_statistics):
             return self.macro(images, per_cell)
-        with self._frozen_statistics():
-            return self.macro(images, per_cell)
+
+    def architecture_only(self) -> AbstractContextManager:
+        """Within it, gradients are asked for by the architecture weights only; forward and backward."""
+        return nullcontext()
 
     def random_state(self) -> Tensor | None:
         """State of the generator of random operations; None without one."""
@@ -143,8 +150,8 @@ class Supernet(nn.Module):
         return weights[kind]
 
     @contextmanager
-    def _frozen_statistics(self) -> Iterator[None]:
-        training = [norm for norm in self._norms if norm.training]
+    def _statistics(self, update: bool) -> Iterator[None]:
+        training = [] if update else [norm for norm in self._norms if norm.training]
         for norm in training:
             norm.track_running_stats = False
         try:

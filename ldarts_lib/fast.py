@@ -1,0 +1,354 @@
+"""The fast supernet: the mathematics, parameters and buffers of the reference, in a fraction of the work.
+
+* What depends on a source state alone (ReLU, pooling, subsampling) is computed once for all its edges.
+* The mixing weight rides in the normalization's scale: a node is one weighted sum of its normalized inputs,
+  and the gradients of the cells by their architecture weights cost nothing extra.
+* Two strategies: ``separate`` calls one convolution per operation, which suits a CPU; ``batched`` handles
+  all edges that leave a state together (:mod:`ldarts_lib.batched`), which suits a GPU, where launches count.
+
+Because names and shapes are those of the reference, ``load_state_dict`` carries weights both ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any, Literal, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from ldarts_lib.convolutions import Geometry, convolution, layout_of
+from ldarts_lib.operations import FactorizedReduce, Layers, Settings
+from ldarts_lib.spaces import CellSpace, Space
+from ldarts_lib.supernet import SearchCell, Supernet
+from ldarts_lib.twice import (
+    POINTWISE,
+    Convolution,
+    Execution,
+    Norm,
+    convolve,
+    mix,
+    moments,
+    normalized_separable,
+    separable,
+)
+
+Strategy = Literal["auto", "separate", "batched"]
+
+
+class FastSupernet(Supernet):
+    """Same function, parameters, buffers and random numbers as :class:`~ldarts_lib.supernet.Supernet`.
+
+    In float64 the two agree to rounding. In float32 a CPU's BatchNorm is less exact in the layout that is
+    fast: gradients differ from float64 by about 1e-3 instead of 1e-4, relative.
+
+    Args:
+        space, sizes: as for the reference.
+        strategy: ``separate``, ``batched`` or ``auto`` (batched on a GPU, in training).
+        checkpoint: whether each cell keeps only its inputs and is computed again in the backward pass:
+            less memory, one more forward pass.
+        precision: floating type of the convolutions (``torch.bfloat16``, say); None for the images' own.
+
+    Raises:
+        ValueError: an unknown strategy.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        strategy: Strategy = "auto",
+        checkpoint: bool = False,
+        precision: torch.dtype | None = None,
+        **sizes: Any,
+    ) -> None:
+        if strategy not in get_args(Strategy):
+            raise ValueError(f"unknown strategy {strategy!r}; choose one of {', '.join(get_args(Strategy))}")
+        run = Execution(strategy, checkpoint, precision)
+        layers = Layers(partial(Convolution, run=run), partial(Norm, run=run))
+        super().__init__(space, layers=layers, cell=partial(FastCell, run=run), **sizes)
+        self.run = run
+
+    def forward(
+        self, images: Tensor, weights: Mapping[str, Tensor], *, update_statistics: bool = True
+    ) -> Tensor:
+        if not self.run.batches(images):
+            images = images.contiguous(memory_format=torch.channels_last)
+        return super().forward(images, weights, update_statistics=update_statistics)
+
+    def architecture_only(self) -> AbstractContextManager:
+        return self.run.asking(parameters=False)
+
+    @contextmanager
+    def _statistics(self, update: bool) -> Iterator[None]:
+        self.run.statistics = [] if update and self.training else None
+        try:
+            yield
+            self._move_statistics()
+        finally:
+            self.run.statistics = None
+
+    @torch.no_grad()
+    def _move_statistics(self) -> None:
+        """The running statistics of all BatchNorms of a pass, in a handful of calls."""
+        if not self.run.statistics:
+            return
+        norms, means, inverses, corrections = zip(*self.run.statistics, strict=True)
+        variances = torch._foreach_pow(inverses, -2)
+        torch._foreach_sub_(variances, norms[0].eps)
+        torch._foreach_mul_(variances, corrections)
+        momentum = norms[0].momentum
+        torch._foreach_lerp_([norm.running_mean for norm in norms], means, momentum)
+        torch._foreach_lerp_([norm.running_var for norm in norms], variances, momentum)
+        torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
+
+
+class FastCell(SearchCell):
+    """A cell that shares what its edges have in common.
+
+    It works source by source: as soon as a state is complete, its bundles of edges are computed, and each
+    edge's part is added to the node that it ends in.
+    """
+
+    def __init__(
+        self, space: CellSpace, settings: Settings, *, halve: bool, pooling_norm: bool, run: Execution
+    ) -> None:
+        super().__init__(space, settings, halve=halve, pooling_norm=pooling_norm)
+        self.run = run
+        self.halve = halve
+        self.pooling_norm = pooling_norm
+        self.generator = settings.generator
+        self.noisy = [e for e, names in enumerate(space.candidates) if "noise" in names]
+        self.bundles = [
+            {batched: list(self._bundles_of(source, batched)) for batched in (False, True)}
+            for source in range(space.inputs + space.nodes)
+        ]
+        for bundle in (b for bundles in self.bundles for each in bundles.values() for b in each):
+            self.register_buffer(bundle.name, torch.tensor(bundle.rows), persistent=False)
+
+    def forward(self, states: list[Tensor], weights: Tensor) -> Tensor:
+        """Input states and weights [edges, operations] → the cell's output."""
+        noise = self._noise(states[0])
+        if not self.run.checkpoint or not torch.is_grad_enabled():
+            return self._compute(weights, noise, *states)
+        asked = self.run.parameters
+
+        def again(*arguments: Tensor | None) -> Tensor:
+            with self.run.asking(asked):
+                return self._compute(*arguments)
+
+        return checkpoint(again, weights, noise, *states, use_reentrant=False, preserve_rng_state=False)
+
+    def _bundles_of(self, source: int, batched: bool) -> Iterator[Bundle]:
+        """The edges that leave a node; those with the same candidates together, if batched."""
+        space = self.space
+        stride = 2 if self.halve and source < space.inputs else 1
+        leaving = [edge for edge, (_, start) in enumerate(space.edges) if start == source]
+        together: dict[Any, list[int]] = {}
+        for edge in leaving:
+            together.setdefault(space.candidates[edge] if batched else edge, []).append(edge)
+        for edges in together.values():
+            names = space.candidates[edges[0]]
+            normalized = [k for k, name in enumerate(names) if self._is_normalized(name, stride)]
+            plain = [k for k, name in enumerate(names) if k not in normalized and name != "none"]
+            rows = [edge * space.operations + k for k in normalized + plain for edge in edges]
+            name = f"rows_{source}_{edges[0]}_{'batched' if batched else 'separate'}"
+            yield Bundle(name, edges, names, normalized, plain, rows, stride)
+
+    def _is_normalized(self, name: str, stride: int) -> bool:
+        pooled = "pool" in name and self.pooling_norm
+        return "conv" in name or pooled or (name == "skip_connect" and stride == 2)
+
+    def _noise(self, state: Tensor) -> Tensor | None:
+        """Fresh noise for each edge that has the operation, in the order in which the reference draws."""
+        if not self.noisy:
+            return None
+        step = 2 if self.halve else 1
+        shape = (len(self.noisy), *state[:, :, ::step, ::step].shape)
+        return torch.randn(shape, generator=self.generator, device=state.device, dtype=state.dtype)
+
+    def _compute(self, weights: Tensor, noise: Tensor | None, *inputs: Tensor) -> Tensor:
+        space, batched = self.space, self.run.batches(inputs[0])
+        states: list[Any] = [*inputs, *([] for _ in range(space.nodes))]
+        for node, bundles in enumerate(self.bundles):
+            if node >= space.inputs:
+                states[node] = sum_of(states[node])
+            source = Source(states[node], self.run)
+            for bundle in bundles[batched]:
+                for edge, part in zip(bundle.edges, self._mixed(source, bundle, weights, noise), strict=True):
+                    states[space.edges[edge][0]].append(part)
+        return torch.cat([states[node] for node in space.output_nodes], dim=1)
+
+    def _mixed(
+        self, source: Source, bundle: Bundle, weights: Tensor, noise: Tensor | None
+    ) -> Sequence[Tensor]:
+        """The mixed operations of a bundle's edges."""
+        count, channels = len(bundle.edges), source.state.shape[1]
+        scales = weights.flatten().index_select(0, getattr(self, bundle.name)).view(-1, count, 1)
+        scales = scales.expand(-1, -1, channels).flatten(1) if count > 1 else scales.flatten(1)
+        operations = [[self.edges[edge].operations[k] for edge in bundle.edges] for k in range(len(bundle.names))]
+        normalized = [source.apply(bundle.names[k], operations[k], bundle.stride) for k in bundle.normalized]
+        plain = [
+            torch.cat([noise[self.noisy.index(edge)] for edge in bundle.edges], dim=1)
+            if bundle.names[k] == "noise"
+            else source.apply(bundle.names[k], operations[k], bundle.stride)
+            for k in bundle.plain
+        ]
+        norms = [[last_norm(operation) for operation in operations[k]] for k in bundle.normalized]
+        found = moments(normalized, norms, self.run) if normalized else None
+        mixed = mix(scales, normalized, found, plain)
+        return mixed.split(channels, dim=1) if count > 1 else [mixed]
+
+
+class Bundle(NamedTuple):
+    """Edges that leave one state and are computed together.
+
+    Attributes:
+        name: of the buffer that holds ``rows``.
+        edges: their numbers.
+        names: their candidate operations, the same on all of them.
+        normalized, plain: which of these end in a BatchNorm, and which do not (``none`` is neither).
+        rows: the entries of the cell's flattened weights, in the order of the terms of the mixture.
+        stride: 2 if the edges halve height and width.
+    """
+
+    name: str
+    edges: list[int]
+    names: tuple[str, ...]
+    normalized: list[int]
+    plain: list[int]
+    rows: list[int]
+    stride: int
+
+
+def sum_of(parts: list[Tensor]) -> Tensor:
+    """The sum of the parts of a state."""
+    total, *rest = parts
+    for part in rest:
+        total = total + part
+    return total
+
+
+def last_norm(operation: nn.Module) -> nn.BatchNorm2d:
+    """The BatchNorm at the end of an operation."""
+    return operation.norm if isinstance(operation, FactorizedReduce) else operation[-1]
+
+
+class Source:
+    """A state, and what several of its edges need from it.
+
+    The value for a bundle of m edges has m·C channels, edge after edge.
+    """
+
+    def __init__(self, state: Tensor, run: Execution) -> None:
+        self.state = state
+        self.run = run
+        self._shared: dict[Any, Tensor] = {}
+
+    def apply(self, name: str, operations: Sequence[nn.Module], stride: int) -> Tensor:
+        """One operation of several edges, up to but not including its last BatchNorm."""
+        count = len(operations)
+        if "pool" in name:
+            return self._repeated(name, count, lambda: self._pooled(name, stride))
+        if name == "skip_connect" and stride == 1:
+            return self._repeated(name, count, lambda: self.state)
+        if name == "skip_connect":
+            return self._reduced(operations)
+        if name.startswith("nor_conv"):
+            kernels = self._joined(operations, 1)
+            return convolve(self.active, kernels, operations[0][1].geometry, self.run)
+        return self._separable(operations)
+
+    @property
+    def active(self) -> Tensor:
+        """ReLU of the state."""
+        return self._once("active", self.state.relu)
+
+    def _once(self, key: Any, compute: Callable[[], Tensor]) -> Tensor:
+        if key not in self._shared:
+            self._shared[key] = compute()
+        return self._shared[key]
+
+    def _repeated(self, name: str, count: int, compute: Callable[[], Tensor]) -> Tensor:
+        x = self._once(name, compute)
+        return x if count == 1 else self._once((name, count), lambda: repeat_channels(x, count))
+
+    def _pooled(self, name: str, stride: int) -> Tensor:
+        if name == "max_pool_3x3":
+            return F.max_pool2d(self.state, 3, stride, 1)
+        return average_pool(self.state, stride, self.run)
+
+    def _every_second(self, first: int) -> Tensor:
+        """Every second row and column of the active state, without gaps."""
+        active = self.active
+        return self._once(("phase", first), lambda: dense(active[:, :, first::2, first::2], active))
+
+    def _reduced(self, operations: Sequence[nn.Module]) -> Tensor:
+        """The factorized reductions of skip connections of stride 2."""
+        count, run = len(operations), self.run
+        halves = []
+        for first, side in enumerate(("even", "odd")):
+            kernels = join([run.of(getattr(operation, side).weight) for operation in operations])
+            halves.append(convolve(self._every_second(first), kernels, POINTWISE, run))
+        if count == 1:
+            return torch.cat(halves, dim=1)
+        return torch.cat([half.unflatten(1, (count, -1)) for half in halves], dim=2).flatten(1, 2)
+
+    def _separable(self, operations: Sequence[nn.Module]) -> Tensor:
+        count, run = len(operations), self.run
+        geometry = operations[0][1].geometry
+        if geometry.stride == geometry.dilation == 2:  # sees every second pixel only
+            geometry = geometry._replace(stride=1, dilation=1, padding=geometry.padding // 2)
+            x = self._repeated("second", count, lambda: self._every_second(0))
+        else:
+            x = self._repeated("active", count, lambda: self.active)
+        z = separable(x, self._joined(operations, 1), self._joined(operations, 2), grouped(geometry, count), run)
+        if len(operations[0]) == 4:
+            return z
+        found = moments([z], [[operation[3] for operation in operations]], run)
+        kernels = self._joined(operations, 5), self._joined(operations, 6)
+        return normalized_separable(z, found, *kernels, grouped(operations[0][5].geometry, count), run)
+
+    def _joined(self, operations: Sequence[nn.Module], position: int) -> Tensor:
+        return join([self.run.of(operation[position].weight) for operation in operations])
+
+
+def join(kernels: Sequence[Tensor]) -> Tensor:
+    """The kernels of several edges, one below the other."""
+    return kernels[0] if len(kernels) == 1 else torch.cat(kernels)
+
+
+def grouped(geometry: Geometry, count: int) -> Geometry:
+    """The geometry of a depthwise convolution of several edges."""
+    return geometry._replace(groups=geometry.groups * count)
+
+
+def repeat_channels(x: Tensor, count: int) -> Tensor:
+    """[batch, C, height, width] → [batch, count·C, height, width], in the layout of x."""
+    if layout_of(x) == torch.channels_last:
+        pixels = x.permute(0, 2, 3, 1).unsqueeze(3).expand(-1, -1, -1, count, -1)
+        return pixels.flatten(3, 4).permute(0, 3, 1, 2)
+    return x.unsqueeze(1).expand(-1, count, -1, -1, -1).flatten(1, 2)
+
+
+def dense(x: Tensor, like: Tensor) -> Tensor:
+    """x without gaps, in the memory layout of another tensor."""
+    return x.contiguous(memory_format=layout_of(like))
+
+
+def average_pool(x: Tensor, stride: int, run: Execution) -> Tensor:
+    """Mean over the pixels of 3×3 windows that lie inside the image.
+
+    On a CPU by a depthwise convolution, which is several times faster there than PyTorch's pooling.
+    """
+    if x.device.type != "cpu":
+        return F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)
+    channels = x.shape[1]
+    ones = x.new_ones(channels, 1, 3, 3)
+    geometry = Geometry(stride, 1, 1, channels)
+    inside = convolution(torch.ones_like(x[:1]), ones, geometry)
+    return convolve(x, ones, geometry, run) * inside.reciprocal()

@@ -1,0 +1,516 @@
+"""Convolution and normalization that differentiate twice in few operations.
+
+The exact gradient of the regularizers differentiates the network's backward pass. PyTorch's own second
+derivatives of grouped convolutions and of BatchNorm are long chains of small operations; here, each is a
+handful. Convolution, its gradient by the input and its gradient by the kernel are each other's derivatives,
+so three functions close under differentiation. For BatchNorm with
+
+::
+
+    x̂ = ρ(z − μ),   y = s·x̂,   P(a) = a − mean(a) − x̂·mean(a·x̂)
+
+the backward pass is ``∂L/∂z = sρP(g)`` and ``∂L/∂s = ⟨g, x̂⟩``; its own derivative along the cotangents
+v and u of these two is again an affine combination, per channel, of v, g and z (:class:`_MixBackward`).
+
+Layers that belong together are one function, which saves what cannot be recomputed cheaply. Third
+derivatives, and derivatives of the gradient by a kernel of :func:`separable`, are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from ldarts_lib.convolutions import Geometry, by_input, by_kernel, convolution
+
+POINTWISE = Geometry()
+
+
+@dataclass
+class Execution:
+    """How the passes of one supernet are carried out; all its layers share this one object.
+
+    Attributes:
+        strategy: ``separate`` (one convolution call per operation), ``batched`` (one per source state
+            and kind of operation) or ``auto`` (batched on a GPU).
+        checkpoint: whether a cell keeps only its inputs and is computed again in the backward pass.
+        precision: floating type of the convolutions and products; None for that of the images.
+        parameters: whether backward passes go on to the parameters ω. PyTorch does not tell a custom
+            function which of its gradients are asked for.
+        statistics: in a pass that moves the running statistics, what it has seen so far.
+    """
+
+    strategy: str = "auto"
+    checkpoint: bool = False
+    precision: torch.dtype | None = None
+    parameters: bool = True
+    statistics: list[tuple[nn.BatchNorm2d, Tensor, Tensor, float]] | None = None
+
+    def batches(self, x: Tensor) -> bool:
+        """Whether states like x are handled batched by source."""
+        return self.strategy == "batched" or (self.strategy == "auto" and x.device.type == "cuda")
+
+    def of(self, parameter: Tensor) -> Tensor:
+        """A parameter, cut off the graph where its gradient is not asked for."""
+        return parameter if self.parameters else parameter.detach()
+
+    @contextmanager
+    def asking(self, parameters: bool) -> Iterator[None]:
+        """Set :attr:`parameters` for a while."""
+        before, self.parameters = self.parameters, parameters
+        try:
+            yield
+        finally:
+            self.parameters = before
+
+    def observe(self, norms: Sequence[nn.BatchNorm2d], found: Moments) -> None:
+        """Remember what BatchNorms saw, whose channels follow each other in the moments."""
+        if self.statistics is not None:
+            width = norms[0].num_features
+            rows = zip(
+                norms, found.mean.view(-1, width).unbind(), found.inverse_std.view(-1, width).unbind(), strict=True
+            )
+            self.statistics += [(norm, mean, inverse, found.correction) for norm, mean, inverse in rows]
+
+
+class Moments(NamedTuple):
+    """Batch or running moments of some tensors: mean μ and inverse standard deviation ρ, [tensors, C].
+
+    ``correction`` is n/(n−1) for n values per channel; ``batch`` says whether the moments depend on the
+    tensors, as they do in training.
+    """
+
+    mean: Tensor
+    inverse_std: Tensor
+    correction: float
+    batch: bool
+
+
+def moments(
+    tensors: Sequence[Tensor], norms: Sequence[Sequence[nn.BatchNorm2d]], run: Execution
+) -> Moments:
+    """The moments by which BatchNorms normalize tensors [batch, m·C, height, width], m norms each."""
+    first, flat = tensors[0], [norm for each in norms for norm in each]
+    eps, count = flat[0].eps, first.numel() / first.shape[1]
+    if flat[0].training:
+        with torch.no_grad():
+            pairs = [torch.batch_norm_update_stats(z, None, None, 0.0) for z in tensors]
+            mean, variance = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+            found = Moments(mean, (variance + eps).rsqrt(), count / max(count - 1, 1), True)
+        run.observe(flat, found)
+        return found
+    mean = torch.cat([norm.running_mean for norm in flat]).view(len(tensors), -1)
+    variance = torch.cat([norm.running_var for norm in flat]).view(len(tensors), -1)
+    return Moments(mean, (variance + eps).rsqrt(), 1.0, False)
+
+
+def convolve(x: Tensor, kernel: Tensor, geometry: Geometry, run: Execution) -> Tensor:
+    """Convolution without offset: [batch, C, height, width] → [batch, C', height', width']."""
+    return _Convolve.apply(x, kernel, geometry, run)
+
+
+def separable(x: Tensor, depthwise: Tensor, pointwise: Tensor, geometry: Geometry, run: Execution) -> Tensor:
+    """A depthwise and a pointwise convolution; between them nothing is kept but what kernels need."""
+    return _Separable.apply(x, depthwise, pointwise, geometry, run)
+
+
+def normalized_separable(
+    z: Tensor, found: Moments, depthwise: Tensor, pointwise: Tensor, geometry: Geometry, run: Execution
+) -> Tensor:
+    """BatchNorm by the moments of z (one row), ReLU, a depthwise and a pointwise convolution."""
+    mean, inverse = found.mean[0], found.inverse_std[0]
+    return _NormalizedSeparable.apply(z, mean, inverse, depthwise, pointwise, found.batch, geometry, run)
+
+
+def mix(scales: Tensor, normalized: Sequence[Tensor], found: Moments | None, plain: Sequence[Tensor]) -> Tensor:
+    """Σ_k s_k·x̂_k + Σ_j s_j·x_j: the weighted sum of normalized and of plain tensors.
+
+    Args:
+        scales: [terms, 1] or [terms, C]; first those of the normalized, then those of the plain tensors.
+        normalized: tensors z [batch, C, height, width] that are normalized on the way.
+        found: their moments.
+        plain: tensors of the same shape that are not.
+    """
+    batch = found is not None and found.batch
+    mean, inverse = (found.mean, found.inverse_std) if found else (None, None)
+    return _Mix.apply(scales, mean, inverse, batch, len(normalized), *normalized, *plain)
+
+
+class Convolution(nn.Conv2d):
+    """A convolution layer that differentiates twice."""
+
+    def __init__(self, *arguments: Any, run: Execution, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.run = run
+        self.geometry = Geometry(self.stride[0], self.padding[0], self.dilation[0], self.groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return convolve(x, self.run.of(self.weight), self.geometry, self.run)
+
+
+class Norm(nn.BatchNorm2d):
+    """A BatchNorm layer that differentiates twice."""
+
+    def __init__(self, *arguments: Any, run: Execution, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.run = run
+
+    def forward(self, z: Tensor) -> Tensor:
+        scale = z.new_ones(z.shape[1]) if self.weight is None else self.run.of(self.weight)
+        y = mix(scale[None], [z], moments([z], [[self]], self.run), [])
+        return y if self.bias is None else y + _per_channel(self.run.of(self.bias))
+
+
+class _Convolve(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, geometry: Geometry, run: Execution) -> Tensor:
+        ctx.save_for_backward(x, kernel)
+        ctx.geometry, ctx.run = geometry, run
+        return convolution(x, kernel, geometry, run.precision)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        (x, kernel), wanted = ctx.saved_tensors, ctx.needs_input_grad
+        by_x = _ByInput.apply(g, kernel, x.shape, ctx.geometry, ctx.run) if wanted[0] else None
+        wanted = wanted[1] and ctx.run.parameters
+        by_w = _ByKernel.apply(x, g, kernel.shape, ctx.geometry, ctx.run) if wanted else None
+        return by_x, by_w, None, None
+
+
+class _ByInput(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, g: Tensor, kernel: Tensor, shape: torch.Size, geometry: Geometry, run: Execution
+    ) -> Tensor:
+        ctx.save_for_backward(g, kernel)
+        ctx.geometry, ctx.run = geometry, run
+        return by_input(g, kernel, shape, geometry, run.precision)
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
+        (g, kernel), wanted = ctx.saved_tensors, ctx.needs_input_grad
+        by_g = _Convolve.apply(v, kernel, ctx.geometry, ctx.run) if wanted[0] else None
+        wanted = wanted[1] and ctx.run.parameters
+        by_w = _ByKernel.apply(v, g, kernel.shape, ctx.geometry, ctx.run) if wanted else None
+        return by_g, by_w, None, None, None
+
+
+class _ByKernel(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, g: Tensor, shape: torch.Size, geometry: Geometry, run: Execution
+    ) -> Tensor:
+        ctx.save_for_backward(x, g)
+        ctx.geometry, ctx.run = geometry, run
+        return by_kernel(x, g, shape, geometry, run.precision)
+
+    @staticmethod
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
+        (x, g), wanted = ctx.saved_tensors, ctx.needs_input_grad
+        by_x = _ByInput.apply(g, v, x.shape, ctx.geometry, ctx.run) if wanted[0] else None
+        by_g = _Convolve.apply(x, v, ctx.geometry, ctx.run) if wanted[1] else None
+        return by_x, by_g, None, None, None
+
+
+def _refuse_higher_derivatives() -> None:
+    if torch.is_grad_enabled():
+        raise RuntimeError(
+            "the fast supernet cannot differentiate its gradients by ω again; use the reference supernet"
+        )
+
+
+class _Separable(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, depthwise: Tensor, pointwise: Tensor, geometry: Geometry, run: Execution
+    ) -> Tensor:
+        between = convolution(x, depthwise, geometry, run.precision)
+        ctx.geometry, ctx.run, ctx.shape = geometry, run, x.shape
+        ctx.save_for_backward(depthwise, pointwise, *((x, between) if run.parameters else ()))
+        return convolution(between, pointwise, _pointwise(pointwise), run.precision)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        depthwise, pointwise, *inputs = ctx.saved_tensors
+        if not ctx.run.parameters or not ctx.needs_input_grad[1]:
+            by_x = _SeparableByInput.apply(g, depthwise, pointwise, ctx.shape, ctx.geometry, ctx.run)
+            return by_x, None, None, None, None
+        _refuse_higher_derivatives()
+        by_x, by_d, by_p = _separable_backward(
+            g, depthwise, pointwise, *inputs, ctx.geometry, ctx.run, ctx.needs_input_grad[0]
+        )
+        return by_x, by_d, by_p, None, None
+
+
+def _separable_backward(
+    g: Tensor,
+    depthwise: Tensor,
+    pointwise: Tensor,
+    x: Tensor,
+    between: Tensor,
+    geometry: Geometry,
+    run: Execution,
+    of_input: bool,
+) -> tuple[Tensor | None, Tensor, Tensor]:
+    inner = by_input(g, pointwise, between.shape, _pointwise(pointwise), run.precision)
+    return (
+        by_input(inner, depthwise, x.shape, geometry, run.precision) if of_input else None,
+        by_kernel(x, inner, depthwise.shape, geometry, run.precision),
+        by_kernel(between, g, pointwise.shape, _pointwise(pointwise), run.precision),
+    )
+
+
+class _SeparableByInput(Function):
+    """The gradient of :class:`_Separable` by its input; what lies between is computed again."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        g: Tensor,
+        depthwise: Tensor,
+        pointwise: Tensor,
+        shape: torch.Size,
+        geometry: Geometry,
+        run: Execution,
+    ) -> Tensor:
+        ctx.save_for_backward(g, depthwise, pointwise)
+        ctx.geometry, ctx.run = geometry, run
+        inner = by_input(g, pointwise, g.shape, _pointwise(pointwise), run.precision)
+        return by_input(inner, depthwise, shape, geometry, run.precision)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
+        g, depthwise, pointwise = ctx.saved_tensors
+        precision = ctx.run.precision
+        between = convolution(v, depthwise, ctx.geometry, precision)
+        by_g = convolution(between, pointwise, _pointwise(pointwise), precision) if ctx.needs_input_grad[0] else None
+        by_d = by_p = None
+        if ctx.run.parameters and ctx.needs_input_grad[1]:
+            inner = by_input(g, pointwise, between.shape, _pointwise(pointwise), precision)
+            by_d = by_kernel(v, inner, depthwise.shape, ctx.geometry, precision)
+            by_p = by_kernel(between, g, pointwise.shape, _pointwise(pointwise), precision)
+        return by_g, by_d, by_p, None, None, None
+
+
+def _pointwise(kernel: Tensor) -> Geometry:
+    """Groups of C channels each, for a kernel [m·C, C, 1, 1]."""
+    return Geometry(groups=kernel.shape[0] // kernel.shape[1])
+
+
+def _per_channel(values: Tensor) -> Tensor:
+    return values.view(1, -1, 1, 1)
+
+
+class _NormalizedSeparable(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        z: Tensor,
+        mean: Tensor,
+        inverse: Tensor,
+        depthwise: Tensor,
+        pointwise: Tensor,
+        batch: bool,
+        geometry: Geometry,
+        run: Execution,
+    ) -> Tensor:
+        between = convolution(_normalized_relu(z, mean, inverse), depthwise, geometry, run.precision)
+        ctx.batch, ctx.geometry, ctx.run = batch, geometry, run
+        ctx.save_for_backward(z, mean, inverse, depthwise, pointwise, *((between,) if run.parameters else ()))
+        return convolution(between, pointwise, _pointwise(pointwise), run.precision)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        z, mean, inverse, depthwise, pointwise, *between = ctx.saved_tensors
+        by_d = by_p = None
+        if ctx.run.parameters and ctx.needs_input_grad[3]:
+            _refuse_higher_derivatives()
+            x = _normalized_relu(z, mean, inverse)
+            by_x, by_d, by_p = _separable_backward(
+                g, depthwise, pointwise, x, *between, ctx.geometry, ctx.run, True
+            )
+        else:
+            by_x = _SeparableByInput.apply(g, depthwise, pointwise, z.shape, ctx.geometry, ctx.run)
+        by_z = _NormalizedReluByInput.apply(by_x, z, mean, inverse, ctx.batch)
+        return by_z, None, None, by_d, by_p, None, None, None
+
+
+def _normalized_relu(z: Tensor, mean: Tensor, inverse: Tensor) -> Tensor:
+    return torch.addcmul(_per_channel(-mean * inverse), z, _per_channel(inverse)).relu_()
+
+
+class _NormalizedReluByInput(Function):
+    """The gradient of ReLU(x̂(z)) by z, from the one by its output: ρP(g) with g = 0 where z ≤ μ."""
+
+    @staticmethod
+    def forward(ctx: Any, by_x: Tensor, z: Tensor, mean: Tensor, inverse: Tensor, batch: bool) -> Tensor:
+        g = torch.ops.aten.threshold_backward(by_x, z - _per_channel(mean), 0)
+        ctx.batch = batch
+        if not batch:
+            ctx.save_for_backward(z, mean, inverse)
+            return g * _per_channel(inverse)
+        by_z, correlation = _norm_backward(g, z, torch.ones_like(mean), mean, inverse)
+        ctx.save_for_backward(z, mean, inverse, by_z, correlation)
+        return by_z
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
+        z, mean, inverse, *rest = ctx.saved_tensors
+        centered = z - _per_channel(mean)
+        if not ctx.batch:
+            by_g = torch.ops.aten.threshold_backward(v * _per_channel(inverse), centered, 0)
+            return by_g, None, None, None, None
+        by_z, correlation = rest
+        projected, along = _norm_backward(v, z, torch.ones_like(mean), mean, inverse)
+        by_g = torch.ops.aten.threshold_backward(projected, centered, 0)
+        curvature = inverse.square() * _mean_product(v, by_z)
+        second = centered.mul_(_per_channel(-curvature))
+        second.addcmul_(projected, _per_channel(-inverse * correlation))
+        second.addcmul_(by_z, _per_channel(-inverse * along))
+        return by_g, second, None, None, None
+
+
+def _norm_backward(
+    g: Tensor, z: Tensor, scale: Tensor, mean: Tensor, inverse: Tensor, of_input: bool = True
+) -> tuple[Tensor | None, Tensor]:
+    """sρP(g), and mean(g·x̂) per channel."""
+    wanted = [of_input, True, False]
+    backward = torch.ops.aten.native_batch_norm_backward
+    by_z, total, _ = backward(g, z, scale, None, None, mean, inverse, True, 0.0, wanted)
+    return by_z, total * (g.shape[1] / g.numel())
+
+
+def _mean_product(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).mean((0, 2, 3))
+
+
+class _Mix(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        scales: Tensor,
+        mean: Tensor | None,
+        inverse: Tensor | None,
+        batch: bool,
+        count: int,
+        *tensors: Tensor,
+    ) -> Tensor:
+        ctx.batch, ctx.count = batch, count
+        ctx.save_for_backward(scales, mean, inverse, *tensors)
+        total = None
+        channels = tensors[0].shape[1]
+        factors = scales.expand(-1, channels)
+        if count:
+            factors = torch.cat([factors[:count] * inverse, factors[count:]])
+            total = _per_channel(-(factors[:count] * mean).sum(0))
+        for factor, x in zip(factors.unbind(), tensors, strict=True):
+            factor = _per_channel(factor)
+            if total is None:
+                total = x * factor
+            elif total.shape != x.shape:
+                total = torch.addcmul(total, x, factor)
+            else:
+                total.addcmul_(x, factor)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        scales, mean, inverse, *tensors = ctx.saved_tensors
+        if tensors[0].is_contiguous(memory_format=torch.channels_last):
+            g = g.contiguous(memory_format=torch.channels_last)
+        by_scales, *by_tensors = _MixBackward.apply(
+            g, scales, mean, inverse, ctx.batch, ctx.count, ctx.needs_input_grad[5:], *tensors
+        )
+        return by_scales, None, None, None, None, *by_tensors
+
+
+class _MixBackward(Function):
+    """The gradients of :class:`_Mix`, as a function of g and of the tensors."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        g: Tensor,
+        scales: Tensor,
+        mean: Tensor | None,
+        inverse: Tensor | None,
+        batch: bool,
+        count: int,
+        wanted: tuple[bool, ...],
+        *tensors: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.batch, ctx.count = batch, count
+        factors = scales.expand(-1, g.shape[1]).contiguous()
+        correlations, by_tensors = [], []
+        for k, (factor, x) in enumerate(zip(factors.unbind(), tensors, strict=True)):
+            if k < count and batch:
+                by_x, correlation = _norm_backward(g, x, factor, mean[k], inverse[k], wanted[k])
+            elif k < count:
+                by_x = g * _per_channel(factor * inverse[k]) if wanted[k] else None
+                correlation = inverse[k] * (_mean_product(g, x) - mean[k] * g.mean((0, 2, 3)))
+            else:
+                by_x = g * _per_channel(factor) if wanted[k] else None
+                correlation = _mean_product(g, x)
+            correlations.append(correlation)
+            by_tensors.append(by_x)
+        correlation = torch.stack(correlations)
+        ctx.save_for_backward(g, scales, mean, inverse, correlation, *tensors)
+        by_scales = correlation * (g.numel() / g.shape[1])
+        return by_scales.sum_to_size(scales.shape), *by_tensors
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, u: Tensor | None, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        g, scales, mean, inverse, correlations, *tensors = ctx.saved_tensors
+        values, channels = g.numel() / g.shape[1], g.shape[1]
+        u = torch.zeros_like(scales) if u is None else u
+        mean_g = g.mean((0, 2, 3))
+        by_g, constant = torch.zeros_like(g), g.new_zeros(channels)
+        by_scales, by_tensors = [], []
+        rows = zip(scales.expand(-1, channels), u.expand(-1, channels), tensors, cotangents, strict=True)
+        for k, (s, u_k, x, v) in enumerate(rows):
+            mean_v, mean_vg = (0.0, 0.0) if v is None else (v.mean((0, 2, 3)), _mean_product(v, g))
+            if k >= ctx.count:  # s·g and ⟨g, x⟩
+                by_g.addcmul_(x, _per_channel(u_k))
+                if v is not None:
+                    by_g.addcmul_(v, _per_channel(s))
+                by_tensors.append(g * _per_channel(u_k))
+                by_scales.append(values * mean_vg + g.new_zeros(channels))
+                continue
+            rho, mu, q = inverse[k], mean[k], correlations[k]
+            if not ctx.batch:  # sρ·g and ⟨g, x̂⟩
+                along, of_v, of_g, of_x = 0.0, 0.0, u_k * rho, torch.zeros_like(u_k)
+                shift, offset = 0.0, torch.zeros_like(u_k)
+                by_scales.append(values * rho * mean_vg + torch.zeros_like(u_k))
+                toward = u_k
+            else:  # sρ·P(g) and ⟨g, x̂⟩
+                along = 0.0 if v is None else rho * (_mean_product(v, x) - mu * mean_v)
+                inner = mean_vg - mean_g * mean_v - q * along
+                by_scales.append(values * rho * inner + torch.zeros_like(u_k))
+                of_v, of_g = -s * rho.square() * q, u_k * rho - s * rho.square() * along
+                of_x = s * rho.square() * (q * along - inner) - of_g * q
+                shift, offset = s * rho * mean_v, -of_v * mean_v - of_g * mean_g
+                toward = u_k - s * rho * along
+            if v is not None:
+                by_g.addcmul_(v, _per_channel(s * rho))
+            by_g.addcmul_(x, _per_channel(toward * rho))
+            constant -= toward * rho * mu + shift
+            second = torch.addcmul(_per_channel(offset - of_x * rho * mu), x, _per_channel(of_x * rho))
+            second.addcmul_(g, _per_channel(of_g))
+            if v is not None and ctx.batch:
+                second.addcmul_(v, _per_channel(of_v))
+            by_tensors.append(second)
+        by_g += _per_channel(constant)
+        by_scale = torch.stack(by_scales).sum_to_size(scales.shape)
+        return by_g, by_scale, None, None, None, None, None, *by_tensors
