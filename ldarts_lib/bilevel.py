@@ -43,6 +43,7 @@ class Bilevel:
             lr=protocol.weight_lr,
             momentum=protocol.momentum,
             weight_decay=protocol.weight_decay,
+            foreach=True,
         )
         self.alpha_optimizer = torch.optim.Adam(
             list(alphas.values()),
@@ -75,7 +76,7 @@ class Bilevel:
             found = penalized_gradients(self.supernet, batch, weights, regularizer, self.strength)
         for parameter, gradient in zip(self.parameters, found.weights, strict=True):
             parameter.grad = gradient
-        nn.utils.clip_grad_norm_(self.parameters, self.protocol.clip)
+        nn.utils.clip_grad_norm_(self.parameters, self.protocol.clip, foreach=True)
         self.weight_optimizer.step()
         return found
 
@@ -89,11 +90,15 @@ class Bilevel:
             learning_rate = self.weight_optimizer.param_groups[0]["lr"]
             found = self._unrolled(training, validation, weights, learning_rate)
         else:
-            found = gradients(self.supernet, validation, weights, of_parameters=False)
+            found = self.architecture_gradients(validation, weights)
         for kind, alpha in self.alphas.items():
             alpha.grad = softmax_backward(alpha, found.cells[kind])
         self.alpha_optimizer.step()
         return found
+
+    def architecture_gradients(self, validation: Batch, weights: Mapping[str, Tensor]) -> Gradients:
+        """First-order gradients of the validation loss, by the architecture weights alone."""
+        return gradients(self.supernet, validation, weights, of_parameters=False)
 
     def _unrolled(
         self,

@@ -33,7 +33,6 @@ from ldarts_lib.twice import (
     convolve,
     mix,
     moments,
-    normalized_separable,
     separable,
 )
 
@@ -76,7 +75,7 @@ class FastSupernet(Supernet):
     def forward(
         self, images: Tensor, weights: Mapping[str, Tensor], *, update_statistics: bool = True
     ) -> Tensor:
-        if not self.run.batches(images):
+        if images.device.type == "cpu":
             images = images.contiguous(memory_format=torch.channels_last)
         return super().forward(images, weights, update_statistics=update_statistics)
 
@@ -261,7 +260,7 @@ class Source:
         if name.startswith("nor_conv"):
             kernels = self._joined(operations, 1)
             return convolve(self.active, kernels, operations[0][1].geometry, self.run)
-        return self._separable(operations)
+        return self.separable([operations])
 
     @property
     def active(self) -> Tensor:
@@ -298,20 +297,30 @@ class Source:
             return torch.cat(halves, dim=1)
         return torch.cat([half.unflatten(1, (count, -1)) for half in halves], dim=2).flatten(1, 2)
 
-    def _separable(self, operations: Sequence[nn.Module]) -> Tensor:
-        count, run = len(operations), self.run
-        geometry = operations[0][1].geometry
-        if geometry.stride == geometry.dilation == 2:  # sees every second pixel only
-            geometry = geometry._replace(stride=1, dilation=1, padding=geometry.padding // 2)
-            x = self._repeated("second", count, lambda: self._every_second(0))
+    def separable(self, kinds: Sequence[Sequence[nn.Module]]) -> Tensor:
+        """Separable or dilated convolutions of several kinds and edges, kind after kind.
+
+        All kinds have as many stages, and the same kinds of edges.
+        """
+        count, run, example = len(kinds[0]), self.run, [kind[0] for kind in kinds]
+        geometries = [operation[1].geometry for operation in example]
+        if all(geometry.stride == geometry.dilation == 2 for geometry in geometries):
+            geometries = [g._replace(stride=1, dilation=1, padding=g.padding // 2) for g in geometries]
+            x = self._repeated("second", count, lambda: self._every_second(0))  # they see no other pixels
         else:
             x = self._repeated("active", count, lambda: self.active)
-        z = separable(x, self._joined(operations, 1), self._joined(operations, 2), grouped(geometry, count), run)
-        if len(operations[0]) == 4:
+        z = separable(x, *self._kernels(kinds, 1, 2), [grouped(g, count) for g in geometries], run)
+        if len(example[0]) == 4:
             return z
-        found = moments([z], [[operation[3] for operation in operations]], run)
-        kernels = self._joined(operations, 5), self._joined(operations, 6)
-        return normalized_separable(z, found, *kernels, grouped(operations[0][5].geometry, count), run)
+        found = moments([z], [[operation[3] for kind in kinds for operation in kind]], run)
+        geometries = [grouped(operation[5].geometry, count) for operation in example]
+        return separable(z, *self._kernels(kinds, 5, 6), geometries, run, found)
+
+    def _kernels(
+        self, kinds: Sequence[Sequence[nn.Module]], depthwise: int, pointwise: int
+    ) -> tuple[list[Tensor], Tensor]:
+        both = [operation for kind in kinds for operation in kind]
+        return [self._joined(kind, depthwise) for kind in kinds], self._joined(both, pointwise)
 
     def _joined(self, operations: Sequence[nn.Module], position: int) -> Tensor:
         return join([self.run.of(operation[position].weight) for operation in operations])

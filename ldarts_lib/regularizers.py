@@ -176,7 +176,9 @@ def regularized_gradients(
         behind, span = gradient_at(-regularizer.epsilon), 2 * regularizer.epsilon
     else:
         behind, span = base.weights, regularizer.epsilon
-    return base, tuple((a - b) * (length / span) for a, b in zip(ahead, behind, strict=True))
+    penalty = torch._foreach_sub(ahead, behind)
+    torch._foreach_mul_(penalty, length / span)
+    return base, tuple(penalty)
 
 
 def penalized_gradients(
@@ -196,8 +198,7 @@ def penalized_gradients(
         objective = loss - strength * inner
         return replace(found, weights=_by_parameters(supernet, objective))
     found, penalty = regularized_gradients(supernet, batch, weights, regularizer)
-    pairs = zip(found.weights, penalty, strict=True)
-    return replace(found, weights=tuple(g - strength * r for g, r in pairs))
+    return replace(found, weights=tuple(torch._foreach_sub(found.weights, penalty, alpha=strength)))
 
 
 def _by_double_backward(

@@ -103,7 +103,7 @@ def moments(
     if flat[0].training:
         with torch.no_grad():
             pairs = [torch.batch_norm_update_stats(z, None, None, 0.0) for z in tensors]
-            mean, variance = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+            mean, variance = (_stack(parts) for parts in zip(*pairs, strict=True))
             found = Moments(mean, (variance + eps).rsqrt(), count / max(count - 1, 1), True)
         run.observe(flat, found)
         return found
@@ -112,22 +112,39 @@ def moments(
     return Moments(mean, (variance + eps).rsqrt(), 1.0, False)
 
 
+def _stack(rows: Sequence[Tensor]) -> Tensor:
+    return rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(rows)
+
+
 def convolve(x: Tensor, kernel: Tensor, geometry: Geometry, run: Execution) -> Tensor:
     """Convolution without offset: [batch, C, height, width] → [batch, C', height', width']."""
     return _Convolve.apply(x, kernel, geometry, run)
 
 
-def separable(x: Tensor, depthwise: Tensor, pointwise: Tensor, geometry: Geometry, run: Execution) -> Tensor:
-    """A depthwise and a pointwise convolution; between them nothing is kept but what kernels need."""
-    return _Separable.apply(x, depthwise, pointwise, geometry, run)
-
-
-def normalized_separable(
-    z: Tensor, found: Moments, depthwise: Tensor, pointwise: Tensor, geometry: Geometry, run: Execution
+def separable(
+    x: Tensor,
+    depthwise: Sequence[Tensor],
+    pointwise: Tensor,
+    geometries: Sequence[Geometry],
+    run: Execution,
+    found: Moments | None = None,
 ) -> Tensor:
-    """BatchNorm by the moments of z (one row), ReLU, a depthwise and a pointwise convolution."""
+    """Depthwise convolutions side by side, and a pointwise one of their joined channels.
+
+    Args:
+        x: [batch, C, height, width], read by each of the depthwise kernels; with ``found``, its channels
+            are divided among them.
+        depthwise: kernels [C, 1, k, k].
+        pointwise: kernel [C', C'/groups, 1, 1] of as many groups as fit.
+        geometries: of the depthwise convolutions.
+        run: the supernet's.
+        found: moments of x, one row; x is normalized by them and goes through a ReLU first.
+    """
+    plan = _Plan(tuple(geometries), tuple(kernel.shape[0] for kernel in depthwise), found is not None, run)
+    if found is None:
+        return _Separable.apply(x, pointwise, plan, *depthwise)
     mean, inverse = found.mean[0], found.inverse_std[0]
-    return _NormalizedSeparable.apply(z, mean, inverse, depthwise, pointwise, found.batch, geometry, run)
+    return _NormalizedSeparable.apply(x, mean, inverse, found.batch, pointwise, plan, *depthwise)
 
 
 def mix(scales: Tensor, normalized: Sequence[Tensor], found: Moments | None, plain: Sequence[Tensor]) -> Tensor:
@@ -227,45 +244,86 @@ def _refuse_higher_derivatives() -> None:
         )
 
 
+class _Plan(NamedTuple):
+    """Depthwise convolutions side by side and a pointwise one: everything but the numbers."""
+
+    geometries: tuple[Geometry, ...]
+    widths: tuple[int, ...]
+    divided: bool
+    run: Execution
+
+    def depthwise(self, x: Tensor, kernels: Sequence[Tensor]) -> Tensor:
+        rows = zip(self._inputs(x), kernels, self.geometries, strict=True)
+        return _joined([convolution(*row, self.run.precision) for row in rows])
+
+    def by_input(self, g: Tensor, kernels: Sequence[Tensor], shape: torch.Size) -> Tensor:
+        shape = torch.Size((shape[0], self.widths[0], *shape[2:]))
+        rows = zip(_parts(g, self.widths), kernels, self.geometries, strict=True)
+        parts = [by_input(g, kernel, shape, geometry, self.run.precision) for g, kernel, geometry in rows]
+        if self.divided:
+            return _joined(parts)
+        for part in parts[1:]:
+            parts[0].add_(part)
+        return parts[0]
+
+    def by_kernels(self, x: Tensor, g: Tensor, kernels: Sequence[Tensor]) -> list[Tensor]:
+        rows = zip(self._inputs(x), _parts(g, self.widths), kernels, self.geometries, strict=True)
+        return [by_kernel(x, g, kernel.shape, geometry, self.run.precision) for x, g, kernel, geometry in rows]
+
+    def pointwise(self, x: Tensor, kernel: Tensor) -> Tensor:
+        return convolution(x, kernel, _pointwise(kernel), self.run.precision)
+
+    def by_pointwise_input(self, g: Tensor, kernel: Tensor) -> Tensor:
+        return by_input(g, kernel, g.shape, _pointwise(kernel), self.run.precision)
+
+    def by_pointwise(self, x: Tensor, g: Tensor, kernel: Tensor) -> Tensor:
+        return by_kernel(x, g, kernel.shape, _pointwise(kernel), self.run.precision)
+
+    def backward(
+        self, g: Tensor, x: Tensor, between: Tensor, pointwise: Tensor, kernels: Sequence[Tensor], of_input: bool
+    ) -> tuple[Tensor | None, Tensor, list[Tensor]]:
+        inner = self.by_pointwise_input(g, pointwise)
+        return (
+            self.by_input(inner, kernels, x.shape) if of_input else None,
+            self.by_pointwise(between, g, pointwise),
+            self.by_kernels(x, inner, kernels),
+        )
+
+    def _inputs(self, x: Tensor) -> Sequence[Tensor]:
+        return _parts(x, self.widths) if self.divided else [x] * len(self.widths)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _parts(x: Tensor, widths: Sequence[int]) -> Sequence[Tensor]:
+    return [x] if len(widths) == 1 else x.split(widths, dim=1)
+
+
+def _pointwise(kernel: Tensor) -> Geometry:
+    """Groups of C channels each, for a kernel [m·C, C, 1, 1]."""
+    return Geometry(groups=kernel.shape[0] // kernel.shape[1])
+
+
 class _Separable(Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, depthwise: Tensor, pointwise: Tensor, geometry: Geometry, run: Execution
-    ) -> Tensor:
-        between = convolution(x, depthwise, geometry, run.precision)
-        ctx.geometry, ctx.run, ctx.shape = geometry, run, x.shape
-        ctx.save_for_backward(depthwise, pointwise, *((x, between) if run.parameters else ()))
-        return convolution(between, pointwise, _pointwise(pointwise), run.precision)
+    def forward(ctx: Any, x: Tensor, pointwise: Tensor, plan: _Plan, *depthwise: Tensor) -> Tensor:
+        between = plan.depthwise(x, depthwise)
+        ctx.plan, ctx.shape, ctx.kernels = plan, x.shape, len(depthwise)
+        ctx.save_for_backward(pointwise, *depthwise, *((x, between) if plan.run.parameters else ()))
+        return plan.pointwise(between, pointwise)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        depthwise, pointwise, *inputs = ctx.saved_tensors
-        if not ctx.run.parameters or not ctx.needs_input_grad[1]:
-            by_x = _SeparableByInput.apply(g, depthwise, pointwise, ctx.shape, ctx.geometry, ctx.run)
-            return by_x, None, None, None, None
+        pointwise, *saved = ctx.saved_tensors
+        depthwise, inputs = saved[: ctx.kernels], saved[ctx.kernels :]
+        if not ctx.plan.run.parameters or not ctx.needs_input_grad[1]:
+            by_x = _SeparableByInput.apply(g, pointwise, ctx.plan, ctx.shape, *depthwise)
+            return by_x, *[None] * (2 + ctx.kernels)
         _refuse_higher_derivatives()
-        by_x, by_d, by_p = _separable_backward(
-            g, depthwise, pointwise, *inputs, ctx.geometry, ctx.run, ctx.needs_input_grad[0]
-        )
-        return by_x, by_d, by_p, None, None
-
-
-def _separable_backward(
-    g: Tensor,
-    depthwise: Tensor,
-    pointwise: Tensor,
-    x: Tensor,
-    between: Tensor,
-    geometry: Geometry,
-    run: Execution,
-    of_input: bool,
-) -> tuple[Tensor | None, Tensor, Tensor]:
-    inner = by_input(g, pointwise, between.shape, _pointwise(pointwise), run.precision)
-    return (
-        by_input(inner, depthwise, x.shape, geometry, run.precision) if of_input else None,
-        by_kernel(x, inner, depthwise.shape, geometry, run.precision),
-        by_kernel(between, g, pointwise.shape, _pointwise(pointwise), run.precision),
-    )
+        by_x, by_p, by_d = ctx.plan.backward(g, *inputs, pointwise, depthwise, ctx.needs_input_grad[0])
+        return by_x, by_p, None, *by_d
 
 
 class _SeparableByInput(Function):
@@ -273,37 +331,23 @@ class _SeparableByInput(Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        g: Tensor,
-        depthwise: Tensor,
-        pointwise: Tensor,
-        shape: torch.Size,
-        geometry: Geometry,
-        run: Execution,
+        ctx: Any, g: Tensor, pointwise: Tensor, plan: _Plan, shape: torch.Size, *depthwise: Tensor
     ) -> Tensor:
-        ctx.save_for_backward(g, depthwise, pointwise)
-        ctx.geometry, ctx.run = geometry, run
-        inner = by_input(g, pointwise, g.shape, _pointwise(pointwise), run.precision)
-        return by_input(inner, depthwise, shape, geometry, run.precision)
+        ctx.plan = plan
+        ctx.save_for_backward(g, pointwise, *depthwise)
+        return plan.by_input(plan.by_pointwise_input(g, pointwise), depthwise, shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
-        g, depthwise, pointwise = ctx.saved_tensors
-        precision = ctx.run.precision
-        between = convolution(v, depthwise, ctx.geometry, precision)
-        by_g = convolution(between, pointwise, _pointwise(pointwise), precision) if ctx.needs_input_grad[0] else None
-        by_d = by_p = None
-        if ctx.run.parameters and ctx.needs_input_grad[1]:
-            inner = by_input(g, pointwise, between.shape, _pointwise(pointwise), precision)
-            by_d = by_kernel(v, inner, depthwise.shape, ctx.geometry, precision)
-            by_p = by_kernel(between, g, pointwise.shape, _pointwise(pointwise), precision)
-        return by_g, by_d, by_p, None, None, None
-
-
-def _pointwise(kernel: Tensor) -> Geometry:
-    """Groups of C channels each, for a kernel [m·C, C, 1, 1]."""
-    return Geometry(groups=kernel.shape[0] // kernel.shape[1])
+        (g, pointwise, *depthwise), plan = ctx.saved_tensors, ctx.plan
+        between = plan.depthwise(v, depthwise)
+        by_g = plan.pointwise(between, pointwise) if ctx.needs_input_grad[0] else None
+        if not plan.run.parameters or not ctx.needs_input_grad[1]:
+            return by_g, *[None] * (3 + len(depthwise))
+        inner = plan.by_pointwise_input(g, pointwise)
+        by_d = plan.by_kernels(v, inner, depthwise)
+        return by_g, plan.by_pointwise(between, g, pointwise), None, None, *by_d
 
 
 def _per_channel(values: Tensor) -> Tensor:
@@ -317,31 +361,30 @@ class _NormalizedSeparable(Function):
         z: Tensor,
         mean: Tensor,
         inverse: Tensor,
-        depthwise: Tensor,
-        pointwise: Tensor,
         batch: bool,
-        geometry: Geometry,
-        run: Execution,
+        pointwise: Tensor,
+        plan: _Plan,
+        *depthwise: Tensor,
     ) -> Tensor:
-        between = convolution(_normalized_relu(z, mean, inverse), depthwise, geometry, run.precision)
-        ctx.batch, ctx.geometry, ctx.run = batch, geometry, run
-        ctx.save_for_backward(z, mean, inverse, depthwise, pointwise, *((between,) if run.parameters else ()))
-        return convolution(between, pointwise, _pointwise(pointwise), run.precision)
+        between = plan.depthwise(_normalized_relu(z, mean, inverse), depthwise)
+        ctx.batch, ctx.plan, ctx.kernels = batch, plan, len(depthwise)
+        kept = (between,) if plan.run.parameters else ()
+        ctx.save_for_backward(z, mean, inverse, pointwise, *depthwise, *kept)
+        return plan.pointwise(between, pointwise)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        z, mean, inverse, depthwise, pointwise, *between = ctx.saved_tensors
-        by_d = by_p = None
-        if ctx.run.parameters and ctx.needs_input_grad[3]:
+        z, mean, inverse, pointwise, *saved = ctx.saved_tensors
+        depthwise, between = saved[: ctx.kernels], saved[ctx.kernels :]
+        by_p, by_d = None, [None] * ctx.kernels
+        if ctx.plan.run.parameters and ctx.needs_input_grad[4]:
             _refuse_higher_derivatives()
             x = _normalized_relu(z, mean, inverse)
-            by_x, by_d, by_p = _separable_backward(
-                g, depthwise, pointwise, x, *between, ctx.geometry, ctx.run, True
-            )
+            by_x, by_p, by_d = ctx.plan.backward(g, x, *between, pointwise, depthwise, True)
         else:
-            by_x = _SeparableByInput.apply(g, depthwise, pointwise, z.shape, ctx.geometry, ctx.run)
+            by_x = _SeparableByInput.apply(g, pointwise, ctx.plan, z.shape, *depthwise)
         by_z = _NormalizedReluByInput.apply(by_x, z, mean, inverse, ctx.batch)
-        return by_z, None, None, by_d, by_p, None, None, None
+        return by_z, None, None, None, by_p, None, *by_d
 
 
 def _normalized_relu(z: Tensor, mean: Tensor, inverse: Tensor) -> Tensor:
@@ -394,6 +437,14 @@ def _mean_product(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).mean((0, 2, 3))
 
 
+def _mean_dot(a: Tensor, b: Tensor) -> Tensor:
+    """The mean product over all pixels and channels, for each channel; its sum is that of the products."""
+    if a.stride() != b.stride():
+        return (a * b).mean().expand(a.shape[1])
+    flat = (x.as_strided((x.numel(),), (1,)) for x in (a, b))
+    return (torch.dot(*flat) / a.numel()).expand(a.shape[1])
+
+
 class _Mix(Function):
     @staticmethod
     def forward(
@@ -407,20 +458,17 @@ class _Mix(Function):
     ) -> Tensor:
         ctx.batch, ctx.count = batch, count
         ctx.save_for_backward(scales, mean, inverse, *tensors)
-        total = None
-        channels = tensors[0].shape[1]
-        factors = scales.expand(-1, channels)
-        if count:
-            factors = torch.cat([factors[:count] * inverse, factors[count:]])
-            total = _per_channel(-(factors[:count] * mean).sum(0))
-        for factor, x in zip(factors.unbind(), tensors, strict=True):
-            factor = _per_channel(factor)
-            if total is None:
-                total = x * factor
-            elif total.shape != x.shape:
-                total = torch.addcmul(total, x, factor)
-            else:
-                total.addcmul_(x, factor)
+        first, *rest = tensors
+        if count == 0:
+            factors = scales.expand(-1, first.shape[1]).unbind()
+            total = first * _per_channel(factors[0])
+        else:
+            slopes = scales[:count] * inverse
+            factors = (*slopes.unbind(), *scales[count:].expand(-1, first.shape[1]).unbind())
+            shift = _per_channel((slopes * mean).sum(0).neg_())
+            total = torch.addcmul(shift, first, _per_channel(factors[0]))
+        for factor, x in zip(factors[1:], rest, strict=True):
+            total.addcmul_(x, _per_channel(factor))
         return total
 
     @staticmethod
@@ -461,10 +509,10 @@ class _MixBackward(Function):
                 correlation = inverse[k] * (_mean_product(g, x) - mean[k] * g.mean((0, 2, 3)))
             else:
                 by_x = g * _per_channel(factor) if wanted[k] else None
-                correlation = _mean_product(g, x)
+                correlation = _mean_product(g, x) if scales.shape[1] > 1 else _mean_dot(g, x)
             correlations.append(correlation)
             by_tensors.append(by_x)
-        correlation = torch.stack(correlations)
+        correlation = _stack(correlations)
         ctx.save_for_backward(g, scales, mean, inverse, correlation, *tensors)
         by_scales = correlation * (g.numel() / g.shape[1])
         return by_scales.sum_to_size(scales.shape), *by_tensors

@@ -1,0 +1,249 @@
+"""The benchmark of the search step: reference against fast and batched supernet.
+
+A step is a whole one: α half-step, ω half-step with its regularizer, clip and both optimizers, on random
+images. The reference is the textbook: every edge and operation a module call of its own, and an α half-step
+that differentiates everything, as the official code does.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from tqdm import tqdm
+
+from ldarts_lib.bilevel import Bilevel
+from ldarts_lib.fast import FastSupernet
+from ldarts_lib.protocols import protocol
+from ldarts_lib.regularizers import Batch, Gradients, gradients
+from ldarts_lib.spaces import get_space
+from ldarts_lib.supernet import Supernet, initial_alphas
+
+Implementation = Literal["reference", "fast", "batched"]
+Cost = Literal["none", "central", "forward", "exact"]
+SPACES = ("darts", "s2", "nasbench201")
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The size of the networks: channels, depth per macro network, height and width, batch."""
+
+    channels: int
+    depths: Mapping[str, int]
+    size: int
+    batch: int
+
+
+OFFICIAL = Scale(16, {"stages": 5, "chain": 8}, 32, 64)
+QUICK = Scale(8, {"stages": 1, "chain": 5}, 16, 32)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        space, implementation, regularizer: what was measured; ``regularizer`` is the estimator of its
+            gradient, or none.
+        checkpoint: whether each cell is computed again in the backward pass.
+        seconds: median of a step.
+        fastest, slowest: of the n measured steps.
+        n: number of measured steps.
+        ratio: median over the rounds of the reference's seconds, with the same regularizer, by this one's.
+        peak_memory_mb: largest sum of the tensors of one step beyond what existed before, in MiB.
+        operator_calls: calls of PyTorch operators in one step, views and allocations included.
+        kernel_calls: those that compute, without views and allocations.
+    """
+
+    space: str
+    implementation: str
+    regularizer: str
+    checkpoint: bool
+    seconds: float
+    fastest: float
+    slowest: float
+    n: int
+    ratio: float
+    peak_memory_mb: float
+    operator_calls: int
+    kernel_calls: int
+
+
+class TextbookBilevel(Bilevel):
+    """The α half-step as in the official code, which finds all weight gradients and drops them."""
+
+    def architecture_gradients(self, validation: Batch, weights: Mapping[str, Tensor]) -> Gradients:
+        return gradients(self.supernet, validation, weights)
+
+
+def benchmark(
+    *,
+    scale: Scale = OFFICIAL,
+    spaces: Sequence[str] = SPACES,
+    implementations: Sequence[Implementation] = get_args(Implementation),
+    costs: Sequence[Cost] = get_args(Cost),
+    rounds: int = 3,
+    checkpoints: bool = True,
+    device: torch.device | str = "cpu",
+) -> list[Row]:
+    """Measure every combination; all candidates of a space take turns, round by round.
+
+    Args:
+        scale: size of the networks.
+        spaces: search spaces.
+        implementations: ``reference`` must be among them, the ratios are to it.
+        costs: estimators of the regularizer's gradient, and ``none``.
+        rounds: measured steps of each candidate, after one to warm up.
+        checkpoints: whether to measure the fast supernet with a checkpoint per cell, too (``central``).
+        device: where to measure.
+    """
+    if "reference" not in implementations:
+        raise ValueError(f"the ratios are to the reference, which is not among {list(implementations)}")
+    keys = [(implementation, cost, False) for cost in costs for implementation in implementations]
+    if checkpoints and "fast" in implementations and "central" in costs:
+        keys.append(("fast", "central", True))
+    rows = []
+    with tqdm(total=len(spaces) * len(keys) * (rounds + 2), desc="measuring", unit="step") as bar:
+        for space in spaces:
+            rows += _measure_space(space, scale, keys, rounds, torch.device(device), bar.update)
+    return rows
+
+
+def as_records(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The rows as dictionaries, for JSON."""
+    return [asdict(row) for row in rows]
+
+
+def _measure_space(
+    space: str,
+    scale: Scale,
+    keys: Sequence[tuple[Implementation, Cost, bool]],
+    rounds: int,
+    device: torch.device,
+    on_step: Callable[[], object],
+) -> Iterator[Row]:
+    draw = torch.Generator().manual_seed(0)
+    batches = [_batch(scale, draw, device) for _ in range(2)]
+    problems = {key: _problem(space, scale, *key, device) for key in keys}
+    seconds: dict[Any, list[float]] = {key: [] for key in keys}
+    usage = {}
+    for key, problem in problems.items():
+        problem.step(*batches)  # warm up: momentum, optimizer state, kernels
+        on_step()
+        with Usage(device) as usage[key]:
+            problem.step(*batches)
+        on_step()
+    for _ in range(rounds):
+        for key, problem in problems.items():
+            seconds[key].append(_timed(lambda problem=problem: problem.step(*batches), device))
+            on_step()
+    for key in keys:
+        implementation, cost, checkpoint = key
+        reference = seconds["reference", cost, False]
+        yield Row(
+            space,
+            implementation,
+            cost,
+            checkpoint,
+            statistics.median(seconds[key]),
+            min(seconds[key]),
+            max(seconds[key]),
+            rounds,
+            statistics.median(r / s for r, s in zip(reference, seconds[key], strict=True)),
+            usage[key].peak / MEBIBYTE,
+            usage[key].calls,
+            usage[key].kernels,
+        )
+
+
+def _batch(scale: Scale, draw: torch.Generator, device: torch.device) -> Batch:
+    images = torch.randn(scale.batch, 3, scale.size, scale.size, generator=draw)
+    return Batch(images.to(device), torch.randint(10, (scale.batch,), generator=draw).to(device))
+
+
+def _problem(
+    space: str, scale: Scale, implementation: Implementation, cost: Cost, checkpoint: bool, device: torch.device
+) -> Bilevel:
+    torch.manual_seed(0)
+    described = get_space(space)
+    depth = scale.depths[described.macro]
+    sizes = {"channels": scale.channels, "depth": depth, "classes": 10}
+    sizes["generator"] = torch.Generator(device).manual_seed(0)
+    if implementation == "reference":
+        supernet, bilevel = Supernet(described, **sizes), TextbookBilevel
+    else:
+        strategy = "batched" if implementation == "batched" else "separate"
+        supernet = FastSupernet(described, strategy=strategy, checkpoint=checkpoint, **sizes)
+        bilevel = Bilevel
+    settings = {"method": "darts"} if cost == "none" else {"method": "lambda", "estimator": cost}
+    chosen = protocol(space, "cifar10", size="paper", depth=depth, ramp="constant", **settings)
+    problem = bilevel(supernet.to(device).train(), initial_alphas(described, device=device), chosen)
+    problem.start_epoch(0)
+    return problem
+
+
+def _timed(step: Callable[[], object], device: torch.device) -> float:
+    with _finished(device):
+        begin = time.perf_counter()
+        step()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - begin
+
+
+@contextmanager
+def _finished(device: torch.device) -> Iterator[None]:
+    """Wait for earlier work of the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    yield
+
+
+class Usage(TorchDispatchMode):
+    """Counts operator calls, and the bytes of all tensors that are alive at once."""
+
+    FREE = ("view", "expand", "slice", "select", "split", "unbind", "permute", "transpose", "detach", "alias")
+    FREE += ("squeeze", "unsqueeze", "as_strided", "t", "empty", "new_empty", "unsafe_view", "empty_strided")
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__()
+        self.device = device
+        self.calls = self.kernels = self.alive = self.peak = 0
+        self._seen: dict[int, weakref.ref] = {}
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls += 1
+        self.kernels += function.overloadpacket.__name__.lstrip("_") not in self.FREE
+        for tensor in tree_leaves((args, kwargs)):
+            self._see(tensor, new=False)
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            self._see(tensor, new=True)
+        return result
+
+    def _see(self, tensor: Any, *, new: bool) -> None:
+        if not isinstance(tensor, Tensor):
+            return
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._seen:
+            return
+        size = size if new else 0  # what an operator reads without having been made here was there before
+
+        def forget(_: Any) -> None:
+            self._seen.pop(key, None)
+            self.alive -= size
+
+        self._seen[key] = weakref.ref(storage, forget)
+        self.alive += size
+        self.peak = max(self.peak, self.alive)
