@@ -27,6 +27,7 @@ from ldarts_lib.spaces import CellSpace, Space
 from ldarts_lib.supernet import SearchCell, Supernet
 from ldarts_lib.twice import (
     POINTWISE,
+    Bundling,
     Convolution,
     Execution,
     Norm,
@@ -37,6 +38,7 @@ from ldarts_lib.twice import (
 )
 
 Strategy = Literal["auto", "separate", "batched"]
+BUNDLINGS: tuple[Bundling, ...] = get_args(Bundling)
 
 
 class FastSupernet(Supernet):
@@ -75,7 +77,7 @@ class FastSupernet(Supernet):
     def forward(
         self, images: Tensor, weights: Mapping[str, Tensor], *, update_statistics: bool = True
     ) -> Tensor:
-        if images.device.type == "cpu":
+        if not self.run.batched(images):
             images = images.contiguous(memory_format=torch.channels_last)
         return super().forward(images, weights, update_statistics=update_statistics)
 
@@ -123,7 +125,7 @@ class FastCell(SearchCell):
         self.generator = settings.generator
         self.noisy = [e for e, names in enumerate(space.candidates) if "noise" in names]
         self.bundles = [
-            {batched: list(self._bundles_of(source, batched)) for batched in (False, True)}
+            {bundling: list(self._bundles_of(source, bundling)) for bundling in BUNDLINGS}
             for source in range(space.inputs + space.nodes)
         ]
         for bundle in (b for bundles in self.bundles for each in bundles.values() for b in each):
@@ -142,21 +144,27 @@ class FastCell(SearchCell):
 
         return checkpoint(again, weights, noise, *states, use_reentrant=False, preserve_rng_state=False)
 
-    def _bundles_of(self, source: int, batched: bool) -> Iterator[Bundle]:
-        """The edges that leave a node; those with the same candidates together, if batched."""
+    def _bundles_of(self, source: int, bundling: Bundling) -> Iterator[Bundle]:
+        """The edges that leave a node, in bundles."""
         space = self.space
         stride = 2 if self.halve and source < space.inputs else 1
-        leaving = [edge for edge, (_, start) in enumerate(space.edges) if start == source]
         together: dict[Any, list[int]] = {}
-        for edge in leaving:
-            together.setdefault(space.candidates[edge] if batched else edge, []).append(edge)
+        for edge, (_, start) in enumerate(space.edges):
+            if start == source:
+                together.setdefault(edge if bundling == "edge" else space.candidates[edge], []).append(edge)
         for edges in together.values():
             names = space.candidates[edges[0]]
             normalized = [k for k, name in enumerate(names) if self._is_normalized(name, stride)]
             plain = [k for k, name in enumerate(names) if k not in normalized and name != "none"]
-            rows = [edge * space.operations + k for k in normalized + plain for edge in edges]
-            name = f"rows_{source}_{edges[0]}_{'batched' if batched else 'separate'}"
-            yield Bundle(name, edges, names, normalized, plain, rows, stride)
+            groups = [[k] for k in normalized]
+            if bundling == "source":
+                families = [[k for k in normalized if names[k].startswith(f)] for f in ("sep_conv", "dil_conv")]
+                alone = [[k] for k in normalized if not any(k in family for family in families)]
+                groups = [*(family for family in families if family), *alone]
+            ordered = [k for group in groups for k in group]
+            rows = [edge * space.operations + k for k in ordered + plain for edge in edges]
+            name = f"rows_{source}_{edges[0]}_{bundling}"
+            yield Bundle(name, edges, names, groups, plain, rows, stride, bundling == "source")
 
     def _is_normalized(self, name: str, stride: int) -> bool:
         pooled = "pool" in name and self.pooling_norm
@@ -171,13 +179,13 @@ class FastCell(SearchCell):
         return torch.randn(shape, generator=self.generator, device=state.device, dtype=state.dtype)
 
     def _compute(self, weights: Tensor, noise: Tensor | None, *inputs: Tensor) -> Tensor:
-        space, batched = self.space, self.run.batches(inputs[0])
+        space, bundling = self.space, self.run.bundling(inputs[0])
         states: list[Any] = [*inputs, *([] for _ in range(space.nodes))]
         for node, bundles in enumerate(self.bundles):
             if node >= space.inputs:
                 states[node] = sum_of(states[node])
             source = Source(states[node], self.run)
-            for bundle in bundles[batched]:
+            for bundle in bundles[bundling]:
                 for edge, part in zip(bundle.edges, self._mixed(source, bundle, weights, noise), strict=True):
                     states[space.edges[edge][0]].append(part)
         return torch.cat([states[node] for node in space.output_nodes], dim=1)
@@ -188,19 +196,44 @@ class FastCell(SearchCell):
         """The mixed operations of a bundle's edges."""
         count, channels = len(bundle.edges), source.state.shape[1]
         scales = weights.flatten().index_select(0, getattr(self, bundle.name)).view(-1, count, 1)
-        scales = scales.expand(-1, -1, channels).flatten(1) if count > 1 else scales.flatten(1)
-        operations = [[self.edges[edge].operations[k] for edge in bundle.edges] for k in range(len(bundle.names))]
-        normalized = [source.apply(bundle.names[k], operations[k], bundle.stride) for k in bundle.normalized]
+        per_channel = count > 1 or bundle.joint
+        scales = scales.expand(-1, -1, channels if per_channel else 1).flatten(1)
+        normalized = [
+            source.apply([bundle.names[k] for k in group], [self._operations(bundle, k) for k in group], bundle.stride)
+            for group in bundle.normalized
+        ]
+        norms = [
+            [last_norm(o) for o in self._operations(bundle, k)] for group in bundle.normalized for k in group
+        ]
         plain = [
             torch.cat([noise[self.noisy.index(edge)] for edge in bundle.edges], dim=1)
             if bundle.names[k] == "noise"
-            else source.apply(bundle.names[k], operations[k], bundle.stride)
+            else source.apply([bundle.names[k]], [self._operations(bundle, k)], bundle.stride)
             for k in bundle.plain
         ]
-        norms = [[last_norm(operation) for operation in operations[k]] for k in bundle.normalized]
-        found = moments(normalized, norms, self.run) if normalized else None
-        mixed = mix(scales, normalized, found, plain)
+        if bundle.joint and len(norms) > 1:
+            mixed = self._mix_jointly(scales, normalized, norms, plain)
+        else:
+            found = moments(normalized, norms, self.run) if norms else None
+            mixed = mix(scales, normalized, found, plain)
         return mixed.split(channels, dim=1) if count > 1 else [mixed]
+
+    def _mix_jointly(
+        self,
+        scales: Tensor,
+        normalized: Sequence[Tensor],
+        norms: Sequence[Sequence[nn.BatchNorm2d]],
+        plain: Sequence[Tensor],
+    ) -> Tensor:
+        """The mixture with a single normalization call for all terms."""
+        terms = len(norms)
+        joined = torch.cat(normalized, dim=1)
+        found = moments([joined], [[norm for each in norms for norm in each]], self.run)
+        mixed = mix(scales[:terms].reshape(1, -1), [joined], found, []).unflatten(1, (terms, -1)).sum(1)
+        return mixed + mix(scales[terms:], [], None, plain) if plain else mixed
+
+    def _operations(self, bundle: Bundle, k: int) -> list[nn.Module]:
+        return [self.edges[edge].operations[k] for edge in bundle.edges]
 
 
 class Bundle(NamedTuple):
@@ -210,18 +243,21 @@ class Bundle(NamedTuple):
         name: of the buffer that holds ``rows``.
         edges: their numbers.
         names: their candidate operations, the same on all of them.
-        normalized, plain: which of these end in a BatchNorm, and which do not (``none`` is neither).
+        normalized: those that end in a BatchNorm, in groups that are computed together.
+        plain: those that do not (``none`` is in neither list).
         rows: the entries of the cell's flattened weights, in the order of the terms of the mixture.
         stride: 2 if the edges halve height and width.
+        joint: whether all terms are normalized in one call.
     """
 
     name: str
     edges: list[int]
     names: tuple[str, ...]
-    normalized: list[int]
+    normalized: list[list[int]]
     plain: list[int]
     rows: list[int]
     stride: int
+    joint: bool
 
 
 def sum_of(parts: list[Tensor]) -> Tensor:
@@ -248,9 +284,15 @@ class Source:
         self.run = run
         self._shared: dict[Any, Tensor] = {}
 
-    def apply(self, name: str, operations: Sequence[nn.Module], stride: int) -> Tensor:
-        """One operation of several edges, up to but not including its last BatchNorm."""
-        count = len(operations)
+    def apply(self, names: Sequence[str], kinds: Sequence[Sequence[nn.Module]], stride: int) -> Tensor:
+        """Operations of several edges, up to but not including their last BatchNorm.
+
+        Args:
+            names: the operation, or several of the same family of separable convolutions.
+            kinds: for each name the modules of all edges.
+            stride: of the edges.
+        """
+        name, operations, count = names[0], kinds[0], len(kinds[0])
         if "pool" in name:
             return self._repeated(name, count, lambda: self._pooled(name, stride))
         if name == "skip_connect" and stride == 1:
@@ -260,7 +302,7 @@ class Source:
         if name.startswith("nor_conv"):
             kernels = self._joined(operations, 1)
             return convolve(self.active, kernels, operations[0][1].geometry, self.run)
-        return self.separable([operations])
+        return self._separable(kinds)
 
     @property
     def active(self) -> Tensor:
@@ -297,7 +339,7 @@ class Source:
             return torch.cat(halves, dim=1)
         return torch.cat([half.unflatten(1, (count, -1)) for half in halves], dim=2).flatten(1, 2)
 
-    def separable(self, kinds: Sequence[Sequence[nn.Module]]) -> Tensor:
+    def _separable(self, kinds: Sequence[Sequence[nn.Module]]) -> Tensor:
         """Separable or dilated convolutions of several kinds and edges, kind after kind.
 
         All kinds have as many stages, and the same kinds of edges.

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,13 @@ from torch.nn import functional as F
 from ldarts_lib.convolutions import Geometry, by_input, by_kernel, convolution
 
 POINTWISE = Geometry()
+
+Bundling = Literal["edge", "kind", "source"]
+"""``edge``: each edge by itself; ``kind``: operations of one kind of all edges that leave a state; ``source``:
+all of them."""
+
+SMALL = 2**17
+"""Up to so many values in a state, a CPU spends more on calls than on arithmetic."""
 
 
 @dataclass
@@ -54,9 +61,15 @@ class Execution:
     parameters: bool = True
     statistics: list[tuple[nn.BatchNorm2d, Tensor, Tensor, float]] | None = None
 
-    def batches(self, x: Tensor) -> bool:
-        """Whether states like x are handled batched by source."""
+    def batched(self, x: Tensor) -> bool:
+        """Whether the strategy for tensors like x is ``batched``."""
         return self.strategy == "batched" or (self.strategy == "auto" and x.device.type == "cuda")
+
+    def bundling(self, state: Tensor) -> Bundling:
+        """Which edges that leave a state are computed together."""
+        if self.batched(state):
+            return "source"
+        return "kind" if state.numel() <= SMALL else "edge"
 
     def of(self, parameter: Tensor) -> Tensor:
         """A parameter, cut off the graph where its gradient is not asked for."""
