@@ -43,19 +43,31 @@ def by_input(
         mirrored = geometry._replace(padding=reach - geometry.padding)
         return F.conv2d(g, kernel.flip(2, 3), None, *mirrored).to(dtype)
     x = torch.empty(shape, dtype=g.dtype, device=g.device, memory_format=layout_of(g))
-    return _call(g, x, kernel, geometry, by_kernel=False).to(dtype)
+    return _call(g, x, kernel, geometry, (True, False))[0].to(dtype)
 
 
 def by_kernel(
-    x: Tensor, g: Tensor, shape: torch.Size, geometry: Geometry, precision: torch.dtype | None = None
+    x: Tensor, g: Tensor, kernel: Tensor, geometry: Geometry, precision: torch.dtype | None = None
 ) -> Tensor:
-    """∂⟨g, x ∗ w⟩/∂w for a w of that shape."""
+    """∂⟨g, x ∗ w⟩/∂w; of the kernel w itself, only the shape is used."""
     dtype = x.dtype
-    x, g = _in(precision, x, g)
-    kernel = x.new_empty(shape)
+    x, g, kernel = _in(precision, x, g, kernel)
     if _quick_on_cpu(x, kernel, geometry):
         return _depthwise_by_kernel(x, g, kernel, geometry).to(dtype)
-    return _call(g, x, kernel, geometry, by_kernel=True).to(dtype)
+    return _call(g, x, kernel, geometry, (False, True))[1].to(dtype)
+
+
+def by_both(
+    g: Tensor, x: Tensor, kernel: Tensor, geometry: Geometry, precision: torch.dtype | None = None
+) -> tuple[Tensor, Tensor]:
+    """The gradients by x and by w."""
+    if _quick_on_cpu(x, kernel, geometry):
+        by_x = by_input(g, kernel, x.shape, geometry, precision)
+        return by_x, by_kernel(x, g, kernel, geometry, precision)
+    dtype = x.dtype
+    g, x, kernel = _in(precision, g, x, kernel)
+    by_x, by_w, _ = _call(g, x, kernel, geometry, (True, True))
+    return by_x.to(dtype), by_w.to(dtype)
 
 
 def _depthwise_by_kernel(x: Tensor, g: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
@@ -65,7 +77,7 @@ def _depthwise_by_kernel(x: Tensor, g: Tensor, kernel: Tensor, geometry: Geometr
         return _depthwise_by_kernel(_phases(x), _phases(g), kernel, phases)
     if geometry.dilation == 1 and size == 5 and same:
         return _by_kernel_of_width_five(x, g, kernel, geometry)
-    return _call(g, x, kernel, geometry, by_kernel=True)
+    return _call(g, x, kernel, geometry, (False, True))[1]
 
 
 def _phases(x: Tensor) -> Tensor:
@@ -80,7 +92,7 @@ def _by_kernel_of_width_five(x: Tensor, g: Tensor, kernel: Tensor, geometry: Geo
     """Columns −2..0 and 0..2 of the kernel from two gradients of width three."""
     narrow, padding = kernel[..., :3], (geometry.padding, 0)
     left, right = (
-        _call(g, F.pad(x, sides), narrow, geometry, by_kernel=True, padding=padding)
+        _call(g, F.pad(x, sides), narrow, geometry, (False, True), padding)[1]
         for sides in ((2, 0), (0, 2))
     )
     return torch.cat([left, right[..., 1:]], dim=-1)
@@ -91,15 +103,14 @@ def _call(
     x: Tensor,
     kernel: Tensor,
     geometry: Geometry,
-    *,
-    by_kernel: bool,
+    wanted: tuple[bool, bool],
     padding: tuple[int, int] | None = None,
-) -> Tensor:
-    pair = padding or (geometry.padding,) * 2
+) -> tuple[Tensor, Tensor, None]:
     stride, dilation = (geometry.stride,) * 2, (geometry.dilation,) * 2
-    mask = [not by_kernel, by_kernel, False]
-    found = _backward(g, x, kernel, None, stride, pair, dilation, False, (0, 0), geometry.groups, mask)
-    return found[1 if by_kernel else 0]
+    padding, groups = padding or (geometry.padding,) * 2, geometry.groups
+    return _backward(
+        g, x, kernel, None, stride, padding, dilation, False, (0, 0), groups, [*wanted, False]
+    )
 
 
 def _quick_on_cpu(x: Tensor, kernel: Tensor, geometry: Geometry) -> bool:

@@ -32,8 +32,10 @@ from ldarts_lib.twice import (
     Execution,
     Norm,
     convolve,
+    join,
     mix,
     moments,
+    normalize,
     separable,
 )
 
@@ -228,9 +230,10 @@ class FastCell(SearchCell):
         """The mixture with a single normalization call for all terms."""
         terms = len(norms)
         joined = torch.cat(normalized, dim=1)
-        found = moments([joined], [[norm for each in norms for norm in each]], self.run)
-        mixed = mix(scales[:terms].reshape(1, -1), [joined], found, []).unflatten(1, (terms, -1)).sum(1)
-        return mixed + mix(scales[terms:], [], None, plain) if plain else mixed
+        of_norms, of_plain = scales.split([terms, len(plain)])
+        all_norms = [norm for each in norms for norm in each]
+        mixed = normalize(joined, of_norms.flatten(), all_norms, self.run).unflatten(1, (terms, -1)).sum(1)
+        return mixed + mix(of_plain, [], None, plain) if plain else mixed
 
     def _operations(self, bundle: Bundle, k: int) -> list[nn.Module]:
         return [self.edges[edge].operations[k] for edge in bundle.edges]
@@ -333,7 +336,7 @@ class Source:
         count, run = len(operations), self.run
         halves = []
         for first, side in enumerate(("even", "odd")):
-            kernels = join([run.of(getattr(operation, side).weight) for operation in operations])
+            kernels = join([getattr(operation, side).weight for operation in operations], run)
             halves.append(convolve(self._every_second(first), kernels, POINTWISE, run))
         if count == 1:
             return torch.cat(halves, dim=1)
@@ -365,12 +368,7 @@ class Source:
         return [self._joined(kind, depthwise) for kind in kinds], self._joined(both, pointwise)
 
     def _joined(self, operations: Sequence[nn.Module], position: int) -> Tensor:
-        return join([self.run.of(operation[position].weight) for operation in operations])
-
-
-def join(kernels: Sequence[Tensor]) -> Tensor:
-    """The kernels of several edges, one below the other."""
-    return kernels[0] if len(kernels) == 1 else torch.cat(kernels)
+        return join([operation[position].weight for operation in operations], self.run)
 
 
 def grouped(geometry: Geometry, count: int) -> Geometry:
@@ -383,7 +381,7 @@ def repeat_channels(x: Tensor, count: int) -> Tensor:
     if layout_of(x) == torch.channels_last:
         pixels = x.permute(0, 2, 3, 1).unsqueeze(3).expand(-1, -1, -1, count, -1)
         return pixels.flatten(3, 4).permute(0, 3, 1, 2)
-    return x.unsqueeze(1).expand(-1, count, -1, -1, -1).flatten(1, 2)
+    return x.repeat(1, count, 1, 1)
 
 
 def dense(x: Tensor, like: Tensor) -> Tensor:

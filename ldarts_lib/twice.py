@@ -29,7 +29,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from ldarts_lib.convolutions import Geometry, by_input, by_kernel, convolution
+from ldarts_lib.convolutions import Geometry, by_both, by_input, by_kernel, convolution, layout_of
 
 POINTWISE = Geometry()
 
@@ -160,6 +160,28 @@ def separable(
     return _NormalizedSeparable.apply(x, mean, inverse, found.batch, pointwise, plan, *depthwise)
 
 
+def join(kernels: Sequence[Tensor], run: Execution) -> Tensor:
+    """The kernels of several operations, one below the other; cut off the graph where no gradient is asked."""
+    if len(kernels) == 1:
+        return run.of(kernels[0])
+    if run.parameters:
+        return _Join.apply(*kernels)
+    with torch.no_grad():
+        return torch.cat(kernels)
+
+
+def normalize(
+    z: Tensor, scale: Tensor, norms: Sequence[nn.BatchNorm2d], run: Execution
+) -> Tensor:
+    """s·x̂: the channels of z [batch, m·C, height, width], by m norms, times a scale [m·C]."""
+    if not norms[0].training:
+        return mix(scale[None], [z], moments([z], [norms], run), [])
+    y, mean, inverse = _Normalize.apply(z, scale, norms[0].eps)
+    count = z.numel() / z.shape[1]
+    run.observe(norms, Moments(mean, inverse, count / max(count - 1, 1), True))
+    return y
+
+
 def mix(scales: Tensor, normalized: Sequence[Tensor], found: Moments | None, plain: Sequence[Tensor]) -> Tensor:
     """Σ_k s_k·x̂_k + Σ_j s_j·x_j: the weighted sum of normalized and of plain tensors.
 
@@ -195,8 +217,19 @@ class Norm(nn.BatchNorm2d):
 
     def forward(self, z: Tensor) -> Tensor:
         scale = z.new_ones(z.shape[1]) if self.weight is None else self.run.of(self.weight)
-        y = mix(scale[None], [z], moments([z], [[self]], self.run), [])
+        y = normalize(z, scale, [self], self.run)
         return y if self.bias is None else y + _per_channel(self.run.of(self.bias))
+
+
+class _Join(Function):
+    @staticmethod
+    def forward(ctx: Any, *kernels: Tensor) -> Tensor:
+        ctx.sizes = [len(kernel) for kernel in kernels]
+        return torch.cat(kernels)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, ...]:
+        return g.split(ctx.sizes)
 
 
 class _Convolve(Function):
@@ -209,9 +242,11 @@ class _Convolve(Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         (x, kernel), wanted = ctx.saved_tensors, ctx.needs_input_grad
+        of_kernel = wanted[1] and ctx.run.parameters
+        if wanted[0] and of_kernel and not torch.is_grad_enabled():
+            return *by_both(g, x, kernel, ctx.geometry, ctx.run.precision), None, None
         by_x = _ByInput.apply(g, kernel, x.shape, ctx.geometry, ctx.run) if wanted[0] else None
-        wanted = wanted[1] and ctx.run.parameters
-        by_w = _ByKernel.apply(x, g, kernel.shape, ctx.geometry, ctx.run) if wanted else None
+        by_w = _ByKernel.apply(x, g, kernel, ctx.geometry, ctx.run) if of_kernel else None
         return by_x, by_w, None, None
 
 
@@ -229,18 +264,18 @@ class _ByInput(Function):
         (g, kernel), wanted = ctx.saved_tensors, ctx.needs_input_grad
         by_g = _Convolve.apply(v, kernel, ctx.geometry, ctx.run) if wanted[0] else None
         wanted = wanted[1] and ctx.run.parameters
-        by_w = _ByKernel.apply(v, g, kernel.shape, ctx.geometry, ctx.run) if wanted else None
+        by_w = _ByKernel.apply(v, g, kernel, ctx.geometry, ctx.run) if wanted else None
         return by_g, by_w, None, None, None
 
 
 class _ByKernel(Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, g: Tensor, shape: torch.Size, geometry: Geometry, run: Execution
+        ctx: Any, x: Tensor, g: Tensor, kernel: Tensor, geometry: Geometry, run: Execution
     ) -> Tensor:
         ctx.save_for_backward(x, g)
         ctx.geometry, ctx.run = geometry, run
-        return by_kernel(x, g, shape, geometry, run.precision)
+        return by_kernel(x, g, kernel, geometry, run.precision)
 
     @staticmethod
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
@@ -272,16 +307,16 @@ class _Plan(NamedTuple):
     def by_input(self, g: Tensor, kernels: Sequence[Tensor], shape: torch.Size) -> Tensor:
         shape = torch.Size((shape[0], self.widths[0], *shape[2:]))
         rows = zip(_parts(g, self.widths), kernels, self.geometries, strict=True)
-        parts = [by_input(g, kernel, shape, geometry, self.run.precision) for g, kernel, geometry in rows]
-        if self.divided:
-            return _joined(parts)
-        for part in parts[1:]:
-            parts[0].add_(part)
-        return parts[0]
+        return self._gathered([by_input(g, w, shape, geometry, self.run.precision) for g, w, geometry in rows])
 
     def by_kernels(self, x: Tensor, g: Tensor, kernels: Sequence[Tensor]) -> list[Tensor]:
         rows = zip(self._inputs(x), _parts(g, self.widths), kernels, self.geometries, strict=True)
-        return [by_kernel(x, g, kernel.shape, geometry, self.run.precision) for x, g, kernel, geometry in rows]
+        return [by_kernel(*row, self.run.precision) for row in rows]
+
+    def by_both(self, g: Tensor, x: Tensor, kernels: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        rows = zip(_parts(g, self.widths), self._inputs(x), kernels, self.geometries, strict=True)
+        by_x, by_w = zip(*(by_both(*row, self.run.precision) for row in rows), strict=True)
+        return self._gathered(by_x), list(by_w)
 
     def pointwise(self, x: Tensor, kernel: Tensor) -> Tensor:
         return convolution(x, kernel, _pointwise(kernel), self.run.precision)
@@ -290,17 +325,24 @@ class _Plan(NamedTuple):
         return by_input(g, kernel, g.shape, _pointwise(kernel), self.run.precision)
 
     def by_pointwise(self, x: Tensor, g: Tensor, kernel: Tensor) -> Tensor:
-        return by_kernel(x, g, kernel.shape, _pointwise(kernel), self.run.precision)
+        return by_kernel(x, g, kernel, _pointwise(kernel), self.run.precision)
 
     def backward(
         self, g: Tensor, x: Tensor, between: Tensor, pointwise: Tensor, kernels: Sequence[Tensor], of_input: bool
     ) -> tuple[Tensor | None, Tensor, list[Tensor]]:
-        inner = self.by_pointwise_input(g, pointwise)
-        return (
-            self.by_input(inner, kernels, x.shape) if of_input else None,
-            self.by_pointwise(between, g, pointwise),
-            self.by_kernels(x, inner, kernels),
-        )
+        inner, by_p = by_both(g, between, pointwise, _pointwise(pointwise), self.run.precision)
+        if of_input:
+            by_x, by_d = self.by_both(inner, x, kernels)
+            return by_x, by_p, by_d
+        return None, by_p, self.by_kernels(x, inner, kernels)
+
+    def _gathered(self, parts: Sequence[Tensor]) -> Tensor:
+        """The gradient by the input from those of its readers."""
+        if self.divided:
+            return _joined(parts)
+        for part in parts[1:]:
+            parts[0].add_(part)
+        return parts[0]
 
     def _inputs(self, x: Tensor) -> Sequence[Tensor]:
         return _parts(x, self.widths) if self.divided else [x] * len(self.widths)
@@ -487,12 +529,31 @@ class _Mix(Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         scales, mean, inverse, *tensors = ctx.saved_tensors
-        if tensors[0].is_contiguous(memory_format=torch.channels_last):
-            g = g.contiguous(memory_format=torch.channels_last)
+        g = g.contiguous(memory_format=layout_of(tensors[0]))
         by_scales, *by_tensors = _MixBackward.apply(
             g, scales, mean, inverse, ctx.batch, ctx.count, ctx.needs_input_grad[5:], *tensors
         )
         return by_scales, None, None, None, None, *by_tensors
+
+
+class _Normalize(Function):
+    """:class:`_Mix` of one term in training, by PyTorch's own BatchNorm."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, scale: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        y, mean, inverse = torch.native_batch_norm(z, scale, None, None, None, True, 0.0, eps)
+        ctx.save_for_backward(z, scale, mean, inverse)
+        ctx.mark_non_differentiable(mean, inverse)
+        ctx.set_materialize_grads(False)
+        return y, mean, inverse
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor, *_: None) -> tuple[Tensor | None, ...]:
+        z, scale, mean, inverse = ctx.saved_tensors
+        g = g.contiguous(memory_format=layout_of(z))
+        rows = (row.unsqueeze(0) for row in (scale, mean, inverse))
+        by_scale, by_z = _MixBackward.apply(g, *rows, True, 1, ctx.needs_input_grad[:1], z)
+        return by_z, by_scale.squeeze(0), None
 
 
 class _MixBackward(Function):
