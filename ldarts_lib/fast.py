@@ -357,9 +357,9 @@ class Source:
         z = separable(x, *self._kernels(kinds, 1, 2), [grouped(g, count) for g in geometries], run)
         if len(example[0]) == 4:
             return z
-        found = moments([z], [[operation[3] for kind in kinds for operation in kind]], run)
+        norms = [operation[3] for kind in kinds for operation in kind]
         geometries = [grouped(operation[5].geometry, count) for operation in example]
-        return separable(z, *self._kernels(kinds, 5, 6), geometries, run, found)
+        return separable(z, *self._kernels(kinds, 5, 6), geometries, run, norms)
 
     def _kernels(
         self, kinds: Sequence[Sequence[nn.Module]], depthwise: int, pointwise: int

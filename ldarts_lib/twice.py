@@ -31,6 +31,8 @@ from torch.nn import functional as F
 
 from ldarts_lib.convolutions import Geometry, by_both, by_input, by_kernel, convolution, layout_of
 
+_native_backward = torch.ops.aten.native_batch_norm_backward
+
 POINTWISE = Geometry()
 
 Bundling = Literal["edge", "kind", "source"]
@@ -84,26 +86,27 @@ class Execution:
         finally:
             self.parameters = before
 
-    def observe(self, norms: Sequence[nn.BatchNorm2d], found: Moments) -> None:
-        """Remember what BatchNorms saw, whose channels follow each other in the moments."""
-        if self.statistics is not None:
-            width = norms[0].num_features
-            rows = zip(
-                norms, found.mean.view(-1, width).unbind(), found.inverse_std.view(-1, width).unbind(), strict=True
-            )
-            self.statistics += [(norm, mean, inverse, found.correction) for norm, mean, inverse in rows]
+    def observe(
+        self, norms: Sequence[nn.BatchNorm2d], mean: Tensor, inverse_std: Tensor, z: Tensor
+    ) -> None:
+        """Remember what BatchNorms saw: the moments of their channels, one norm after the other."""
+        if self.statistics is None:
+            return
+        count = z.numel() / z.shape[1]
+        correction = count / max(count - 1, 1)
+        width = norms[0].num_features
+        rows = zip(norms, mean.reshape(-1, width).unbind(), inverse_std.reshape(-1, width).unbind(), strict=True)
+        self.statistics += [(norm, *row, correction) for norm, *row in rows]
 
 
 class Moments(NamedTuple):
     """Batch or running moments of some tensors: mean μ and inverse standard deviation ρ, [tensors, C].
 
-    ``correction`` is n/(n−1) for n values per channel; ``batch`` says whether the moments depend on the
-    tensors, as they do in training.
+    ``batch`` says whether the moments depend on the tensors, as they do in training.
     """
 
     mean: Tensor
     inverse_std: Tensor
-    correction: float
     batch: bool
 
 
@@ -111,18 +114,18 @@ def moments(
     tensors: Sequence[Tensor], norms: Sequence[Sequence[nn.BatchNorm2d]], run: Execution
 ) -> Moments:
     """The moments by which BatchNorms normalize tensors [batch, m·C, height, width], m norms each."""
-    first, flat = tensors[0], [norm for each in norms for norm in each]
-    eps, count = flat[0].eps, first.numel() / first.shape[1]
+    flat = [norm for each in norms for norm in each]
+    eps = flat[0].eps
     if flat[0].training:
         with torch.no_grad():
             pairs = [torch.batch_norm_update_stats(z, None, None, 0.0) for z in tensors]
             mean, variance = (_stack(parts) for parts in zip(*pairs, strict=True))
-            found = Moments(mean, (variance + eps).rsqrt(), count / max(count - 1, 1), True)
-        run.observe(flat, found)
+            found = Moments(mean, (variance + eps).rsqrt(), batch=True)
+        run.observe(flat, found.mean, found.inverse_std, tensors[0])
         return found
     mean = torch.cat([norm.running_mean for norm in flat]).view(len(tensors), -1)
     variance = torch.cat([norm.running_var for norm in flat]).view(len(tensors), -1)
-    return Moments(mean, (variance + eps).rsqrt(), 1.0, False)
+    return Moments(mean, (variance + eps).rsqrt(), batch=False)
 
 
 def _stack(rows: Sequence[Tensor]) -> Tensor:
@@ -140,24 +143,28 @@ def separable(
     pointwise: Tensor,
     geometries: Sequence[Geometry],
     run: Execution,
-    found: Moments | None = None,
+    norms: Sequence[nn.BatchNorm2d] = (),
 ) -> Tensor:
     """Depthwise convolutions side by side, and a pointwise one of their joined channels.
 
     Args:
-        x: [batch, C, height, width], read by each of the depthwise kernels; with ``found``, its channels
+        x: [batch, C, height, width], read by each of the depthwise kernels; with ``norms``, its channels
             are divided among them.
         depthwise: kernels [C, 1, k, k].
         pointwise: kernel [C', C'/groups, 1, 1] of as many groups as fit.
         geometries: of the depthwise convolutions.
         run: the supernet's.
-        found: moments of x, one row; x is normalized by them and goes through a ReLU first.
+        norms: BatchNorms of the channels of x; it is normalized by them and goes through a ReLU first.
     """
-    plan = _Plan(tuple(geometries), tuple(kernel.shape[0] for kernel in depthwise), found is not None, run)
-    if found is None:
+    plan = _Plan(tuple(geometries), tuple(kernel.shape[0] for kernel in depthwise), bool(norms), run)
+    if not norms:
         return _Separable.apply(x, pointwise, plan, *depthwise)
-    mean, inverse = found.mean[0], found.inverse_std[0]
-    return _NormalizedSeparable.apply(x, mean, inverse, found.batch, pointwise, plan, *depthwise)
+    running = None if norms[0].training else moments([x], [norms], run)
+    mean, inverse = (running.mean[0], running.inverse_std[0]) if running else (None, None)
+    y, mean, inverse = _NormalizedSeparable.apply(x, mean, inverse, norms[0].eps, pointwise, plan, *depthwise)
+    if not running:
+        run.observe(norms, mean, inverse, x)
+    return y
 
 
 def join(kernels: Sequence[Tensor], run: Execution) -> Tensor:
@@ -177,8 +184,7 @@ def normalize(
     if not norms[0].training:
         return mix(scale[None], [z], moments([z], [norms], run), [])
     y, mean, inverse = _Normalize.apply(z, scale, norms[0].eps)
-    count = z.numel() / z.shape[1]
-    run.observe(norms, Moments(mean, inverse, count / max(count - 1, 1), True))
+    run.observe(norms, mean, inverse, z)
     return y
 
 
@@ -410,25 +416,33 @@ def _per_channel(values: Tensor) -> Tensor:
 
 
 class _NormalizedSeparable(Function):
+    """Also returns the moments; those of the batch are found here, those of the past are given."""
+
     @staticmethod
     def forward(
         ctx: Any,
         z: Tensor,
-        mean: Tensor,
-        inverse: Tensor,
-        batch: bool,
+        mean: Tensor | None,
+        inverse: Tensor | None,
+        eps: float,
         pointwise: Tensor,
         plan: _Plan,
         *depthwise: Tensor,
-    ) -> Tensor:
-        between = plan.depthwise(_normalized_relu(z, mean, inverse), depthwise)
-        ctx.batch, ctx.plan, ctx.kernels = batch, plan, len(depthwise)
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.batch, ctx.plan, ctx.kernels = mean is None, plan, len(depthwise)
+        if mean is None:
+            x, mean, inverse = torch.native_batch_norm(z, None, None, None, None, True, 0.0, eps)
+            x = x.relu_()
+        else:
+            x = _normalized_relu(z, mean, inverse)
+        between = plan.depthwise(x, depthwise)
         kept = (between,) if plan.run.parameters else ()
         ctx.save_for_backward(z, mean, inverse, pointwise, *depthwise, *kept)
-        return plan.pointwise(between, pointwise)
+        ctx.mark_non_differentiable(mean, inverse)
+        return plan.pointwise(between, pointwise), mean, inverse
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, g: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         z, mean, inverse, pointwise, *saved = ctx.saved_tensors
         depthwise, between = saved[: ctx.kernels], saved[ctx.kernels :]
         by_p, by_d = None, [None] * ctx.kernels
@@ -483,8 +497,7 @@ def _norm_backward(
 ) -> tuple[Tensor | None, Tensor]:
     """sρP(g), and mean(g·x̂) per channel."""
     wanted = [of_input, True, False]
-    backward = torch.ops.aten.native_batch_norm_backward
-    by_z, total, _ = backward(g, z, scale, None, None, mean, inverse, True, 0.0, wanted)
+    by_z, total, _ = _native_backward(g, z, scale, None, None, mean, inverse, True, 0.0, wanted)
     return by_z, total * (g.shape[1] / g.numel())
 
 
@@ -551,6 +564,9 @@ class _Normalize(Function):
     def backward(ctx: Any, g: Tensor, *_: None) -> tuple[Tensor | None, ...]:
         z, scale, mean, inverse = ctx.saved_tensors
         g = g.contiguous(memory_format=layout_of(z))
+        if not torch.is_grad_enabled():
+            wanted = [ctx.needs_input_grad[0], True, False]
+            return *_native_backward(g, z, scale, None, None, mean, inverse, True, 0.0, wanted)[:2], None
         rows = (row.unsqueeze(0) for row in (scale, mean, inverse))
         by_scale, by_z = _MixBackward.apply(g, *rows, True, 1, ctx.needs_input_grad[:1], z)
         return by_z, by_scale.squeeze(0), None
