@@ -172,7 +172,12 @@ def _batch(scale: Scale, draw: torch.Generator, device: torch.device) -> Batch:
 
 
 def _problem(
-    space: str, scale: Scale, implementation: Implementation, cost: Cost, checkpoint: bool, device: torch.device
+    space: str,
+    scale: Scale,
+    implementation: Implementation,
+    cost: Cost,
+    checkpoint: bool,
+    device: torch.device,
 ) -> Bilevel:
     torch.manual_seed(0)
     described = get_space(space)

@@ -50,6 +50,7 @@ class Bilevel:
             lr=protocol.alpha_lr,
             betas=(0.5, 0.999),
             weight_decay=protocol.alpha_weight_decay,
+            fused=True,
         )
 
     def start_epoch(self, epoch: int) -> None:

@@ -25,7 +25,9 @@ class Geometry(NamedTuple):
     groups: int = 1
 
 
-def convolution(x: Tensor, kernel: Tensor, geometry: Geometry, precision: torch.dtype | None = None) -> Tensor:
+def convolution(
+    x: Tensor, kernel: Tensor, geometry: Geometry, precision: torch.dtype | None = None
+) -> Tensor:
     """x ∗ w, computed in ``precision`` if given; the result has the type of x."""
     dtype = x.dtype
     x, kernel = _in(precision, x, kernel)
@@ -92,8 +94,7 @@ def _by_kernel_of_width_five(x: Tensor, g: Tensor, kernel: Tensor, geometry: Geo
     """Columns −2..0 and 0..2 of the kernel from two gradients of width three."""
     narrow, padding = kernel[..., :3], (geometry.padding, 0)
     left, right = (
-        _call(g, F.pad(x, sides), narrow, geometry, (False, True), padding)[1]
-        for sides in ((2, 0), (0, 2))
+        _call(g, F.pad(x, sides), narrow, geometry, (False, True), padding)[1] for sides in ((2, 0), (0, 2))
     )
     return torch.cat([left, right[..., 1:]], dim=-1)
 
@@ -108,9 +109,7 @@ def _call(
 ) -> tuple[Tensor, Tensor, None]:
     stride, dilation = (geometry.stride,) * 2, (geometry.dilation,) * 2
     padding, groups = padding or (geometry.padding,) * 2, geometry.groups
-    return _backward(
-        g, x, kernel, None, stride, padding, dilation, False, (0, 0), groups, [*wanted, False]
-    )
+    return _backward(g, x, kernel, None, stride, padding, dilation, False, (0, 0), groups, [*wanted, False])
 
 
 def _quick_on_cpu(x: Tensor, kernel: Tensor, geometry: Geometry) -> bool:

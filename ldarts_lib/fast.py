@@ -31,6 +31,7 @@ from ldarts_lib.twice import (
     Convolution,
     Execution,
     Norm,
+    concatenate,
     convolve,
     join,
     mix,
@@ -132,6 +133,13 @@ class FastCell(SearchCell):
         ]
         for bundle in (b for bundles in self.bundles for each in bundles.values() for b in each):
             self.register_buffer(bundle.name, torch.tensor(bundle.rows), persistent=False)
+        self.kernel_lists = [
+            convolutions
+            for bundles in self.bundles
+            for bundle in bundles["source"]
+            for group in bundle.normalized
+            for convolutions in kernel_lists([self._operations(bundle, k) for k in group])
+        ]
 
     def forward(self, states: list[Tensor], weights: Tensor) -> Tensor:
         """Input states and weights [edges, operations] → the cell's output."""
@@ -160,7 +168,9 @@ class FastCell(SearchCell):
             plain = [k for k, name in enumerate(names) if k not in normalized and name != "none"]
             groups = [[k] for k in normalized]
             if bundling == "source":
-                families = [[k for k in normalized if names[k].startswith(f)] for f in ("sep_conv", "dil_conv")]
+                families = [
+                    [k for k in normalized if names[k].startswith(f)] for f in ("sep_conv", "dil_conv")
+                ]
                 alone = [[k] for k in normalized if not any(k in family for family in families)]
                 groups = [*(family for family in families if family), *alone]
             ordered = [k for group in groups for k in group]
@@ -182,15 +192,16 @@ class FastCell(SearchCell):
 
     def _compute(self, weights: Tensor, noise: Tensor | None, *inputs: Tensor) -> Tensor:
         space, bundling = self.space, self.run.bundling(inputs[0])
+        kernels = Kernels(self.run, self.kernel_lists if bundling == "source" else [])
         states: list[Any] = [*inputs, *([] for _ in range(space.nodes))]
         for node, bundles in enumerate(self.bundles):
             if node >= space.inputs:
                 states[node] = sum_of(states[node])
-            source = Source(states[node], self.run)
+            source = Source(states[node], kernels, self.run)
             for bundle in bundles[bundling]:
                 for edge, part in zip(bundle.edges, self._mixed(source, bundle, weights, noise), strict=True):
                     states[space.edges[edge][0]].append(part)
-        return torch.cat([states[node] for node in space.output_nodes], dim=1)
+        return concatenate([states[node] for node in space.output_nodes], dim=1)
 
     def _mixed(
         self, source: Source, bundle: Bundle, weights: Tensor, noise: Tensor | None
@@ -201,7 +212,9 @@ class FastCell(SearchCell):
         per_channel = count > 1 or bundle.joint
         scales = scales.expand(-1, -1, channels if per_channel else 1).flatten(1)
         normalized = [
-            source.apply([bundle.names[k] for k in group], [self._operations(bundle, k) for k in group], bundle.stride)
+            source.apply(
+                [bundle.names[k] for k in group], [self._operations(bundle, k) for k in group], bundle.stride
+            )
             for group in bundle.normalized
         ]
         norms = [
@@ -229,7 +242,7 @@ class FastCell(SearchCell):
     ) -> Tensor:
         """The mixture with a single normalization call for all terms."""
         terms = len(norms)
-        joined = torch.cat(normalized, dim=1)
+        joined = concatenate(normalized, dim=1)
         of_norms, of_plain = scales.split([terms, len(plain)])
         all_norms = [norm for each in norms for norm in each]
         mixed = normalize(joined, of_norms.flatten(), all_norms, self.run).unflatten(1, (terms, -1)).sum(1)
@@ -282,8 +295,9 @@ class Source:
     The value for a bundle of m edges has m·C channels, edge after edge.
     """
 
-    def __init__(self, state: Tensor, run: Execution) -> None:
+    def __init__(self, state: Tensor, kernels: Kernels, run: Execution) -> None:
         self.state = state
+        self.kernels = kernels
         self.run = run
         self._shared: dict[Any, Tensor] = {}
 
@@ -300,12 +314,12 @@ class Source:
             return self._repeated(name, count, lambda: self._pooled(name, stride))
         if name == "skip_connect" and stride == 1:
             return self._repeated(name, count, lambda: self.state)
+        kernels = [self.kernels.of(convolutions) for convolutions in kernel_lists(kinds)]
         if name == "skip_connect":
-            return self._reduced(operations)
+            return self._reduced(kernels, count)
         if name.startswith("nor_conv"):
-            kernels = self._joined(operations, 1)
-            return convolve(self.active, kernels, operations[0][1].geometry, self.run)
-        return self._separable(kinds)
+            return convolve(self.active, *kernels, operations[0][1].geometry, self.run)
+        return self._separable(kinds, kernels)
 
     @property
     def active(self) -> Tensor:
@@ -331,22 +345,16 @@ class Source:
         active = self.active
         return self._once(("phase", first), lambda: dense(active[:, :, first::2, first::2], active))
 
-    def _reduced(self, operations: Sequence[nn.Module]) -> Tensor:
+    def _reduced(self, kernels: Sequence[Tensor], count: int) -> Tensor:
         """The factorized reductions of skip connections of stride 2."""
-        count, run = len(operations), self.run
-        halves = []
-        for first, side in enumerate(("even", "odd")):
-            kernels = join([getattr(operation, side).weight for operation in operations], run)
-            halves.append(convolve(self._every_second(first), kernels, POINTWISE, run))
+        phases = (self._every_second(first) for first in (0, 1))
+        halves = [convolve(x, kernel, POINTWISE, self.run) for x, kernel in zip(phases, kernels, strict=True)]
         if count == 1:
             return torch.cat(halves, dim=1)
         return torch.cat([half.unflatten(1, (count, -1)) for half in halves], dim=2).flatten(1, 2)
 
-    def _separable(self, kinds: Sequence[Sequence[nn.Module]]) -> Tensor:
-        """Separable or dilated convolutions of several kinds and edges, kind after kind.
-
-        All kinds have as many stages, and the same kinds of edges.
-        """
+    def _separable(self, kinds: Sequence[Sequence[nn.Module]], kernels: Sequence[Tensor]) -> Tensor:
+        """Separable or dilated convolutions of several kinds, which all have as many stages."""
         count, run, example = len(kinds[0]), self.run, [kind[0] for kind in kinds]
         geometries = [operation[1].geometry for operation in example]
         if all(geometry.stride == geometry.dilation == 2 for geometry in geometries):
@@ -354,21 +362,59 @@ class Source:
             x = self._repeated("second", count, lambda: self._every_second(0))  # they see no other pixels
         else:
             x = self._repeated("active", count, lambda: self.active)
-        z = separable(x, *self._kernels(kinds, 1, 2), [grouped(g, count) for g in geometries], run)
+        *depthwise, pointwise = kernels[: len(kinds) + 1]
+        z = separable(x, depthwise, pointwise, [grouped(g, count) for g in geometries], run)
         if len(example[0]) == 4:
             return z
         norms = [operation[3] for kind in kinds for operation in kind]
         geometries = [grouped(operation[5].geometry, count) for operation in example]
-        return separable(z, *self._kernels(kinds, 5, 6), geometries, run, norms)
+        *depthwise, pointwise = kernels[len(kinds) + 1 :]
+        return separable(z, depthwise, pointwise, geometries, run, norms)
 
-    def _kernels(
-        self, kinds: Sequence[Sequence[nn.Module]], depthwise: int, pointwise: int
-    ) -> tuple[list[Tensor], Tensor]:
-        both = [operation for kind in kinds for operation in kind]
-        return [self._joined(kind, depthwise) for kind in kinds], self._joined(both, pointwise)
 
-    def _joined(self, operations: Sequence[nn.Module], position: int) -> Tensor:
-        return join([operation[position].weight for operation in operations], self.run)
+def kernel_lists(kinds: Sequence[Sequence[nn.Module]]) -> list[list[nn.Conv2d]]:
+    """The convolutions whose kernels are used as one, for operations of one family and several edges.
+
+    For separable convolutions: of each stage the depthwise ones, kind by kind, and all pointwise ones.
+    """
+    first = kinds[0][0]
+    if isinstance(first, FactorizedReduce):
+        return [[o.even for o in kinds[0]], [o.odd for o in kinds[0]]]
+    if not isinstance(first, nn.Sequential) or not isinstance(first[0], nn.ReLU):
+        return []
+    if len(first) == 3:
+        return [[o[1] for o in kinds[0]]]
+    lists = []
+    for stage in range(1, len(first), 4):
+        lists += [[o[stage] for o in kind] for kind in kinds]
+        lists.append([o[stage + 1] for kind in kinds for o in kind])
+    return lists
+
+
+class Kernels:
+    """The kernels of a cell in one pass.
+
+    Args:
+        run: the supernet's.
+        lists: convolutions whose kernels are joined ahead, all of one shape in a single call.
+    """
+
+    def __init__(self, run: Execution, lists: Sequence[list[nn.Conv2d]]) -> None:
+        self.run = run
+        self._ahead: dict[int, Tensor] = {}
+        by_shape: dict[Any, list[list[nn.Conv2d]]] = {}
+        for convolutions in lists:
+            by_shape.setdefault(convolutions[0].weight.shape, []).append(convolutions)
+        for same in by_shape.values():
+            joined = join([convolution.weight for each in same for convolution in each], run)
+            sizes = [len(each) * each[0].weight.shape[0] for each in same]
+            for each, part in zip(same, joined.split(sizes), strict=True):
+                self._ahead[id(each[0])] = part
+
+    def of(self, convolutions: Sequence[nn.Conv2d]) -> Tensor:
+        """The kernels of several convolutions, one below the other."""
+        ahead = self._ahead.get(id(convolutions[0]))
+        return join([c.weight for c in convolutions], self.run) if ahead is None else ahead
 
 
 def grouped(geometry: Geometry, count: int) -> Geometry:
@@ -392,9 +438,9 @@ def dense(x: Tensor, like: Tensor) -> Tensor:
 def average_pool(x: Tensor, stride: int, run: Execution) -> Tensor:
     """Mean over the pixels of 3×3 windows that lie inside the image.
 
-    On a CPU by a depthwise convolution, which is several times faster there than PyTorch's pooling.
+    On a CPU by a depthwise convolution, which in channels_last is several times faster than PyTorch's pooling.
     """
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or layout_of(x) != torch.channels_last:
         return F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)
     channels = x.shape[1]
     ones = x.new_ones(channels, 1, 3, 3)

@@ -86,16 +86,16 @@ class Execution:
         finally:
             self.parameters = before
 
-    def observe(
-        self, norms: Sequence[nn.BatchNorm2d], mean: Tensor, inverse_std: Tensor, z: Tensor
-    ) -> None:
+    def observe(self, norms: Sequence[nn.BatchNorm2d], mean: Tensor, inverse_std: Tensor, z: Tensor) -> None:
         """Remember what BatchNorms saw: the moments of their channels, one norm after the other."""
         if self.statistics is None:
             return
         count = z.numel() / z.shape[1]
         correction = count / max(count - 1, 1)
         width = norms[0].num_features
-        rows = zip(norms, mean.reshape(-1, width).unbind(), inverse_std.reshape(-1, width).unbind(), strict=True)
+        rows = zip(
+            norms, mean.reshape(-1, width).unbind(), inverse_std.reshape(-1, width).unbind(), strict=True
+        )
         self.statistics += [(norm, *row, correction) for norm, *row in rows]
 
 
@@ -110,9 +110,7 @@ class Moments(NamedTuple):
     batch: bool
 
 
-def moments(
-    tensors: Sequence[Tensor], norms: Sequence[Sequence[nn.BatchNorm2d]], run: Execution
-) -> Moments:
+def moments(tensors: Sequence[Tensor], norms: Sequence[Sequence[nn.BatchNorm2d]], run: Execution) -> Moments:
     """The moments by which BatchNorms normalize tensors [batch, m·C, height, width], m norms each."""
     flat = [norm for each in norms for norm in each]
     eps = flat[0].eps
@@ -172,14 +170,17 @@ def join(kernels: Sequence[Tensor], run: Execution) -> Tensor:
     if len(kernels) == 1:
         return run.of(kernels[0])
     if run.parameters:
-        return _Join.apply(*kernels)
+        return concatenate(kernels, dim=0)
     with torch.no_grad():
         return torch.cat(kernels)
 
 
-def normalize(
-    z: Tensor, scale: Tensor, norms: Sequence[nn.BatchNorm2d], run: Execution
-) -> Tensor:
+def concatenate(tensors: Sequence[Tensor], dim: int) -> Tensor:
+    """As :func:`torch.cat`, whose backward pass makes one call for each tensor."""
+    return tensors[0] if len(tensors) == 1 else _Concatenate.apply(dim, *tensors)
+
+
+def normalize(z: Tensor, scale: Tensor, norms: Sequence[nn.BatchNorm2d], run: Execution) -> Tensor:
     """s·x̂: the channels of z [batch, m·C, height, width], by m norms, times a scale [m·C]."""
     if not norms[0].training:
         return mix(scale[None], [z], moments([z], [norms], run), [])
@@ -188,7 +189,9 @@ def normalize(
     return y
 
 
-def mix(scales: Tensor, normalized: Sequence[Tensor], found: Moments | None, plain: Sequence[Tensor]) -> Tensor:
+def mix(
+    scales: Tensor, normalized: Sequence[Tensor], found: Moments | None, plain: Sequence[Tensor]
+) -> Tensor:
     """Σ_k s_k·x̂_k + Σ_j s_j·x_j: the weighted sum of normalized and of plain tensors.
 
     Args:
@@ -227,15 +230,15 @@ class Norm(nn.BatchNorm2d):
         return y if self.bias is None else y + _per_channel(self.run.of(self.bias))
 
 
-class _Join(Function):
+class _Concatenate(Function):
     @staticmethod
-    def forward(ctx: Any, *kernels: Tensor) -> Tensor:
-        ctx.sizes = [len(kernel) for kernel in kernels]
-        return torch.cat(kernels)
+    def forward(ctx: Any, dim: int, *tensors: Tensor) -> Tensor:
+        ctx.dim, ctx.sizes = dim, [tensor.shape[dim] for tensor in tensors]
+        return torch.cat(tensors, dim)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor, ...]:
-        return g.split(ctx.sizes)
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *g.split(ctx.sizes, ctx.dim)
 
 
 class _Convolve(Function):
@@ -276,9 +279,7 @@ class _ByInput(Function):
 
 class _ByKernel(Function):
     @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, g: Tensor, kernel: Tensor, geometry: Geometry, run: Execution
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, g: Tensor, kernel: Tensor, geometry: Geometry, run: Execution) -> Tensor:
         ctx.save_for_backward(x, g)
         ctx.geometry, ctx.run = geometry, run
         return by_kernel(x, g, kernel, geometry, run.precision)
@@ -313,7 +314,9 @@ class _Plan(NamedTuple):
     def by_input(self, g: Tensor, kernels: Sequence[Tensor], shape: torch.Size) -> Tensor:
         shape = torch.Size((shape[0], self.widths[0], *shape[2:]))
         rows = zip(_parts(g, self.widths), kernels, self.geometries, strict=True)
-        return self._gathered([by_input(g, w, shape, geometry, self.run.precision) for g, w, geometry in rows])
+        return self._gathered(
+            [by_input(g, w, shape, geometry, self.run.precision) for g, w, geometry in rows]
+        )
 
     def by_kernels(self, x: Tensor, g: Tensor, kernels: Sequence[Tensor]) -> list[Tensor]:
         rows = zip(self._inputs(x), _parts(g, self.widths), kernels, self.geometries, strict=True)
@@ -334,7 +337,13 @@ class _Plan(NamedTuple):
         return by_kernel(x, g, kernel, _pointwise(kernel), self.run.precision)
 
     def backward(
-        self, g: Tensor, x: Tensor, between: Tensor, pointwise: Tensor, kernels: Sequence[Tensor], of_input: bool
+        self,
+        g: Tensor,
+        x: Tensor,
+        between: Tensor,
+        pointwise: Tensor,
+        kernels: Sequence[Tensor],
+        of_input: bool,
     ) -> tuple[Tensor | None, Tensor, list[Tensor]]:
         inner, by_p = by_both(g, between, pointwise, _pointwise(pointwise), self.run.precision)
         if of_input:
