@@ -11,8 +11,8 @@ import statistics
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -93,7 +93,7 @@ def benchmark(
     implementations: Sequence[Implementation] = get_args(Implementation),
     costs: Sequence[Cost] = get_args(Cost),
     rounds: int = 3,
-    checkpoints: bool = True,
+    minutes: float = 20.0,
     device: torch.device | str = "cpu",
 ) -> list[Row]:
     """Measure every combination; all candidates of a space take turns, round by round.
@@ -103,19 +103,27 @@ def benchmark(
         spaces: search spaces.
         implementations: ``reference`` must be among them, the ratios are to it.
         costs: estimators of the regularizer's gradient, and ``none``.
-        rounds: measured steps of each candidate, after one to warm up.
-        checkpoints: whether to measure the fast supernet with a checkpoint per cell, too (``central``).
+        rounds: measured steps of each candidate, after the one that counts calls and memory.
+        minutes: when an equal share of them has passed, a space starts no further round; the first one is
+            always finished.
         device: where to measure.
+
+    Returns:
+        One row per space, implementation and cost, and for ``central`` one more of the fast supernet with a
+        checkpoint per cell.
     """
     if "reference" not in implementations:
         raise ValueError(f"the ratios are to the reference, which is not among {list(implementations)}")
     keys = [(implementation, cost, False) for cost in costs for implementation in implementations]
-    if checkpoints and "fast" in implementations and "central" in costs:
+    if "fast" in implementations and "central" in costs:
         keys.append(("fast", "central", True))
     rows = []
-    with tqdm(total=len(spaces) * len(keys) * (rounds + 2), desc="measuring", unit="step") as bar:
-        for space in spaces:
-            rows += _measure_space(space, scale, keys, rounds, torch.device(device), bar.update)
+    with tqdm(total=len(spaces) * len(keys) * (rounds + 1), desc="measuring", unit="step") as bar:
+        for number, space in enumerate(spaces, start=1):
+            deadline = time.monotonic() + 60 * minutes / len(spaces)
+            bar.set_postfix_str(space)
+            rows += _measure_space(space, scale, keys, rounds, deadline, torch.device(device), bar.update)
+            bar.update(number * len(keys) * (rounds + 1) - bar.n)
     return rows
 
 
@@ -129,6 +137,7 @@ def _measure_space(
     scale: Scale,
     keys: Sequence[tuple[Implementation, Cost, bool]],
     rounds: int,
+    deadline: float,
     device: torch.device,
     on_step: Callable[[], object],
 ) -> Iterator[Row]:
@@ -138,12 +147,12 @@ def _measure_space(
     seconds: dict[Any, list[float]] = {key: [] for key in keys}
     usage = {}
     for key, problem in problems.items():
-        problem.step(*batches)  # warm up: momentum, optimizer state, kernels
-        on_step()
-        with Usage(device) as usage[key]:
+        with Usage() as usage[key]:
             problem.step(*batches)
         on_step()
-    for _ in range(rounds):
+    for done in range(rounds):
+        if done and time.monotonic() > deadline:
+            break
         for key, problem in problems.items():
             seconds[key].append(_timed(lambda problem=problem: problem.step(*batches), device))
             on_step()
@@ -158,7 +167,7 @@ def _measure_space(
             statistics.median(seconds[key]),
             min(seconds[key]),
             max(seconds[key]),
-            rounds,
+            len(seconds[key]),
             statistics.median(r / s for r, s in zip(reference, seconds[key], strict=True)),
             usage[key].peak / MEBIBYTE,
             usage[key].calls,
@@ -198,31 +207,43 @@ def _problem(
 
 
 def _timed(step: Callable[[], object], device: torch.device) -> float:
-    with _finished(device):
-        begin = time.perf_counter()
-        step()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - begin
-
-
-@contextmanager
-def _finished(device: torch.device) -> Iterator[None]:
-    """Wait for earlier work of the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    yield
+    wait = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
+    wait()
+    begin = time.perf_counter()
+    step()
+    wait()
+    return time.perf_counter() - begin
 
 
 class Usage(TorchDispatchMode):
     """Counts operator calls, and the bytes of all tensors that are alive at once."""
 
-    FREE = ("view", "expand", "slice", "select", "split", "unbind", "permute", "transpose", "detach", "alias")
-    FREE += ("squeeze", "unsqueeze", "as_strided", "t", "empty", "new_empty", "unsafe_view", "empty_strided")
+    FREE = frozenset(
+        [
+            "alias",
+            "as_strided",
+            "detach",
+            "empty",
+            "empty_strided",
+            "expand",
+            "new_empty",
+            "permute",
+            "select",
+            "slice",
+            "split",
+            "split_with_sizes",
+            "squeeze",
+            "t",
+            "transpose",
+            "unbind",
+            "unsafe_view",
+            "unsqueeze",
+            "view",
+        ]
+    )
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.device = device
         self.calls = self.kernels = self.alive = self.peak = 0
         self._seen: dict[int, weakref.ref] = {}
 

@@ -51,6 +51,7 @@ class Bilevel:
             betas=(0.5, 0.999),
             weight_decay=protocol.alpha_weight_decay,
             fused=True,
+            capturable=next(iter(alphas.values())).is_cuda,
         )
 
     def start_epoch(self, epoch: int) -> None:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ldarts_lib.datasets import DATASETS
+from ldarts_lib.fast import Strategy
 from ldarts_lib.macro import Reduction
 from ldarts_lib.regularizers import REGULARIZED_KIND, Estimator, Form, Regularizer
 from ldarts_lib.spaces import SPACES, Space
@@ -91,6 +92,17 @@ class Protocol(BaseModel):
     epsilon: Positive = 1e-4
     """ε0, length of the perturbation of the architecture weights (central, forward)."""
 
+    supernet: Literal["fast", "reference"] = "fast"
+    """Implementation; the two agree up to rounding, and the reference is the textbook's."""
+    strategy: Strategy = "auto"
+    """Of the fast supernet, separate (for a CPU), batched (for a GPU), or auto."""
+    checkpoint_cells: bool = False
+    """Compute each cell again in the backward pass of the fast supernet, for less memory and more time."""
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """Of convolutions and products; less than float32 needs the exact estimator and moves Λ."""
+    cuda_graph: bool = False
+    """Capture the step of each epoch in a CUDA graph."""
+
     @model_validator(mode="after")
     def _consistent(self) -> Protocol:
         for field, allowed in (("space", tuple(SPACES)), ("dataset", DATASETS)):
@@ -100,6 +112,15 @@ class Protocol(BaseModel):
                 )
         if self.weight_lr_min > self.weight_lr:
             raise ValueError(f"weight_lr_min = {self.weight_lr_min} is above weight_lr = {self.weight_lr}")
+        if self.precision != "float32" and self.form and self.estimator != "exact":
+            raise ValueError(
+                f"precision {self.precision!r} does not go with the estimator {self.estimator!r}, whose finite "
+                f"difference over a length of {self.epsilon} is lost in the rounding; use 'float32' or 'exact'"
+            )
+        if self.supernet == "reference" and (self.precision == "bfloat16" or self.checkpoint_cells):
+            raise ValueError("precision 'bfloat16' and checkpoint_cells need the fast supernet")
+        if self.cuda_graph and self.search_space.random:
+            raise ValueError(f"cuda_graph cannot replay the random operation of space {self.space!r}")
         cells = self.search_space.layout(self.depth).count(REGULARIZED_KIND)
         if self.form and cells < 2:
             raise ValueError(

@@ -31,6 +31,11 @@ from ldarts_lib.alignment import (
 )
 from ldarts_lib.supernet import Supernet
 
+
+class ImpreciseDifference(RuntimeError):
+    """A finite difference of gradients that are rounded more coarsely than they differ."""
+
+
 Form = Literal["cosine", "sign"]
 Estimator = Literal["central", "forward", "exact"]
 
@@ -161,6 +166,7 @@ def regularized_gradients(
     """
     if regularizer.estimator == "exact":
         return _by_double_backward(supernet, batch, weights, regularizer.form)
+    require_full_precision(supernet, batch.images.device)
     state = supernet.random_state()
     base = gradients(supernet, batch, weights, update_statistics=True)
     delta = _delta(regularizer.form, base.cells[REGULARIZED_KIND])
@@ -179,6 +185,29 @@ def regularized_gradients(
     penalty = torch._foreach_sub(ahead, behind)
     torch._foreach_mul_(penalty, length / span)
     return base, tuple(penalty)
+
+
+def require_full_precision(supernet: Supernet, device: torch.device) -> None:
+    """Refuse finite differences where convolutions or products are computed in less than the full type.
+
+    Raises:
+        ImpreciseDifference: TF32, autocast or a lower precision is on; the message says how to turn it off.
+    """
+    reasons = []
+    if supernet.precision is not None:
+        reasons.append(f"the supernet computes in {supernet.precision}")
+    if torch.is_autocast_enabled(device.type):
+        reasons.append("autocast is on")
+    if torch.get_float32_matmul_precision() != "highest":
+        reasons.append(f"torch.get_float32_matmul_precision() is {torch.get_float32_matmul_precision()!r}")
+    if device.type == "cuda" and torch.backends.cudnn.allow_tf32:
+        reasons.append("torch.backends.cudnn.allow_tf32 is on, PyTorch's default")
+    if reasons:
+        raise ImpreciseDifference(
+            f"a finite difference needs full precision, but {' and '.join(reasons)}: the perturbation has "
+            "length 1e-4 to 1e-3, and rounding to 10 bits (TF32) or 7 (bfloat16) changes the gradients by "
+            "more than it does. Turn it off, or use the estimator 'exact'"
+        )
 
 
 def penalized_gradients(

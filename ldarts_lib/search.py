@@ -15,8 +15,10 @@ from tqdm import tqdm
 from ldarts_lib import alignment
 from ldarts_lib.bilevel import Bilevel
 from ldarts_lib.datasets import Batches, ImageDataset, load
-from ldarts_lib.environment import environment, seed_everything
+from ldarts_lib.environment import arithmetic, environment, seed_everything
+from ldarts_lib.fast import FastSupernet
 from ldarts_lib.genotype import Genotype
+from ldarts_lib.graph import GraphedBilevel
 from ldarts_lib.protocols import Protocol, ProtocolError
 from ldarts_lib.regularizers import REGULARIZED_KIND, Batch, Gradients
 from ldarts_lib.runs import RunDirectory, RunError
@@ -76,6 +78,8 @@ def search(
         RunError: the directory cannot be used or written.
         SearchDiverged: the loss is NaN or infinite.
     """
+    if protocol.cuda_graph and torch.device(device).type != "cuda":
+        raise ProtocolError(f"cuda_graph needs a CUDA device, the search runs on {device}")
     state = SearchState.start(protocol, dataset or load(protocol.dataset, device=device), device)
     run = RunDirectory.create(out, protocol, resume=resume)
     rows = state.restore(run) if resume else []
@@ -91,7 +95,8 @@ def search(
         disable=not progress,
     ) as bar:
         for epoch in range(len(rows), protocol.epochs):
-            rows.append(state.run_epoch(epoch, lambda: bar.update()))
+            with arithmetic(protocol.precision):
+                rows.append(state.run_epoch(epoch, lambda: bar.update()))
             run.write_history(rows)
             run.write_checkpoint(state.checkpoint(epoch))
             bar.set_postfix({"epoch": epoch + 1, **_shown(rows[-1])})
@@ -117,14 +122,8 @@ class SearchState:
         seed_everything(protocol.seed)
         generator = torch.Generator(device).manual_seed(protocol.seed)
         space = protocol.search_space
-        supernet = Supernet(
-            space,
-            channels=protocol.channels,
-            depth=protocol.depth,
-            classes=dataset.classes,
-            channels_in=dataset.channels,
-            reduction=protocol.reduction,
-            generator=generator,
+        supernet = make_supernet(
+            protocol, classes=dataset.classes, channels_in=dataset.channels, generator=generator
         ).to(device)
         batches = torch.Generator().manual_seed(protocol.seed)
         alphas = initial_alphas(space, generator=batches, device=device)
@@ -143,8 +142,9 @@ class SearchState:
         self.bilevel.start_epoch(epoch)
         self.bilevel.supernet.train()
         measured = []
+        bilevel = GraphedBilevel(self.bilevel) if self.protocol.cuda_graph else self.bilevel
         for training, validation in self._pairs():
-            found = self.bilevel.step(training, validation)
+            found = bilevel.step(training, validation)
             measured.append([_measure(g, b) for g, b in zip(found, (training, validation), strict=True)])
             on_step()
         row: dict[str, Any] = {"epoch": epoch}
@@ -226,6 +226,35 @@ class SearchState:
         """The outcome so far."""
         alphas = {kind: alpha.detach().cpu() for kind, alpha in self.bilevel.alphas.items()}
         return SearchResult(self.genotype(), rows, alphas, run.path)
+
+
+def make_supernet(
+    protocol: Protocol, *, classes: int, channels_in: int, generator: torch.Generator
+) -> Supernet:
+    """The supernet of a protocol, on the CPU.
+
+    Args:
+        protocol: all settings.
+        classes, channels_in: of the images.
+        generator: where random operations draw from, on the device of the search.
+    """
+    sizes: dict[str, Any] = {
+        "channels": protocol.channels,
+        "depth": protocol.depth,
+        "classes": classes,
+        "channels_in": channels_in,
+        "reduction": protocol.reduction,
+        "generator": generator,
+    }
+    if protocol.supernet == "reference":
+        return Supernet(protocol.search_space, **sizes)
+    return FastSupernet(
+        protocol.search_space,
+        strategy=protocol.strategy,
+        checkpoint=protocol.checkpoint_cells,
+        precision=torch.bfloat16 if protocol.precision == "bfloat16" else None,
+        **sizes,
+    )
 
 
 def _measure(found: Gradients, batch: Batch) -> Tensor:

@@ -130,6 +130,11 @@ class Space:
         if len({len(cell.output_nodes) for cell in self.cells.values()}) > 1:
             raise ValueError("all cell kinds need equally many output nodes")
 
+    @property
+    def random(self) -> bool:
+        """Whether a candidate operation draws random numbers."""
+        return any("noise" in names for cell in self.cells.values() for names in cell.candidates)
+
     def layout(self, depth: int) -> tuple[str, ...]:
         """The searchable cells' kinds from input to output.
 

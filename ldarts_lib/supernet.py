@@ -129,13 +129,18 @@ class Supernet(nn.Module):
         with self._statistics(update_statistics):
             return self.macro(images, per_cell)
 
+    @property
+    def precision(self) -> torch.dtype | None:
+        """Floating type of the convolutions, if it is not that of the images."""
+        return None
+
     def architecture_only(self) -> AbstractContextManager:
         """Within it, gradients are asked for by the architecture weights only; forward and backward."""
         return nullcontext()
 
     def random_state(self) -> Tensor | None:
-        """State of the generator of random operations; None without one."""
-        return self.generator.get_state() if self.generator else None
+        """State of the generator of random operations; None without a generator or such operations."""
+        return self.generator.get_state() if self.generator and self.space.random else None
 
     def set_random_state(self, state: Tensor | None) -> None:
         """Go back to an earlier :meth:`random_state`, so that passes see the same random numbers."""

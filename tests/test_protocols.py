@@ -29,6 +29,8 @@ def test_paper_settings_of_nasbench201():
         "weight_lr": 0.025, "weight_lr_min": 0.001, "momentum": 0.9, "weight_decay": 3e-4, "clip": 5.0,
         "alpha_lr": 3e-4, "alpha_weight_decay": 1e-3,
         "lambda_max": 0.125, "ramp": "linear", "estimator": "central", "epsilon": 1e-4,
+        "supernet": "fast", "strategy": "auto", "checkpoint_cells": False, "precision": "float32",
+        "cuda_graph": False,
     }  # fmt: skip
 
 

@@ -1,0 +1,198 @@
+"""A searchable cell that works source by source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ldarts_lib.fast.execution import Bundling, Execution
+from ldarts_lib.fast.mixing import mix, moments, normalize
+from ldarts_lib.fast.sources import Kernels, Source, kernel_lists
+from ldarts_lib.fast.twice import concatenate
+from ldarts_lib.operations import FactorizedReduce, Settings
+from ldarts_lib.spaces import CellSpace
+from ldarts_lib.supernet import SearchCell
+
+BUNDLINGS: tuple[Bundling, ...] = get_args(Bundling)
+
+
+class FastCell(SearchCell):
+    """A cell that shares what its edges have in common.
+
+    It works source by source: as soon as a state is complete, its bundles of edges are computed, and each
+    edge's part is added to the node that it ends in.
+    """
+
+    def __init__(
+        self, space: CellSpace, settings: Settings, *, halve: bool, pooling_norm: bool, run: Execution
+    ) -> None:
+        super().__init__(space, settings, halve=halve, pooling_norm=pooling_norm)
+        self.run = run
+        self.halve = halve
+        self.pooling_norm = pooling_norm
+        self.generator = settings.generator
+        self.noisy = [e for e, names in enumerate(space.candidates) if "noise" in names]
+        self.bundles = [
+            {bundling: list(self._bundles_of(source, bundling)) for bundling in BUNDLINGS}
+            for source in range(space.inputs + space.nodes)
+        ]
+        for bundle in (b for bundles in self.bundles for each in bundles.values() for b in each):
+            self.register_buffer(bundle.name, torch.tensor(bundle.rows), persistent=False)
+        self.kernel_lists = [
+            convolutions
+            for bundles in self.bundles
+            for bundle in bundles["source"]
+            for group in bundle.normalized
+            for convolutions in kernel_lists([self._operations(bundle, k) for k in group])
+        ]
+
+    def forward(self, states: list[Tensor], weights: Tensor) -> Tensor:
+        """Input states and weights [edges, operations] → the cell's output."""
+        noise = self._noise(states[0])
+        if not self.run.checkpoint or not torch.is_grad_enabled():
+            return self._compute(weights, noise, *states)
+        asked = self.run.parameters
+
+        def again(*arguments: Tensor | None) -> Tensor:
+            with self.run.asking(asked):
+                return self._compute(*arguments)
+
+        return checkpoint(again, weights, noise, *states, use_reentrant=False, preserve_rng_state=False)
+
+    def _bundles_of(self, source: int, bundling: Bundling) -> Iterator[Bundle]:
+        """The edges that leave a node, in bundles."""
+        space = self.space
+        stride = 2 if self.halve and source < space.inputs else 1
+        together: dict[Any, list[int]] = {}
+        for edge, (_, start) in enumerate(space.edges):
+            if start == source:
+                together.setdefault(edge if bundling == "edge" else space.candidates[edge], []).append(edge)
+        for edges in together.values():
+            names = space.candidates[edges[0]]
+            normalized = [k for k, name in enumerate(names) if self._is_normalized(name, stride)]
+            plain = [k for k, name in enumerate(names) if k not in normalized and name != "none"]
+            groups = [[k] for k in normalized]
+            if bundling == "source":
+                families = [
+                    [k for k in normalized if names[k].startswith(f)] for f in ("sep_conv", "dil_conv")
+                ]
+                alone = [[k] for k in normalized if not any(k in family for family in families)]
+                groups = [*(family for family in families if family), *alone]
+            ordered = [k for group in groups for k in group]
+            rows = [edge * space.operations + k for k in ordered + plain for edge in edges]
+            name = f"rows_{source}_{edges[0]}_{bundling}"
+            yield Bundle(name, edges, names, groups, plain, rows, stride, bundling == "source")
+
+    def _is_normalized(self, name: str, stride: int) -> bool:
+        pooled = "pool" in name and self.pooling_norm
+        return "conv" in name or pooled or (name == "skip_connect" and stride == 2)
+
+    def _noise(self, state: Tensor) -> Tensor | None:
+        """Fresh noise for each edge that has the operation, in the order in which the reference draws."""
+        if not self.noisy:
+            return None
+        step = 2 if self.halve else 1
+        shape = (len(self.noisy), *state[:, :, ::step, ::step].shape)
+        return torch.randn(shape, generator=self.generator, device=state.device, dtype=state.dtype)
+
+    def _compute(self, weights: Tensor, noise: Tensor | None, *inputs: Tensor) -> Tensor:
+        space, bundling = self.space, self.run.bundling(inputs[0])
+        kernels = Kernels(self.run, self.kernel_lists if bundling == "source" else [])
+        states: list[Any] = [*inputs, *([] for _ in range(space.nodes))]
+        for node, bundles in enumerate(self.bundles):
+            if node >= space.inputs:
+                states[node] = sum_of(states[node])
+            source = Source(states[node], kernels, self.run)
+            for bundle in bundles[bundling]:
+                for edge, part in zip(bundle.edges, self._mixed(source, bundle, weights, noise), strict=True):
+                    states[space.edges[edge][0]].append(part)
+        return concatenate([states[node] for node in space.output_nodes], dim=1)
+
+    def _mixed(
+        self, source: Source, bundle: Bundle, weights: Tensor, noise: Tensor | None
+    ) -> Sequence[Tensor]:
+        """The mixed operations of a bundle's edges."""
+        count, channels = len(bundle.edges), source.state.shape[1]
+        scales = weights.flatten().index_select(0, getattr(self, bundle.name)).view(-1, count, 1)
+        per_channel = count > 1 or bundle.joint
+        scales = scales.expand(-1, -1, channels if per_channel else 1).flatten(1)
+        normalized = [
+            source.apply(
+                [bundle.names[k] for k in group], [self._operations(bundle, k) for k in group], bundle.stride
+            )
+            for group in bundle.normalized
+        ]
+        norms = [
+            [last_norm(o) for o in self._operations(bundle, k)] for group in bundle.normalized for k in group
+        ]
+        plain = [
+            torch.cat([noise[self.noisy.index(edge)] for edge in bundle.edges], dim=1)
+            if bundle.names[k] == "noise"
+            else source.apply([bundle.names[k]], [self._operations(bundle, k)], bundle.stride)
+            for k in bundle.plain
+        ]
+        if bundle.joint and len(norms) > 1:
+            mixed = self._mix_jointly(scales, normalized, norms, plain)
+        else:
+            found = moments(normalized, norms, self.run) if norms else None
+            mixed = mix(scales, normalized, found, plain)
+        return mixed.split(channels, dim=1) if count > 1 else [mixed]
+
+    def _mix_jointly(
+        self,
+        scales: Tensor,
+        normalized: Sequence[Tensor],
+        norms: Sequence[Sequence[nn.BatchNorm2d]],
+        plain: Sequence[Tensor],
+    ) -> Tensor:
+        """The mixture with a single normalization call for all terms."""
+        terms = len(norms)
+        joined = concatenate(normalized, dim=1)
+        of_norms, of_plain = scales.split([terms, len(plain)])
+        all_norms = [norm for each in norms for norm in each]
+        mixed = normalize(joined, of_norms.flatten(), all_norms, self.run).unflatten(1, (terms, -1)).sum(1)
+        return mixed + mix(of_plain, [], None, plain) if plain else mixed
+
+    def _operations(self, bundle: Bundle, k: int) -> list[nn.Module]:
+        return [self.edges[edge].operations[k] for edge in bundle.edges]
+
+
+class Bundle(NamedTuple):
+    """Edges that leave one state and are computed together.
+
+    Attributes:
+        name: of the buffer that holds ``rows``.
+        edges: their numbers.
+        names: their candidate operations, the same on all of them.
+        normalized: those that end in a BatchNorm, in groups that are computed together.
+        plain: those that do not (``none`` is in neither list).
+        rows: the entries of the cell's flattened weights, in the order of the terms of the mixture.
+        stride: 2 if the edges halve height and width.
+        joint: whether all terms are normalized in one call.
+    """
+
+    name: str
+    edges: list[int]
+    names: tuple[str, ...]
+    normalized: list[list[int]]
+    plain: list[int]
+    rows: list[int]
+    stride: int
+    joint: bool
+
+
+def sum_of(parts: list[Tensor]) -> Tensor:
+    """The sum of the parts of a state."""
+    total, *rest = parts
+    for part in rest:
+        total = total + part
+    return total
+
+
+def last_norm(operation: nn.Module) -> nn.BatchNorm2d:
+    """The BatchNorm at the end of an operation."""
+    return operation.norm if isinstance(operation, FactorizedReduce) else operation[-1]
