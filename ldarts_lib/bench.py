@@ -18,7 +18,6 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from tqdm import tqdm
 
 from ldarts_lib.bilevel import Bilevel
@@ -94,6 +93,7 @@ def benchmark(
     costs: Sequence[Cost] = get_args(Cost),
     rounds: int = 3,
     minutes: float = 20.0,
+    checkpoints: bool = True,
     device: torch.device | str = "cpu",
 ) -> list[Row]:
     """Measure every combination; all candidates of a space take turns, round by round.
@@ -106,16 +106,16 @@ def benchmark(
         rounds: measured steps of each candidate, after the one that counts calls and memory.
         minutes: when an equal share of them has passed, a space starts no further round; the first one is
             always finished.
+        checkpoints: whether to measure the fast supernet with a checkpoint per cell, too (``central``).
         device: where to measure.
 
     Returns:
-        One row per space, implementation and cost, and for ``central`` one more of the fast supernet with a
-        checkpoint per cell.
+        One row per space, implementation and cost.
     """
     if "reference" not in implementations:
         raise ValueError(f"the ratios are to the reference, which is not among {list(implementations)}")
     keys = [(implementation, cost, False) for cost in costs for implementation in implementations]
-    if "fast" in implementations and "central" in costs:
+    if checkpoints and "fast" in implementations and "central" in costs:
         keys.append(("fast", "central", True))
     rows = []
     with tqdm(total=len(spaces) * len(keys) * (rounds + 1), desc="measuring", unit="step") as bar:
@@ -203,7 +203,18 @@ def _problem(
     chosen = protocol(space, "cifar10", size="paper", depth=depth, ramp="constant", **settings)
     problem = bilevel(supernet.to(device).train(), initial_alphas(described, device=device), chosen)
     problem.start_epoch(0)
+    for optimizer in (problem.weight_optimizer, problem.alpha_optimizer):
+        _fill_state(optimizer)
     return problem
+
+
+def _fill_state(optimizer: torch.optim.Optimizer) -> None:
+    """Take a step without gradients, so that later steps do not create momentum and the like."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad()
 
 
 def _timed(step: Callable[[], object], device: torch.device) -> float:
@@ -218,15 +229,12 @@ def _timed(step: Callable[[], object], device: torch.device) -> float:
 class Usage(TorchDispatchMode):
     """Counts operator calls, and the bytes of all tensors that are alive at once."""
 
-    FREE = frozenset(
+    VIEWS = frozenset(
         [
             "alias",
             "as_strided",
             "detach",
-            "empty",
-            "empty_strided",
             "expand",
-            "new_empty",
             "permute",
             "select",
             "slice",
@@ -241,35 +249,33 @@ class Usage(TorchDispatchMode):
             "view",
         ]
     )
+    ALLOCATIONS = frozenset(["empty", "empty_strided", "new_empty"])
 
     def __init__(self) -> None:
         super().__init__()
         self.calls = self.kernels = self.alive = self.peak = 0
-        self._seen: dict[int, weakref.ref] = {}
+        self._seen: set[int] = set()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.calls += 1
-        self.kernels += function.overloadpacket.__name__.lstrip("_") not in self.FREE
-        for tensor in tree_leaves((args, kwargs)):
-            self._see(tensor, new=False)
+        name = function.overloadpacket.__name__.lstrip("_")
+        self.kernels += name not in self.VIEWS and name not in self.ALLOCATIONS
         result = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            self._see(tensor, new=True)
+        in_place = name.endswith("_") or name in self.VIEWS  # these return memory that was there before
+        for tensor in result if isinstance(result, list | tuple) else (result,):
+            if isinstance(tensor, Tensor) and not in_place:
+                self._remember(tensor.untyped_storage())
         return result
 
-    def _see(self, tensor: Any, *, new: bool) -> None:
-        if not isinstance(tensor, Tensor):
-            return
-        storage = tensor.untyped_storage()
+    def _remember(self, storage: torch.UntypedStorage) -> None:
         key, size = storage._cdata, storage.nbytes()
         if key in self._seen:
             return
-        size = size if new else 0  # what an operator reads without having been made here was there before
-
-        def forget(_: Any) -> None:
-            self._seen.pop(key, None)
-            self.alive -= size
-
-        self._seen[key] = weakref.ref(storage, forget)
+        self._seen.add(key)
         self.alive += size
         self.peak = max(self.peak, self.alive)
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self.alive -= size

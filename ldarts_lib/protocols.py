@@ -114,8 +114,8 @@ class Protocol(BaseModel):
             raise ValueError(f"weight_lr_min = {self.weight_lr_min} is above weight_lr = {self.weight_lr}")
         if self.precision != "float32" and self.form and self.estimator != "exact":
             raise ValueError(
-                f"precision {self.precision!r} does not go with the estimator {self.estimator!r}, whose finite "
-                f"difference over a length of {self.epsilon} is lost in the rounding; use 'float32' or 'exact'"
+                f"precision {self.precision!r} does not go with the estimator {self.estimator!r}: its finite "
+                f"difference over a length of {self.epsilon} is lost in the rounding; use float32 or exact"
             )
         if self.supernet == "reference" and (self.precision == "bfloat16" or self.checkpoint_cells):
             raise ValueError("precision 'bfloat16' and checkpoint_cells need the fast supernet")
