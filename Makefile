@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint book address clean
+.PHONY: help demo test lint book bench address clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -26,6 +26,9 @@ lint: $(STAMP) ## check code, notebooks and spelling
 book: $(STAMP) ## build the book, warnings are errors
 	$(BIN)/jupyter-book build . -W --keep-going
 	@echo "Open _build/html/index.html"
+
+bench: $(STAMP) ## measure the search step, reference against fast supernet (BENCH=--quick: a minute)
+	$(BIN)/ldarts bench $(BENCH) --json runs/bench.json
 
 address: ## give the book another home: make address URL=https://github.com/OWNER/NAME
 	$(PYTHON) scripts/set_address.py "$(URL)"

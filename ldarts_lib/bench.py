@@ -11,7 +11,7 @@ import statistics
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -31,6 +31,10 @@ Implementation = Literal["reference", "fast", "batched"]
 Cost = Literal["none", "central", "forward", "exact"]
 SPACES = ("darts", "s2", "nasbench201")
 MEBIBYTE = 2**20
+
+
+class BenchmarkError(ValueError):
+    """A benchmark that cannot be run as asked; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,9 @@ def benchmark(
         One row per space, implementation and cost.
     """
     if "reference" not in implementations:
-        raise ValueError(f"the ratios are to the reference, which is not among {list(implementations)}")
+        raise BenchmarkError(f"the ratios are to the reference, which is not among {list(implementations)}")
+    if rounds < 1:
+        raise BenchmarkError(f"rounds = {rounds}: expected at least 1")
     keys = [(implementation, cost, False) for cost in costs for implementation in implementations]
     if checkpoints and "fast" in implementations and "central" in costs:
         keys.append(("fast", "central", True))
@@ -125,11 +131,6 @@ def benchmark(
             rows += _measure_space(space, scale, keys, rounds, deadline, torch.device(device), bar.update)
             bar.update(number * len(keys) * (rounds + 1) - bar.n)
     return rows
-
-
-def as_records(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """The rows as dictionaries, for JSON."""
-    return [asdict(row) for row in rows]
 
 
 def _measure_space(
@@ -229,26 +230,6 @@ def _timed(step: Callable[[], object], device: torch.device) -> float:
 class Usage(TorchDispatchMode):
     """Counts operator calls, and the bytes of all tensors that are alive at once."""
 
-    VIEWS = frozenset(
-        [
-            "alias",
-            "as_strided",
-            "detach",
-            "expand",
-            "permute",
-            "select",
-            "slice",
-            "split",
-            "split_with_sizes",
-            "squeeze",
-            "t",
-            "transpose",
-            "unbind",
-            "unsafe_view",
-            "unsqueeze",
-            "view",
-        ]
-    )
     ALLOCATIONS = frozenset(["empty", "empty_strided", "new_empty"])
 
     def __init__(self) -> None:
@@ -258,13 +239,12 @@ class Usage(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.calls += 1
-        name = function.overloadpacket.__name__.lstrip("_")
-        self.kernels += name not in self.VIEWS and name not in self.ALLOCATIONS
+        self.kernels += not function.is_view and function.overloadpacket.__name__ not in self.ALLOCATIONS
         result = function(*args, **(kwargs or {}))
-        in_place = name.endswith("_") or name in self.VIEWS  # these return memory that was there before
-        for tensor in result if isinstance(result, list | tuple) else (result,):
-            if isinstance(tensor, Tensor) and not in_place:
-                self._remember(tensor.untyped_storage())
+        if not function.is_view and not function._schema.is_mutable:
+            for tensor in result if isinstance(result, list | tuple) else (result,):
+                if isinstance(tensor, Tensor):
+                    self._remember(tensor.untyped_storage())
         return result
 
     def _remember(self, storage: torch.UntypedStorage) -> None:

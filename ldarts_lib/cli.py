@@ -1,20 +1,25 @@
-"""The command line: ``ldarts search | discretize | info | run-notebook``."""
+"""The command line: ``ldarts search | protocol | discretize | data | info | bench | run-notebook``."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
 
+from ldarts_lib import bench as benchmarks
 from ldarts_lib import datasets, notebooks
 from ldarts_lib.environment import DeviceUnavailable, device_report, resolve_device, versions
 from ldarts_lib.genotype import GenotypeError, parse
+from ldarts_lib.precision import precision_effects
 from ldarts_lib.protocols import Method, Protocol, ProtocolError, Size, protocol
-from ldarts_lib.runs import RunDirectory, RunError
+from ldarts_lib.regularizers import ImpreciseDifference
+from ldarts_lib.runs import RunDirectory, RunError, write_json
 from ldarts_lib.search import SearchDiverged
 from ldarts_lib.search import search as run_search
 from ldarts_lib.spaces import SPACES
@@ -24,8 +29,10 @@ DatasetName = Literal[datasets.DATASETS]
 Pairs = tyro.conf.UseAppendAction[tuple[tuple[str, str], ...]]
 
 EXPECTED_ERRORS = (
+    benchmarks.BenchmarkError,
     DeviceUnavailable,
     GenotypeError,
+    ImpreciseDifference,
     ProtocolError,
     RunError,
     SearchDiverged,
@@ -45,6 +52,7 @@ DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cel
   ldarts discretize RUN --draw cell.png           the cell that a search derives
   ldarts protocol --space s2 --size paper         all settings of a preset, and what they mean
   ldarts info                                     versions, device, data sets
+  ldarts bench --quick                            how fast a search step is here
   ldarts run-notebook book/quickstart.ipynb -p size demo -p seeds 5
 
 Every command has a --help of its own."""
@@ -171,6 +179,70 @@ def info() -> None:
         where = str(record.location) if record.present else record.how
         table.add_row(record.name, present, f"{record.megabytes:.0f}", where)
     console.print(table)
+
+
+@app.command
+def bench(
+    quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    spaces: tuple[SpaceName, ...] = benchmarks.SPACES,
+    rounds: int | None = None,
+    threads: int | None = None,
+    device: str = "cpu",
+    json: Path | None = None,
+    precision: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+) -> None:
+    """Measure the search step: reference against fast and batched supernet, for each regularizer.
+
+    Seconds are the median of the measured steps, ratios that of the rounds, in which all take turns.
+
+    Args:
+        quick: Small networks (C = 8, 5 cells or one per stage, 16x16 images, batch 32), about a minute.
+        spaces: Search spaces.
+        rounds: Measured steps of each candidate; by default 3, and 1 with --quick.
+        threads: CPU threads; by default PyTorch's choice.
+        device: cpu, cuda, cuda:1, ...
+        json: Also write the rows to this file.
+        precision: Measure instead what lower precision does to Λ and to the gradients.
+    """
+    where = resolve_device(device)
+    if threads is not None:
+        if threads < 1:
+            raise benchmarks.BenchmarkError(f"threads = {threads}: expected at least 1")
+        torch.set_num_threads(threads)
+    if json is not None:
+        json.parent.mkdir(parents=True, exist_ok=True)
+    print(device_report(where))
+    if precision:
+        effects = [asdict(effect) for effect in precision_effects(spaces, device=where)]
+        names = ("space", "precision", "Λ", "Λ in float64", "cells", "loss", "regularizer")
+        table = Table(
+            *names, box=None, title="One batch: Λ, and relative errors of gradients against float64"
+        )
+        for effect in effects:
+            table.add_row(*(f"{v:.2g}" if isinstance(v, float) else v for v in effect.values()))
+        _show(table, effects, json)
+        return
+    rows = benchmarks.benchmark(
+        scale=benchmarks.QUICK if quick else benchmarks.OFFICIAL,
+        spaces=spaces,
+        rounds=(1 if quick else 3) if rounds is None else rounds,
+        checkpoints=not quick,
+        device=where,
+    )
+    columns = ("space", "supernet", "regularizer", "seconds", "n", "ratio", "MiB", "calls")
+    table = Table(*columns, box=None, title="One search step; ratio: reference / this one")
+    for row in rows:
+        name = f"{row.implementation}, checkpoints" if row.checkpoint else row.implementation
+        numbers = (f"{row.seconds:.3f}", str(row.n), f"{row.ratio:.2f}", f"{row.peak_memory_mb:.0f}")
+        table.add_row(row.space, name, row.regularizer, *numbers, f"{row.operator_calls:,}")
+    _show(table, [asdict(row) for row in rows], json)
+
+
+def _show(table: Table, records: list[dict[str, Any]], json: Path | None) -> None:
+    Console().print(table)
+    if json is not None:
+        write_json(json, records)
+        print(f"rows: {json}")
 
 
 @app.command(name="run-notebook")

@@ -141,7 +141,9 @@ class _Normalize(Function):
         return y, mean, inverse
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor, *_: None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, g: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        if g is None:
+            return None, None, None
         z, scale, mean, inverse = ctx.saved_tensors
         g = g.contiguous(memory_format=layout_of(z))
         if not torch.is_grad_enabled():

@@ -198,7 +198,9 @@ class _NormalizedSeparable(Function):
         return plan.pointwise(between, pointwise), mean, inverse
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, g: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        if g is None:
+            return (None,) * (6 + ctx.kernels)
         z, mean, inverse, pointwise, *saved = ctx.saved_tensors
         depthwise, between = saved[: ctx.kernels], saved[ctx.kernels :]
         by_p, by_d = None, [None] * ctx.kernels
