@@ -1,6 +1,6 @@
 """What a lower precision of the convolutions does to the gradients and to Λ.
 
-A supernet is trained for some steps; then the same batch goes through it in several precisions, and the results
+A supernet is trained for some steps; then one batch goes through it in several precisions, and the results
 are compared with those in float64.
 """
 
