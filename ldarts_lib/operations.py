@@ -22,11 +22,11 @@ class Layers:
         norm: takes those of :class:`torch.nn.BatchNorm2d`.
     """
 
-    convolution: Callable[..., nn.Conv2d] = nn.Conv2d
-    norm: Callable[..., nn.BatchNorm2d] = nn.BatchNorm2d
+    convolution: Callable[..., nn.Conv2d]
+    norm: Callable[..., nn.BatchNorm2d]
 
 
-TEXTBOOK = Layers()
+TEXTBOOK = Layers(nn.Conv2d, nn.BatchNorm2d)
 
 
 @dataclass(frozen=True)

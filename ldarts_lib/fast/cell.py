@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, get_args
+from dataclasses import dataclass
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -161,7 +162,8 @@ class FastCell(SearchCell):
         return [self.edges[edge].operations[k] for edge in bundle.edges]
 
 
-class Bundle(NamedTuple):
+@dataclass(frozen=True)
+class Bundle:
     """Edges that leave one state and are computed together.
 
     Attributes:

@@ -1,7 +1,7 @@
 """The three faces of a convolution, ⟨g, x ∗ w⟩ by g, by x and by w, as fast as the device allows.
 
 On a CPU and in the layout channels_last, oneDNN has quick kernels for the weight gradient of depthwise
-convolutions of width 3 without dilation only; all others run up to twenty times slower. They are rewritten in
+convolutions of width 3 without dilation only; others run ten to a hundred times slower. They are rewritten in
 terms of the quick ones.
 """
 

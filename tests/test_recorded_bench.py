@@ -1,0 +1,59 @@
+"""What the chapter on speed says must be what the records say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROWS = {"official": 39, "quick": 36}
+
+
+@pytest.fixture(scope="module")
+def folder(repository: Path) -> Path:
+    return repository / "data" / "recorded" / "bench"
+
+
+def rows(folder: Path, name: str) -> pd.DataFrame:
+    return pd.DataFrame(json.loads((folder / f"{name}.json").read_text()))
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_page_shows_the_measured_rows(folder, name):
+    shown, measured = pd.read_csv(folder / f"{name}.csv"), rows(folder, name)
+    assert len(shown) == len(measured) == ROWS[name]
+    assert list(shown.space) == list(measured.space)
+    assert list(shown.regularizer.fillna("none")) == list(measured.regularizer)
+    assert list(shown.seconds) == list(measured.seconds.round(3))
+    assert list(shown.ratio) == list(measured.ratio.round(2))
+    assert list(shown.MiB) == list(measured.peak_memory_mb.round())
+    assert list(shown.calls) == list(measured.operator_calls)
+    assert list(shown.n) == list(measured.n)
+
+
+def test_the_exact_gradient_is_faster_than_the_difference(folder):
+    for name in ROWS:
+        table = rows(folder, name)
+        fast = table[(table.implementation == "fast") & ~table.checkpoint].set_index(["space", "regularizer"])
+        for space in ("darts", "s2", "nasbench201"):
+            assert fast.seconds[space, "exact"] < fast.seconds[space, "central"]
+
+
+def test_the_batched_strategy_makes_a_third_of_the_calls(folder):
+    for name in ROWS:
+        table = rows(folder, name)
+        calls = table[~table.checkpoint].set_index(["space", "implementation", "regularizer"]).operator_calls
+        assert calls["darts", "batched", "central"] <= calls["darts", "reference", "central"] / 3
+
+
+def test_where_the_records_come_from(folder):
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert {"commands", "commit", "date", "cpu", "threads", "versions"} <= set(provenance)
+    assert set(provenance["commands"]) == {"official", "quick", "precision"}
+    shown, measured = pd.read_csv(folder / "precision.csv"), rows(folder, "precision")
+    assert list(shown["error of the loss gradient"]) == pytest.approx(list(measured.loss), rel=0.01)
+    half = measured[measured.precision == "bfloat16"]
+    errors = half[["cells", "loss", "regularizer"]]
+    assert len(half) == 3 and (errors > 0.05).all().all() and (errors < 0.5).all().all()
