@@ -186,7 +186,7 @@ def bench(
     quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     spaces: tuple[SpaceName, ...] = benchmarks.SPACES,
     rounds: int | None = None,
-    threads: int | None = None,
+    threads: int = 1,
     device: str = "cpu",
     json: Path | None = None,
     precision: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
@@ -199,16 +199,15 @@ def bench(
         quick: Small networks (C = 8, 5 cells or one per stage, 16x16 images, batch 32), about a minute.
         spaces: Search spaces.
         rounds: Measured steps of each candidate; by default 3, and 1 with --quick.
-        threads: CPU threads; by default PyTorch's choice.
+        threads: CPU threads; by default one, as each of several searches side by side has.
         device: cpu, cuda, cuda:1, ...
         json: Also write the rows to this file.
         precision: Measure instead what lower precision does to Λ and to the gradients.
     """
     where = resolve_device(device)
-    if threads is not None:
-        if threads < 1:
-            raise benchmarks.BenchmarkError(f"threads = {threads}: expected at least 1")
-        torch.set_num_threads(threads)
+    if threads < 1:
+        raise benchmarks.BenchmarkError(f"threads = {threads}: expected at least 1")
+    torch.set_num_threads(threads)
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)
     print(device_report(where))
