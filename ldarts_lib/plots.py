@@ -195,6 +195,32 @@ def compare_searches(
     return fig
 
 
+def compare_costs(records: Sequence[Mapping[str, Any]]) -> Figure:
+    """Seconds and memory of a search step: the reference and the fast supernet, per regularizer.
+
+    Args:
+        records: rows of the benchmark, as ``ldarts bench --json`` writes them.
+    """
+    table = pd.DataFrame(records)
+    table = table[~table.checkpoint]
+    spaces, costs = table.space.unique(), table.regularizer.unique()
+    names = [name for name in ("reference", "fast") if name in set(table.implementation)]
+    measures = {"seconds": "seconds per step", "peak_memory_mb": "peak memory (MiB)"}
+    fig, axes = _figure(len(measures), len(spaces), (3.4 * len(spaces), 2.3 * len(measures)))
+    panels = ((measure, space) for measure in measures for space in spaces)
+    for ax, (measure, space) in zip(axes, panels, strict=True):
+        for offset, (name, style) in enumerate(zip(names, method_styles(names), strict=True)):
+            rows = table[(table.space == space) & (table.implementation == name)].set_index("regularizer")
+            places = np.arange(len(costs)) + 0.4 * (offset - 0.5)
+            ax.bar(places, rows[measure].reindex(costs), width=0.36, color=style.colour, label=name)
+        ax.set_xticks(range(len(costs)), costs, fontsize=_TEXT - 1)
+        ax.set_title(f"{space}: {measures[measure]}", loc="left", fontsize=_TEXT, color=_INK)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(labelsize=_TEXT - 1)
+    axes[0].legend(frameon=False, fontsize=_TEXT)
+    return fig
+
+
 def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
     """A figure that pyplot does not keep, and its axes in reading order."""
     fig, axes = plt.subplots(

@@ -22,6 +22,7 @@ from ldarts_lib.genotype import Cell, Edge, Genotype, parse
 from ldarts_lib.operations import OPERATIONS
 from ldarts_lib.plots import (
     cell_alt_text,
+    compare_costs,
     compare_searches,
     draw_cell,
     draw_genotype,
@@ -298,3 +299,27 @@ def test_a_notebook_shows_a_figure_once(repository: Path, monkeypatch: pytest.Mo
     NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
     outputs = notebook.cells[0].outputs
     assert [("image/png" in output.get("data", {})) for output in outputs] == [True]
+
+
+def test_costs_are_drawn_as_measured():
+    costs = {"none": 1.0, "exact": 2.0}
+    records = [
+        {
+            "space": space,
+            "implementation": name,
+            "regularizer": cost,
+            "checkpoint": False,
+            "seconds": seconds / (2 if name == "fast" else 1),
+            "peak_memory_mb": 100 * seconds,
+        }
+        for space in ("darts", "s2")
+        for cost, seconds in costs.items()
+        for name in ("reference", "fast", "batched")
+    ]
+    fig = compare_costs(records)
+    assert len(fig.axes) == 4
+    assert fig.axes[0].get_title(loc="left") == "darts: seconds per step"
+    heights = [bar.get_height() for bar in fig.axes[0].patches]
+    assert heights == [1.0, 2.0, 0.5, 1.0]
+    assert [bar.get_height() for bar in fig.axes[3].patches] == [100, 200, 100, 200]
+    assert [text.get_text() for text in fig.axes[0].get_legend().get_texts()] == ["reference", "fast"]
