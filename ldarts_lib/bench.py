@@ -10,7 +10,8 @@ from __future__ import annotations
 import statistics
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
@@ -22,6 +23,7 @@ from tqdm import tqdm
 
 from ldarts_lib.bilevel import Bilevel
 from ldarts_lib.fast import FastSupernet
+from ldarts_lib.parallel import process_pool
 from ldarts_lib.protocols import protocol
 from ldarts_lib.regularizers import Batch, Gradients, gradients
 from ldarts_lib.spaces import get_space
@@ -98,9 +100,10 @@ def benchmark(
     rounds: int = 3,
     minutes: float = 20.0,
     checkpoints: bool = True,
+    workers: int = 1,
     device: torch.device | str = "cpu",
 ) -> list[Row]:
-    """Measure every combination; all candidates of a space take turns, round by round.
+    """Measure every combination; the implementations of a space and a cost take turns, round by round.
 
     Args:
         scale: size of the networks.
@@ -108,72 +111,84 @@ def benchmark(
         implementations: ``reference`` must be among them, the ratios are to it.
         costs: estimators of the regularizer's gradient, and ``none``.
         rounds: measured steps of each candidate, after the one that counts calls and memory.
-        minutes: when an equal share of them has passed, a space starts no further round; the first one is
-            always finished.
+        minutes: when a space and a cost have had an equal share of them, they start no further round; the
+            first one is always finished.
         checkpoints: whether to measure the fast supernet with a checkpoint per cell, too (``central``).
+        workers: processes side by side, with one thread each if there are several; less wall time, and
+            seconds that suffer a little from the neighbour.
         device: where to measure.
 
     Returns:
-        One row per space, implementation and cost.
+        One row per space, cost and implementation.
     """
     if "reference" not in implementations:
         raise BenchmarkError(f"the ratios are to the reference, which is not among {list(implementations)}")
     if rounds < 1:
         raise BenchmarkError(f"rounds = {rounds}: expected at least 1")
-    keys = [(implementation, cost, False) for cost in costs for implementation in implementations]
-    if checkpoints and "fast" in implementations and "central" in costs:
-        keys.append(("fast", "central", True))
+    tasks = [(space, cost) for space in spaces for cost in costs]
+    measure = partial(
+        _measure,
+        scale=scale,
+        implementations=tuple(implementations),
+        rounds=rounds,
+        share=60 * minutes / len(tasks),
+        checkpoints=checkpoints,
+        device=torch.device(device),
+    )
     rows = []
-    with tqdm(total=len(spaces) * len(keys) * (rounds + 1), desc="measuring", unit="step") as bar:
-        for number, space in enumerate(spaces, start=1):
-            deadline = time.monotonic() + 60 * minutes / len(spaces)
-            bar.set_postfix_str(space)
-            rows += _measure_space(space, scale, keys, rounds, deadline, torch.device(device), bar.update)
-            bar.update(number * len(keys) * (rounds + 1) - bar.n)
+    with ExitStack() as stack:
+        run = map if workers == 1 else stack.enter_context(process_pool(workers, device)).map
+        for found in tqdm(run(measure, tasks), total=len(tasks), desc="measuring", unit="regularizer"):
+            rows += found
     return rows
 
 
-def _measure_space(
-    space: str,
+def _measure(
+    task: tuple[str, Cost],
+    *,
     scale: Scale,
-    keys: Sequence[tuple[Implementation, Cost, bool]],
+    implementations: Sequence[Implementation],
     rounds: int,
-    deadline: float,
+    share: float,
+    checkpoints: bool,
     device: torch.device,
-    on_step: Callable[[], object],
-) -> Iterator[Row]:
+) -> list[Row]:
+    space, cost = task
+    deadline = time.monotonic() + share
+    keys = [(implementation, False) for implementation in implementations]
+    if checkpoints and cost == "central" and "fast" in implementations:
+        keys.append(("fast", True))
     draw = torch.Generator().manual_seed(0)
     batches = [_batch(scale, draw, device) for _ in range(2)]
-    problems = {key: _problem(space, scale, *key, device) for key in keys}
-    seconds: dict[Any, list[float]] = {key: [] for key in keys}
+    problems = {key: _problem(space, scale, key[0], cost, key[1], device) for key in keys}
+    seconds: dict[tuple[Implementation, bool], list[float]] = {key: [] for key in keys}
     usage = {}
     for key, problem in problems.items():
         with Usage() as usage[key]:
             problem.step(*batches)
-        on_step()
     for done in range(rounds):
         if done and time.monotonic() > deadline:
             break
         for key, problem in problems.items():
             seconds[key].append(_timed(lambda problem=problem: problem.step(*batches), device))
-            on_step()
-    for key in keys:
-        implementation, cost, checkpoint = key
-        reference = seconds["reference", cost, False]
-        yield Row(
+    reference = seconds["reference", False]
+    return [
+        Row(
             space,
             implementation,
             cost,
             checkpoint,
-            statistics.median(seconds[key]),
-            min(seconds[key]),
-            max(seconds[key]),
-            len(seconds[key]),
-            statistics.median(r / s for r, s in zip(reference, seconds[key], strict=True)),
-            usage[key].peak / MEBIBYTE,
-            usage[key].calls,
-            usage[key].kernels,
+            statistics.median(own),
+            min(own),
+            max(own),
+            len(own),
+            statistics.median(r / s for r, s in zip(reference, own, strict=True)),
+            usage[implementation, checkpoint].peak / MEBIBYTE,
+            usage[implementation, checkpoint].calls,
+            usage[implementation, checkpoint].kernels,
         )
+        for (implementation, checkpoint), own in seconds.items()
+    ]
 
 
 def _batch(scale: Scale, draw: torch.Generator, device: torch.device) -> Batch:

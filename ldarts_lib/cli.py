@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -193,10 +194,11 @@ def bench(
 ) -> None:
     """Measure the search step: reference against fast and batched supernet, for each regularizer.
 
-    Seconds are the median of the measured steps, ratios that of the rounds, in which all take turns.
+    Seconds are the median of the measured steps, ratios that of the rounds; in each, all take turns.
 
     Args:
-        quick: Small networks (C = 8, 5 cells or one per stage, 16x16 images, batch 32), about a minute.
+        quick: Small networks (C = 8, 5 cells or one per stage, 16x16 images, batch 32), under a minute; two
+            processes side by side on a CPU.
         spaces: Search spaces.
         rounds: Measured steps of each candidate; by default 3, and 1 with --quick.
         threads: CPU threads; by default one, as each of several searches side by side has.
@@ -226,6 +228,7 @@ def bench(
         spaces=spaces,
         rounds=(1 if quick else 3) if rounds is None else rounds,
         checkpoints=not quick,
+        workers=2 if quick and threads == 1 and where.type == "cpu" and (os.cpu_count() or 1) > 1 else 1,
         device=where,
     )
     columns = ("space", "supernet", "regularizer", "seconds", "n", "ratio", "MiB", "calls")

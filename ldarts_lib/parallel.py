@@ -51,7 +51,7 @@ def search_all(
         if RunDirectory(path).finished:
             tqdm.write(f"{path}: finished earlier, read again")
     epochs = sum(p.epochs for p in protocols.values())
-    with tqdm(total=epochs, desc="searching", unit="epoch") as bar, _pool(workers, device) as pool:
+    with tqdm(total=epochs, desc="searching", unit="epoch") as bar, process_pool(workers, device) as pool:
         futures = {
             name: pool.submit(search, p, paths[name], resume=True, device=device, progress=False)
             for name, p in protocols.items()
@@ -82,7 +82,7 @@ def evaluate_all(
         Test accuracies, between 0 and 1, under the keys of ``genotypes``.
     """
     jobs = [(genotype, protocols[name], recipe, seed, device) for name, genotype in genotypes.items()]
-    with _pool(workers, device) as pool:
+    with process_pool(workers, device) as pool:
         accuracies = tqdm(
             pool.map(_accuracy, jobs), total=len(jobs), desc="training from scratch", unit="cell"
         )
@@ -95,7 +95,16 @@ def _accuracy(job: tuple[Genotype, Protocol, Recipe | None, int, torch.device]) 
     return standalone_accuracy(genotype, protocol, images, recipe, seed=seed)
 
 
-def _pool(workers: int | None, device: torch.device | str) -> ProcessPoolExecutor:
+def process_pool(workers: int | None, device: torch.device | str) -> ProcessPoolExecutor:
+    """Processes of one CPU thread each.
+
+    Args:
+        workers: how many; by default one per core, and one on a GPU.
+        device: where their work runs.
+
+    Raises:
+        ValueError: less than one worker.
+    """
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     on_cpu = torch.device(device).type == "cpu"

@@ -59,6 +59,17 @@ def test_usage_counts_calls_and_live_bytes():
     assert d.sum() == 6000
 
 
+@pytest.mark.slow
+def test_workers_measure_the_same_things(rows):
+    """Calls and bytes are counted, not timed: another process finds the same."""
+    again = benchmark(
+        scale=TINY, spaces=["darts", "nasbench201"], costs=["none", "central"], rounds=1, workers=2
+    )
+    for found, expected in zip(again, rows, strict=True):
+        assert found.operator_calls == expected.operator_calls
+        assert found.peak_memory_mb == expected.peak_memory_mb
+
+
 def test_bad_requests_are_refused():
     with pytest.raises(BenchmarkError, match="rounds = 0: expected at least 1"):
         benchmark(scale=TINY, rounds=0)
@@ -78,6 +89,7 @@ def test_the_command_line_writes_the_rows(capsys, monkeypatch, tmp_path):
     from ldarts_lib import bench, cli
 
     monkeypatch.setattr(bench, "QUICK", TINY)
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
     file = tmp_path / "new" / "rows.json"
     arguments = ["bench", "--quick", "--spaces", "nasbench201", "--json", str(file)]
     monkeypatch.setattr("sys.argv", ["ldarts", *arguments])
