@@ -98,7 +98,7 @@ def benchmark(
     implementations: Sequence[Implementation] = get_args(Implementation),
     costs: Sequence[Cost] = get_args(Cost),
     rounds: int = 3,
-    minutes: float = 20.0,
+    minutes: float = 10.0,
     checkpoints: bool = True,
     workers: int = 1,
     device: torch.device | str = "cpu",
