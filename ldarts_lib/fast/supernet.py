@@ -23,7 +23,7 @@ class FastSupernet(Supernet):
     """Same function, parameters, buffers and random numbers as :class:`~ldarts_lib.supernet.Supernet`.
 
     In float64 the two agree to rounding. In float32 a CPU's BatchNorm is less exact in the layout that is
-    fast: gradients differ from float64 by about 1e-3 instead of 1e-4, relative.
+    fast: gradients of official sizes differ from float64 by up to 1e-2, relative, instead of 2e-3.
 
     Args:
         space, sizes: as for the reference.
