@@ -217,7 +217,8 @@ def compare_costs(records: Sequence[Mapping[str, Any]]) -> Figure:
         ax.set_title(f"{space}: {measures[measure]}", loc="left", fontsize=_TEXT, color=_INK)
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(labelsize=_TEXT - 1)
-    axes[0].legend(frameon=False, fontsize=_TEXT)
+    handles = axes[0].get_legend_handles_labels()
+    fig.legend(*handles, loc="outside lower center", ncols=2, frameon=False, fontsize=_TEXT)
     return fig
 
 

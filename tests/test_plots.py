@@ -322,4 +322,4 @@ def test_costs_are_drawn_as_measured():
     heights = [bar.get_height() for bar in fig.axes[0].patches]
     assert heights == [1.0, 2.0, 0.5, 1.0]
     assert [bar.get_height() for bar in fig.axes[3].patches] == [100, 200, 100, 200]
-    assert [text.get_text() for text in fig.axes[0].get_legend().get_texts()] == ["reference", "fast"]
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["reference", "fast"]
