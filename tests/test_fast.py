@@ -178,8 +178,6 @@ def test_the_same_seed_gives_the_same_initial_weights():
 @EVERY_WAY
 def test_the_hessian_by_architecture_weights(way, monkeypatch):
     """Second derivatives by the mixing weights themselves, for methods that look at the curvature."""
-    if "checkpoints" in way:
-        pytest.skip("derivatives of a recomputed cell are tested by the exact regularizer")
     reference, fast = pair("nasbench201", way, monkeypatch)
     products = []
     for net in (reference, fast):
