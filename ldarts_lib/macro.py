@@ -75,7 +75,7 @@ class Stages(nn.Module):
             nn.ReLU(),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
-            nn.Linear(4 * channels, classes),
+            layers.linear(4 * channels, classes),
         )
 
     def forward(self, images: Tensor, arguments: Sequence[Tensor | None]) -> Tensor:
@@ -118,7 +118,7 @@ class Chain(nn.Module):
             self.cells.append(make_cell(kind, current))
             after_reduction = kind == "reduce"
             before_last, last = last, outputs * current
-        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, classes))
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), layers.linear(last, classes))
 
     def forward(self, images: Tensor, arguments: Sequence[Tensor | None]) -> Tensor:
         before_last = last = self.stem(images)

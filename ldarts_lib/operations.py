@@ -20,10 +20,12 @@ class Layers:
     Attributes:
         convolution: takes the arguments of :class:`torch.nn.Conv2d`.
         norm: takes those of :class:`torch.nn.BatchNorm2d`.
+        linear: takes those of :class:`torch.nn.Linear`.
     """
 
     convolution: Callable[..., nn.Conv2d]
     norm: Callable[..., nn.BatchNorm2d]
+    linear: Callable[..., nn.Module] = nn.Linear
 
 
 TEXTBOOK = Layers(nn.Conv2d, nn.BatchNorm2d)
