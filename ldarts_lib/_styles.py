@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class MethodStyle:
     label: str
     colour: str
     line: str = "solid"
+    marker: str = "o"
 
 
 OPERATION_STYLES: Mapping[str, OperationStyle] = {
@@ -46,13 +48,14 @@ OPERATION_STYLES: Mapping[str, OperationStyle] = {
 
 METHOD_STYLES: Mapping[str, MethodStyle] = {
     "darts": MethodStyle("DARTS", "#d55e00"),
-    "lambda": MethodStyle("Λ-DARTS", "#0072b2"),
-    "darts-2nd": MethodStyle("DARTS, second order", "#7a3b00", "dashed"),
-    "lambda-sign": MethodStyle("Λ-DARTS, sign form", "#3a9bdc", "dashed"),
+    "lambda": MethodStyle("Λ-DARTS", "#0072b2", marker="s"),
+    "darts-2nd": MethodStyle("DARTS, second order", "#7a3b00", "dashed", "v"),
+    "lambda-sign": MethodStyle("Λ-DARTS, sign form", "#3a9bdc", "dashed", "D"),
+    "lambda-random": MethodStyle("random direction", "#8a8a8a", "dashdot", "^"),
 }
-"""The look of the methods; others take the remaining colours in their order."""
+"""The look of the methods; others take the remaining looks in their order."""
 
-_OTHER_METHOD_COLOURS = ("#009e73", "#cc79a7", "#5c5c5c", "#7a4fbf")
+_OTHER_METHODS = (("#009e73", "P"), ("#cc79a7", "X"), ("#5c5c5c", "p"), ("#7a4fbf", "*"))
 _COLUMN_LABELS = {
     "loss": r"{half} loss $\mathcal{{L}}_\mathrm{{{symbol}}}$",
     "accuracy": "{half} accuracy of the supernet",
@@ -79,8 +82,11 @@ def method_styles(names: Sequence[str]) -> list[MethodStyle]:
     """The looks of methods that share a figure; a method is called by its key or by its label."""
     known = {name: s for key, s in METHOD_STYLES.items() for name in (key, s.label)}
     others = [name for name in names if name not in known]
-    colours = _OTHER_METHOD_COLOURS * (1 + len(others) // len(_OTHER_METHOD_COLOURS))
-    known |= {name: MethodStyle(name, c) for name, c in zip(others, colours, strict=False)}
+    looks = cycle(_OTHER_METHODS)
+    known |= {
+        name: MethodStyle(name, colour, marker=marker)
+        for name, (colour, marker) in zip(others, looks, strict=False)
+    }
     return [known[name] for name in names]
 
 

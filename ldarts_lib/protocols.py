@@ -21,7 +21,7 @@ from ldarts_lib.macro import Reduction
 from ldarts_lib.regularizers import REGULARIZED_KIND, Estimator, Form, Regularizer
 from ldarts_lib.spaces import SPACES, Space
 
-Method = Literal["darts", "darts-2nd", "lambda", "lambda-sign"]
+Method = Literal["darts", "darts-2nd", "lambda", "lambda-sign", "lambda-random"]
 Size = Literal["smoke", "demo", "paper"]
 METHODS: tuple[str, ...] = get_args(Method)
 SIZES: tuple[str, ...] = get_args(Size)
@@ -45,7 +45,8 @@ class Protocol(BaseModel):
     dataset: str
     """Data set."""
     method: Method
-    """darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign."""
+    """darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign, lambda-random
+    (a control: random directions as long as those of lambda)."""
     size: Size
     """The preset that the other settings come from."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -121,6 +122,8 @@ class Protocol(BaseModel):
             raise ValueError("precision 'bfloat16' and checkpoint_cells need the fast supernet")
         if self.cuda_graph and self.search_space.random:
             raise ValueError(f"cuda_graph cannot replay the random operation of space {self.space!r}")
+        if self.cuda_graph and self.form == "random":
+            raise ValueError(f"cuda_graph cannot replay the random directions of method {self.method!r}")
         cells = self.search_space.layout(self.depth).count(REGULARIZED_KIND)
         if self.form and cells < 2:
             raise ValueError(
@@ -136,7 +139,7 @@ class Protocol(BaseModel):
     @property
     def form(self) -> Form | None:
         """The form of the alignment that the weights are trained for; None without a regularizer."""
-        forms: dict[str, Form] = {"lambda": "cosine", "lambda-sign": "sign"}
+        forms: dict[str, Form] = {"lambda": "cosine", "lambda-sign": "sign", "lambda-random": "random"}
         return forms.get(self.method)
 
     @property

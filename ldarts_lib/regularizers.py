@@ -36,7 +36,7 @@ class ImpreciseDifference(RuntimeError):
     """A finite difference of gradients that are rounded more coarsely than they differ."""
 
 
-Form = Literal["cosine", "sign"]
+Form = Literal["cosine", "sign", "random"]
 Estimator = Literal["central", "forward", "exact"]
 
 REGULARIZED_KIND = "normal"
@@ -70,6 +70,16 @@ def sign_delta(g: Tensor) -> Tensor:
     return _pair_weight(g) * (scale @ g - g.sign() * ((ratio * scale) @ magnitude))
 
 
+def random_delta(g: Tensor, noise: Tensor) -> Tensor:
+    """A control: for each cell a random direction, as long as that of :func:`cosine_delta`.
+
+    Args:
+        g: [cells, edges×operations].
+        noise: standard normal numbers of the same shape.
+    """
+    return unit_rows(noise) * cell_norms(cosine_delta(g)).unsqueeze(-1)
+
+
 ALIGNMENTS: dict[Form, Callable[[Tensor], Tensor]] = {
     "cosine": layer_alignment,
     "sign": sign_alignment,
@@ -82,7 +92,7 @@ class Regularizer:
     """Which alignment, and how its weight gradient is found.
 
     Attributes:
-        form: ``cosine`` (Λ itself) or ``sign``.
+        form: ``cosine`` (Λ itself), ``sign``, or ``random`` (a control, see :func:`random_delta`).
         estimator: ``central``, ``forward`` or ``exact``.
         epsilon: ε0, the length of the perturbation of p over all cells together (unused by ``exact``).
     """
@@ -167,9 +177,10 @@ def regularized_gradients(
     if regularizer.estimator == "exact":
         return _by_double_backward(supernet, batch, weights, regularizer.form)
     require_full_precision(supernet, batch.images.device)
+    noise = _noise(supernet, weights, regularizer.form)
     state = supernet.random_state()
     base = gradients(supernet, batch, weights, update_statistics=True)
-    delta = _delta(regularizer.form, base.cells[REGULARIZED_KIND])
+    delta = _delta(regularizer.form, base.cells[REGULARIZED_KIND], noise)
     length = torch.linalg.vector_norm(delta)
     direction = torch.where(length > 0, delta / length.clamp_min(_tiny(delta)), 0.0)
 
@@ -242,6 +253,7 @@ def _differentiable_pass(
     supernet: Supernet, batch: Batch, weights: Mapping[str, Tensor], form: Form
 ) -> tuple[Gradients, Tensor, Tensor]:
     """The cells' gradients, and as differentiable scalars the loss and ⟨δ, g⟩ with δ held fixed."""
+    noise = _noise(supernet, weights, form)
     logits = supernet(batch.images, weights, update_statistics=True)
     loss = nn.functional.cross_entropy(logits, batch.labels)
     with supernet.architecture_only():
@@ -250,7 +262,7 @@ def _differentiable_pass(
         )
     cells = dict(zip(weights, by_cell, strict=True))
     regularized = cells[REGULARIZED_KIND]
-    inner = (regularized * _delta(form, regularized.detach())).sum()
+    inner = (regularized * _delta(form, regularized.detach(), noise)).sum()
     detached = {kind: g.detach() for kind, g in cells.items()}
     return Gradients(loss.detach(), logits.detach(), detached), loss, inner
 
@@ -260,8 +272,18 @@ def _by_parameters(supernet: Supernet, value: Tensor, *, retain_graph: bool = Fa
     return torch.autograd.grad(value, parameters, retain_graph=retain_graph, materialize_grads=True)
 
 
-def _delta(form: Form, cells: Tensor) -> Tensor:
-    return DELTAS[form](cells.flatten(1)).view_as(cells)
+def _noise(supernet: Supernet, weights: Mapping[str, Tensor], form: Form) -> Tensor | None:
+    """What the random form needs, drawn before the passes so that they see the same random numbers."""
+    if form != "random":
+        return None
+    like = weights[REGULARIZED_KIND]
+    return torch.randn(like.shape, generator=supernet.generator, dtype=like.dtype, device=like.device)
+
+
+def _delta(form: Form, cells: Tensor, noise: Tensor | None) -> Tensor:
+    g = cells.flatten(1)
+    delta = DELTAS[form](g) if noise is None else random_delta(g, noise.flatten(1))
+    return delta.view_as(cells)
 
 
 def _shifted(weights: Mapping[str, Tensor], shift: Tensor) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@
 ``config.json``               the protocol
 ``environment.json``          versions, device, command line
 ``history.csv``               one row per finished epoch
+``trajectory.npz``            architecture weights and the cells' cosines, one entry per finished epoch
 ``checkpoint.pt``             tensors to continue from, after the last finished epoch
 ``genotype.json``             the derived cell, in the field's notation and as edges
 ``metrics.json``              the outcome; written last, so its presence means that the run is finished

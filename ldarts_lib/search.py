@@ -12,17 +12,18 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ldarts_lib import alignment
 from ldarts_lib.bilevel import Bilevel
 from ldarts_lib.datasets import Batches, ImageDataset, load
 from ldarts_lib.environment import arithmetic, environment, seed_everything
 from ldarts_lib.fast import FastSupernet
 from ldarts_lib.genotype import Genotype
 from ldarts_lib.graph import GraphedBilevel
+from ldarts_lib.measurements import measure, unpack
 from ldarts_lib.protocols import Protocol, ProtocolError
-from ldarts_lib.regularizers import REGULARIZED_KIND, Batch, Gradients
+from ldarts_lib.regularizers import REGULARIZED_KIND, Batch
 from ldarts_lib.runs import RunDirectory, RunError
 from ldarts_lib.supernet import Supernet, initial_alphas
+from ldarts_lib.trajectory import Trajectory
 
 HALVES = ("train", "valid")
 
@@ -40,12 +41,14 @@ class SearchResult:
         history: one row (column name → value) per epoch; the columns are described in :func:`search`.
         alphas: per cell kind the final architecture parameters [edges, operations].
         path: the run directory.
+        trajectory: the architecture weights and the cells' agreement, epoch by epoch.
     """
 
     genotype: Genotype
     history: list[dict[str, Any]]
     alphas: dict[str, Tensor]
     path: Path
+    trajectory: Trajectory
 
 
 def search(
@@ -98,6 +101,7 @@ def search(
             with arithmetic(protocol.precision):
                 rows.append(state.run_epoch(epoch, lambda: bar.update()))
             run.write_history(rows)
+            state.trajectory.save(run)
             run.write_checkpoint(state.checkpoint(epoch))
             bar.set_postfix({"epoch": epoch + 1, **_shown(rows[-1])})
     result = state.result(run, rows)
@@ -113,6 +117,7 @@ class SearchState:
         self.training, self.validation = halves
         self.batches = batches
         self.protocol = bilevel.protocol
+        self.trajectory = Trajectory()
 
     @classmethod
     def start(
@@ -145,13 +150,20 @@ class SearchState:
         bilevel = GraphedBilevel(self.bilevel) if self.protocol.cuda_graph else self.bilevel
         for training, validation in self._pairs():
             found = bilevel.step(training, validation)
-            measured.append([_measure(g, b) for g, b in zip(found, (training, validation), strict=True)])
+            measured.append([measure(g, b) for g, b in zip(found, (training, validation), strict=True)])
             on_step()
         row: dict[str, Any] = {"epoch": epoch}
+        agreement = []
+        cells = self.bilevel.supernet.layout.count(REGULARIZED_KIND)
         for half, name in enumerate(HALVES):
             table = torch.stack([step[half] for step in measured]).double().cpu()
             _require_finite(table[:, 0], epoch, name)
-            row |= {f"{name}_{key}": value for key, value in self._named(table.mean(0)).items()}
+            numbers, cosines, decisions = unpack(table.mean(0), cells)
+            row |= {f"{name}_{key}": value for key, value in numbers.items()}
+            agreement.append((cosines, decisions))
+        cosines, decisions = (torch.stack(both).numpy() for both in zip(*agreement, strict=True))
+        weights = {kind: p.cpu().numpy() for kind, p in self._weights().items()}
+        self.trajectory = self.trajectory.followed_by(weights, cosines, decisions)
         return row | self._architecture(epoch) | {"seconds": round(time.perf_counter() - begin, 3)}
 
     def _pairs(self) -> Iterator[tuple[Batch, Batch]]:
@@ -165,14 +177,11 @@ class SearchState:
         while True:
             yield from half.epoch(self.protocol.batch_size, self.batches, augment=True)
 
-    def _named(self, means: Tensor) -> dict[str, float]:
-        loss, accuracy, raw, projected, *norms = means.tolist()
-        named = {"loss": loss, "accuracy": accuracy, "alignment": raw}
-        named["projected_alignment"] = projected
-        return named | {f"norm_{cell}": norm for cell, norm in enumerate(norms)}
+    def _weights(self) -> dict[str, Tensor]:
+        return {kind: alpha.detach().softmax(-1) for kind, alpha in self.bilevel.alphas.items()}
 
     def _architecture(self, epoch: int) -> dict[str, Any]:
-        weights = {kind: alpha.detach().softmax(-1) for kind, alpha in self.bilevel.alphas.items()}
+        weights = self._weights()
         entropy = torch.cat([-torch.special.xlogy(p, p).sum(-1) for p in weights.values()]).mean()
         genotype = self.genotype()
         return {
@@ -185,8 +194,7 @@ class SearchState:
 
     def genotype(self) -> Genotype:
         """The architecture that the current α select."""
-        alphas = self.bilevel.alphas.items()
-        weights = {kind: alpha.detach().softmax(-1).cpu().numpy() for kind, alpha in alphas}
+        weights = {kind: p.cpu().numpy() for kind, p in self._weights().items()}
         return self.protocol.search_space.discretize(weights)
 
     def checkpoint(self, epoch: int) -> dict[str, Any]:
@@ -198,7 +206,7 @@ class SearchState:
             "weight_optimizer": self.bilevel.weight_optimizer.state_dict(),
             "alpha_optimizer": self.bilevel.alpha_optimizer.state_dict(),
             "batches": self.batches.get_state(),
-            "operations": self.bilevel.supernet.random_state(),
+            "operations": self.bilevel.supernet.generator.get_state(),
         }
 
     def restore(self, run: RunDirectory) -> list[dict[str, Any]]:
@@ -213,8 +221,9 @@ class SearchState:
         self.bilevel.weight_optimizer.load_state_dict(saved["weight_optimizer"])
         self.bilevel.alpha_optimizer.load_state_dict(saved["alpha_optimizer"])
         self.batches.set_state(saved["batches"])
-        self.bilevel.supernet.set_random_state(saved["operations"])
+        self.bilevel.supernet.generator.set_state(saved["operations"])
         rows = run.read_history()[: saved["epoch"] + 1]
+        self.trajectory = Trajectory.load(run.path).until(saved["epoch"] + 1)
         if len(rows) <= saved["epoch"]:
             raise RunError(
                 f"{run.path}: the history has {len(rows)} epochs, the checkpoint {saved['epoch'] + 1}; "
@@ -225,7 +234,7 @@ class SearchState:
     def result(self, run: RunDirectory, rows: list[dict[str, Any]]) -> SearchResult:
         """The outcome so far."""
         alphas = {kind: alpha.detach().cpu() for kind, alpha in self.bilevel.alphas.items()}
-        return SearchResult(self.genotype(), rows, alphas, run.path)
+        return SearchResult(self.genotype(), rows, alphas, run.path, self.trajectory)
 
 
 def make_supernet(
@@ -255,16 +264,6 @@ def make_supernet(
         precision=torch.bfloat16 if protocol.precision == "bfloat16" else None,
         **sizes,
     )
-
-
-def _measure(found: Gradients, batch: Batch) -> Tensor:
-    """Loss, accuracy, Λ, projected Λ and the cells' norms as one vector on the device."""
-    cells = found.cells[REGULARIZED_KIND]
-    g = cells.flatten(1)
-    accuracy = (found.logits.argmax(-1) == batch.labels).to(g.dtype).mean()
-    raw = alignment.layer_alignment(g)
-    projected = alignment.projected_alignment(g, cells.shape[-1])
-    return torch.cat([torch.stack([found.loss, accuracy, raw, projected]), alignment.cell_norms(g)])
 
 
 def _require_finite(losses: Tensor, epoch: int, half: str) -> None:

@@ -17,6 +17,7 @@ from ldarts_lib.regularizers import (
     cosine_delta,
     gradients,
     penalized_gradients,
+    random_delta,
     regularized_gradients,
     sign_delta,
 )
@@ -348,3 +349,29 @@ def test_a_regularizer_is_a_frozen_value():
         Regularizer().epsilon = 1.0
     assert set(DELTAS) == set(ALIGNMENTS) == {"cosine", "sign"}
     assert Batch(torch.zeros(1), torch.zeros(1)).labels.shape == (1,)
+
+
+def test_the_random_control_is_as_long_as_the_cosine_form():
+    draw = torch.Generator().manual_seed(0)
+    g, noise = (torch.randn(4, 12, generator=draw, dtype=torch.float64) for _ in range(2))
+    delta = random_delta(g, noise)
+    torch.testing.assert_close(delta.norm(dim=1), cosine_delta(g).norm(dim=1))
+    cosines = (delta * noise).sum(1) / (delta.norm(dim=1) * noise.norm(dim=1))
+    torch.testing.assert_close(cosines, torch.ones(4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("space", ["nasbench201", "s4"])
+def test_the_random_control_draws_new_directions_and_repeats(space):
+    def penalties(estimator):
+        net, batch, weights = scene(space)
+        smooth(net)
+        regularizer = Regularizer("random", estimator, 1e-5)
+        return [regularized_gradients(net, batch, weights, regularizer)[1] for _ in range(2)]
+
+    first, second = penalties("exact")
+    assert all(torch.equal(a, b) for a, b in zip(first, penalties("exact")[0], strict=True))
+    assert not torch.allclose(
+        torch.cat([p.flatten() for p in first]), torch.cat([p.flatten() for p in second])
+    )
+    for ours, exact in zip(penalties("central")[0], first, strict=True):
+        torch.testing.assert_close(ours, exact, rtol=1e-4, atol=1e-7)

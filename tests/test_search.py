@@ -5,6 +5,7 @@ import random
 import signal
 import time
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from ldarts_lib.protocols import METHODS, ProtocolError, protocol
 from ldarts_lib.runs import RunDirectory, RunError
 from ldarts_lib.search import SearchDiverged, search
 from ldarts_lib.spaces import SPACES
+from ldarts_lib.trajectory import Trajectory
 
 FILES = {
     "config.json",
@@ -22,6 +24,7 @@ FILES = {
     "checkpoint.pt",
     "genotype.json",
     "metrics.json",
+    "trajectory.npz",
 }
 QUIETLY_RESUMED = {"resume": True, "progress": False}
 FORK = multiprocessing.get_context("fork")
@@ -53,6 +56,10 @@ def assert_same_run(one, other):
     assert timeless(one.read_history()) == timeless(other.read_history())
     assert same_state(one.read_checkpoint(), other.read_checkpoint())
     assert one.read_json("genotype.json") == other.read_json("genotype.json")
+    ours, theirs = Trajectory.load(one.path), Trajectory.load(other.path)
+    np.testing.assert_equal(dict(ours.weights), dict(theirs.weights))
+    np.testing.assert_equal(ours.cosines, theirs.cosines)
+    np.testing.assert_equal(ours.decisions, theirs.decisions)
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -72,9 +79,18 @@ def test_every_space_is_searched_and_recorded(space, tmp_path):
     edges = torch.cat([alpha.softmax(-1) for alpha in result.alphas.values()])
     assert last["entropy"] == pytest.approx(-(edges * edges.log()).sum(-1).mean().item(), rel=1e-5)
     assert last["skips"] == str(result.genotype).count("skip_connect")
+    trajectory = Trajectory.load(result.path)
+    assert len(trajectory) == 2
+    for kind, alpha in result.alphas.items():
+        np.testing.assert_allclose(trajectory.weights[kind][-1], alpha.softmax(-1), atol=1e-6)
     assert parse(last["genotype"]) == result.genotype
     cells = settings.search_space.layout(settings.depth).count("normal")
-    for half in ("train", "valid"):
+    assert trajectory.decisions.shape == (2, 2, cells)
+    for number, half in enumerate(("train", "valid")):
+        cosines = trajectory.cosines[-1, number]
+        np.testing.assert_allclose(cosines.diagonal(), 1, atol=1e-5)
+        pairs = cosines[~np.eye(cells, dtype=bool)]
+        assert pairs.mean() == pytest.approx(last[f"{half}_alignment"], abs=1e-5)
         assert -1 <= last[f"{half}_alignment"] <= 1
         assert -1 <= last[f"{half}_projected_alignment"] <= 1
         assert all(last[f"{half}_norm_{cell}"] > 0 for cell in range(cells))

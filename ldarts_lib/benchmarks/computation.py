@@ -5,6 +5,9 @@ input, sums have no order, and average pooling is linear: pool(a + b) = pool(a) 
 cell are the *applications* of its convolutions, each with weights of its own, and the sums that they read.
 Two cells compute the same if the applications of one can be renamed to those of the other. An application
 that is used twice, 2·f(x), stays apart from two applications, f(x) + f'(x).
+
+A convolution that reads an empty node counts as absent, as in the benchmark's own rule, although the
+offset of its BatchNorm could learn a constant.
 """
 
 from __future__ import annotations

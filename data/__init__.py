@@ -1,0 +1,1 @@
+"""What ships with the library, found as the package ``ldarts_data``; see README.md."""
