@@ -1,4 +1,4 @@
-"""The command line: ``ldarts search | protocol | discretize | data | info | bench | run-notebook``."""
+"""The command line ``ldarts``: search, protocol, discretize, query, data, info, bench, run-notebook."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ from rich.table import Table
 
 from ldarts_lib import bench as benchmarks
 from ldarts_lib import datasets, notebooks
+from ldarts_lib.benchmarks import nasbench201
+from ldarts_lib.benchmarks.computation import decode, encode
+from ldarts_lib.benchmarks.errors import BenchmarkCorrupt, BenchmarkMissing
+from ldarts_lib.benchmarks.tables import BENCHMARKS, Benchmark, open_benchmark
 from ldarts_lib.environment import DeviceUnavailable, device_report, resolve_device, versions
 from ldarts_lib.genotype import GenotypeError, parse
 from ldarts_lib.precision import precision_effects
@@ -27,9 +31,18 @@ from ldarts_lib.spaces import SPACES
 
 SpaceName = Literal[tuple(SPACES)]
 DatasetName = Literal[datasets.DATASETS]
+DataName = Literal[(*datasets.DATASETS, "nasbench201")]
+BenchmarkName = Literal[BENCHMARKS]
 Pairs = tyro.conf.UseAppendAction[tuple[tuple[str, str], ...]]
 
+
+class UsageError(ValueError):
+    """Options that do not go together."""
+
+
 EXPECTED_ERRORS = (
+    BenchmarkCorrupt,
+    BenchmarkMissing,
     benchmarks.BenchmarkError,
     DeviceUnavailable,
     GenotypeError,
@@ -37,6 +50,7 @@ EXPECTED_ERRORS = (
     ProtocolError,
     RunError,
     SearchDiverged,
+    UsageError,
     datasets.DatasetMissing,
     datasets.DatasetCorrupt,
     notebooks.NotebookError,
@@ -51,6 +65,8 @@ DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cel
   ldarts search --space s2 --dataset cifar10 --size paper --device cuda
   ldarts search --method darts --seed 3 --resume  go on after an interruption
   ldarts discretize RUN --draw cell.png           the cell that a search derives
+  ldarts query 333133                             how good that cell of NAS-Bench-201 is, looked up
+  ldarts data nasbench201 --from FILE             make the table for ldarts query --benchmark nasbench201
   ldarts protocol --space s2 --size paper         all settings of a preset, and what they mean
   ldarts info                                     versions, device, data sets
   ldarts bench --quick                            how fast a search step is here
@@ -81,7 +97,8 @@ def search(
     Args:
         space: Search space: NAS-Bench-201's, that of DARTS (darts8: with the operation none), or S1 to S4.
         dataset: Images to search on; `ldarts info` says which are present.
-        method: darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign.
+        method: darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign, or
+            lambda-random (a control: random directions as long as those of lambda).
         size: Preset: smoke (seconds), demo (a minute of CPU), paper (the official settings; needs a GPU).
         epochs: Number of epochs; by default the preset's.
         seed: Seed of weights, architecture parameters and batches.
@@ -155,12 +172,77 @@ def discretize(
 
 
 @app.command
-def data(name: tyro.conf.Positional[DatasetName]) -> None:
-    """Download a data set (if it is not there) and verify its checksums.
+def query(
+    arch: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ARCH")],
+    benchmark: BenchmarkName = "digits-201",
+) -> None:
+    """Look up how good a cell of NAS-Bench-201 is; nothing is trained.
 
     Args:
-        name: The data set. The folder is ~/.cache/ldarts, or the environment variable LDARTS_DATA.
+        arch: The cell in the notation of NAS-Bench-201, '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|' (in quotes), or
+            as six digits, the operations of the edges 1<-0, 2<-0, 2<-1, 3<-0, 3<-1, 3<-2: 0 none,
+            1 skip_connect, 2 nor_conv_1x1, 3 nor_conv_3x3, 4 avg_pool_3x3.
+        benchmark: digits-201 ships; nasbench201 is made by `ldarts data nasbench201 --from FILE`.
     """
+    genotype = decode(arch) if arch.isdigit() else parse(arch)
+    lines = {"cell": str(genotype), "digits": encode(genotype)}
+    opened = open_benchmark(benchmark)
+    row = opened.query(genotype)
+    described = _nasbench201_row if benchmark == "nasbench201" else _digits201_row
+    lines |= described(opened, row, opened.regret(genotype))
+    for name, text in lines.items():
+        print(f"{name:<16}{text}")
+
+
+def _digits201_row(benchmark: Benchmark, row: dict[str, Any], regret: float) -> dict[str, str]:
+    seeds = sum(name.startswith("accuracy_") for name in row)
+    return {
+        "test accuracy": f"{row['accuracy']:.4f} ± {row['std']:.4f} (mean and deviation of {seeds} seeds)",
+        "place": f"{row['place']:,} of {len(benchmark.table):,} different computations",
+        "regret": f"{regret:.4f} below the best",
+        "parameters": f"{row['parameters']:,.0f}",
+        "FLOPs": f"{row['flops']:,.0f} for one image",
+    }
+
+
+def _nasbench201_row(benchmark: Benchmark, row: dict[str, Any], regret: float) -> dict[str, str]:
+    names = {"CIFAR-10": "cifar10", "CIFAR-100": "cifar100", "ImageNet16-120": "imagenet16"}
+    accuracies = {
+        name: f"{row[f'{column}_valid']:.2f} % validation, {row[f'{column}_test']:.2f} % test"
+        for name, column in names.items()
+    }
+    return {
+        "index": f"{row['index']:.0f}",
+        **accuracies,
+        "place": f"{row['place']:,} of {len(benchmark.table):,} by CIFAR-10 test accuracy",
+        "regret": f"{regret:.2f} percent points of it below the best",
+    }
+
+
+@app.command
+def data(
+    name: tyro.conf.Positional[DataName],
+    source: Annotated[Path | None, tyro.conf.arg(name="from", metavar="FILE")] = None,
+) -> None:
+    """Download a data set (if it is not there) and verify its checksums, or make the table of NAS-Bench-201.
+
+    The folder is ~/.cache/ldarts, or the environment variable LDARTS_DATA.
+
+    Args:
+        name: The data set, or nasbench201.
+        source: Only for nasbench201, which is downloaded by hand: NAS-Bench-201-v1_0-e61699.pth,
+            NAS-Bench-201-v1_1-096897.pth, or NATS-tss-v1_0-3ffb9-simple.tar or its unpacked folder (minutes,
+            little memory). Without it a table that is there is checked; if none is, you are told what to get.
+    """
+    if name == "nasbench201":
+        table = nasbench201.read() if source is None else nasbench201.convert(source)
+        print(f"{name}: {nasbench201.location()}")
+        print(f"{len(table):,} cells")
+        for fact in nasbench201.known_facts(table):
+            print(fact)
+        return
+    if source is not None:
+        raise UsageError(f"--from {source}: {name} is not made from a file, only nasbench201 is")
     record = datasets.fetch(name)
     print(f"{record.name}: {record.location}")
 

@@ -67,12 +67,15 @@ def make(
         The table, in the columns of the file.
 
     Raises:
-        ValueError: less than one seed or worker.
+        ValueError: less than one seed or worker, or a cell that is not a representative.
     """
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
     recipe = recipe or Recipe()
     chosen = sorted(cells or representatives())
+    unknown = sorted(set(chosen) - set(representatives()))
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is not among the {len(representatives()):,} cells that are trained")
     parts = Path(out) / "parts"
     parts.mkdir(parents=True, exist_ok=True)
     jobs = _jobs(chosen, seeds, parts)
