@@ -78,9 +78,13 @@ class Bilevel:
             found = penalized_gradients(self.supernet, batch, weights, regularizer, self.strength)
         for parameter, gradient in zip(self.parameters, found.weights, strict=True):
             parameter.grad = gradient
-        nn.utils.clip_grad_norm_(self.parameters, self.protocol.clip, foreach=True)
+        self.clip()
         self.weight_optimizer.step()
         return found
+
+    def clip(self) -> None:
+        """Shorten the gradient of ω to the protocol's length."""
+        nn.utils.clip_grad_norm_(self.parameters, self.protocol.clip, foreach=True)
 
     def alpha_step(self, training: Batch, validation: Batch) -> Gradients:
         """Move α along the gradient of the validation loss; returns that batch's gradients.

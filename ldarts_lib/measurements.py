@@ -12,15 +12,18 @@ SCALARS = ("loss", "accuracy", "alignment", "projected_alignment")
 
 
 def measure(found: Gradients, batch: Batch) -> Tensor:
-    """The scalars, then each normal cell's norm ‖g_l‖, its decision cos(g_l, Σg), and all cosines."""
+    """The scalars, then each normal cell's norm ‖g_l‖, its decision cos(g_l, Σg), and all cosines.
+
+    Of a packed supernet one such row for each copy.
+    """
     by_cell = found.cells[REGULARIZED_KIND]
-    g = by_cell.flatten(1)
-    accuracy = (found.logits.argmax(-1) == batch.labels).to(g.dtype).mean()
+    g = by_cell.flatten(-2).movedim(0, -2)
+    accuracy = (found.logits.argmax(-1) == batch.labels).to(g.dtype).mean(-1)
     raw = alignment.layer_alignment(g)
     projected = alignment.projected_alignment(g, by_cell.shape[-1])
-    scalars = torch.stack([found.loss, accuracy, raw, projected])
-    agreement = (alignment.decision_scores(g), alignment.cosine_matrix(g).flatten())
-    return torch.cat([scalars, alignment.cell_norms(g), *agreement])
+    scalars = torch.stack([found.loss, accuracy, raw, projected], -1)
+    agreement = (alignment.decision_scores(g), alignment.cosine_matrix(g).flatten(-2))
+    return torch.cat([scalars, alignment.cell_norms(g), *agreement], -1)
 
 
 def unpack(measured: Tensor, cells: int) -> tuple[dict[str, float], Tensor, Tensor]:

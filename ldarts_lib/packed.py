@@ -8,7 +8,6 @@ networks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,8 @@ from torch import Tensor, nn
 from ldarts_lib.genotype import Cell, Genotype
 from ldarts_lib.macro import build_macro
 from ldarts_lib.network import DiscreteNetwork
-from ldarts_lib.operations import OPERATIONS, Layers, Settings
+from ldarts_lib.operations import OPERATIONS, Settings
+from ldarts_lib.packing import packed_layers
 from ldarts_lib.protocols import Protocol
 
 
@@ -143,36 +143,6 @@ class PackedCell(nn.Module):
             number = self.routes[route][0]
             places = [m * self.copies + copy for m in self._members(route) for copy in range(self.copies)]
             _concatenate(operation, [cells[place].operations[number] for place in places])
-
-
-class _PackedLinear(nn.Module):
-    """One linear layer per network: [batch, networks×features] → [batch, networks×outputs]."""
-
-    def __init__(self, features: int, outputs: int, *, networks: int) -> None:
-        super().__init__()
-        self.networks = networks
-        self.weight = nn.Parameter(torch.empty(networks * outputs, features))
-        self.bias = nn.Parameter(torch.empty(networks * outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight[..., None, None]
-        return nn.functional.conv2d(x[..., None, None], weight, self.bias, groups=self.networks).flatten(1)
-
-
-def packed_layers(networks: int) -> Layers:
-    """The layers of as many networks side by side."""
-
-    def convolution(
-        channels_in: int, channels: int, kernel: int, *, groups: int = 1, **options: int
-    ) -> nn.Conv2d:
-        return nn.Conv2d(
-            networks * channels_in, networks * channels, kernel, groups=networks * groups, **options
-        )
-
-    def norm(channels: int, *, affine: bool = True) -> nn.BatchNorm2d:
-        return nn.BatchNorm2d(networks * channels, affine=affine)
-
-    return Layers(convolution, norm, partial(_PackedLinear, networks=networks))
 
 
 def _concatenate(packed: nn.Module, single: Sequence[nn.Module]) -> None:

@@ -17,6 +17,7 @@ from ldarts_lib.genotype import Genotype
 from ldarts_lib.protocols import Protocol
 from ldarts_lib.runs import RunDirectory
 from ldarts_lib.search import SearchResult, search
+from ldarts_lib.together import can_pack, search_together
 
 POLL_SECONDS = 0.5
 
@@ -27,6 +28,7 @@ def search_all(
     *,
     workers: int | None = None,
     device: torch.device | str = "cpu",
+    together: int = 1,
 ) -> dict[str, SearchResult]:
     """Run searches side by side; the bar counts the epochs of all of them.
 
@@ -38,14 +40,18 @@ def search_all(
         out: parent of the run directories.
         workers: processes at a time; by default one per core, and one on a GPU.
         device: where each search runs.
+        together: how many searches that differ only in their seed run as one packed supernet, see
+            :mod:`ldarts_lib.together`; more are faster where networks are small, and round differently.
 
     Returns:
         The results under the keys of ``protocols``, in their order.
 
     Raises:
-        ValueError: less than one worker.
+        ValueError: less than one worker, or less than one search together.
         RunError, SearchDiverged: as :func:`~ldarts_lib.search.search`; other searches are finished first.
     """
+    if together < 1:
+        raise ValueError(f"together must be at least 1, got {together}")
     paths = {name: Path(out) / name for name in protocols}
     for path in paths.values():
         if RunDirectory(path).finished:
@@ -53,11 +59,29 @@ def search_all(
     epochs = sum(p.epochs for p in protocols.values())
     with tqdm(total=epochs, desc="searching", unit="epoch") as bar, process_pool(workers, device) as pool:
         futures = {
-            name: pool.submit(search, p, paths[name], resume=True, device=device, progress=False)
-            for name, p in protocols.items()
+            pool.submit(_searches, [protocols[n] for n in names], [paths[n] for n in names], device): names
+            for names in _packs(protocols, together)
         }
-        _watch(set(futures.values()), list(paths.values()), bar)
-    return {name: future.result() for name, future in futures.items()}
+        _watch(set(futures), list(paths.values()), bar)
+    found = {
+        n: one for future, names in futures.items() for n, one in zip(names, future.result(), strict=True)
+    }
+    return {name: found[name] for name in protocols}
+
+
+def _packs(protocols: Mapping[str, Protocol], together: int) -> list[list[str]]:
+    """The names of searches that one process runs as one."""
+    alike: dict[str, list[str]] = {}
+    for name, p in protocols.items():
+        settings = p.model_dump_json(exclude={"seed"}) if together > 1 and can_pack(p) else name
+        alike.setdefault(settings, []).append(name)
+    return [names[i : i + together] for names in alike.values() for i in range(0, len(names), together)]
+
+
+def _searches(protocols: list[Protocol], paths: list[Path], device: torch.device | str) -> list[SearchResult]:
+    if len(protocols) > 1:
+        return search_together(protocols, paths, device=device)
+    return [search(protocols[0], paths[0], resume=True, device=device, progress=False)]
 
 
 def evaluate_all(

@@ -11,23 +11,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import BoxStyle, Circle, FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path as Curve
-from matplotlib.ticker import MaxNLocator
 
 from ldarts_lib._arcs import RADIUS, apex, arrowhead, bezier
+from ldarts_lib._canvas import GREY, INK, PALE, SMALL, TEXT, dress, new_figure
 from ldarts_lib._styles import MethodStyle, column_label, method_styles, operation_style
 from ldarts_lib.genotype import Cell, Edge, Genotype
 
 History = Sequence[Mapping[str, Any]] | pd.DataFrame
 
-_INK, _GREY, _PALE = "#222222", "#8b9199", "#d9dde2"
-_TEXT, _SMALL = 12, 10.5
 _INCHES_PER_NODE = 0.86
 _RAIL = -0.56
 
@@ -57,7 +54,7 @@ def draw_cell(
     if weights is not None:
         _validate_weights(cell, weights)
     if ax is None:
-        ax = _figure(1, 1, _size(cell, title))[1][0]
+        ax = new_figure(1, 1, _size(cell, title))[1][0]
     drawn: Counter[tuple[int, int]] = Counter()
     for edge in cell.edges:
         key = edge.target, edge.source
@@ -70,7 +67,7 @@ def draw_cell(
     xlim, ylim = _extent(cell)
     ax.set(xlim=xlim, ylim=ylim, aspect="equal")
     ax.set_axis_off()
-    ax.set_title(title, loc="left", fontsize=_TEXT, color=_INK)
+    ax.set_title(title, loc="left", fontsize=TEXT, color=INK)
     return ax
 
 
@@ -87,7 +84,7 @@ def draw_genotype(genotype: Genotype, *, title: str = "") -> Figure:
     fig = draw_cells(kinds)
     if title:
         fig.set_figheight(fig.get_figheight() + 0.3)
-        fig.suptitle(title, fontsize=_TEXT + 1, color=_INK, x=0.01, ha="left", weight="bold")
+        fig.suptitle(title, fontsize=TEXT + 1, color=INK, x=0.01, ha="left", weight="bold")
     return fig
 
 
@@ -103,7 +100,7 @@ def draw_cells(cells: Mapping[str, Cell]) -> Figure:
     if not cells:
         raise ValueError("nothing to draw: give at least one cell")
     widths, heights = zip(*(_size(cell, title) for title, cell in cells.items()), strict=True)
-    fig, axes = _figure(len(cells), 1, (max(widths), sum(heights)))
+    fig, axes = new_figure(len(cells), 1, (max(widths), sum(heights)))
     for ax, (title, cell) in zip(axes, cells.items(), strict=True):
         draw_cell(cell, ax=ax, title=title)
     return fig
@@ -119,10 +116,10 @@ def show_images(images: np.ndarray, labels: np.ndarray, *, count: int = 16) -> F
     """
     across = min(count, 8)
     down = -(-count // across)
-    fig, axes = _figure(down, across, (0.8 * across, 1.0 * down))
+    fig, axes = new_figure(down, across, (0.8 * across, 1.0 * down))
     for ax, image, label in zip(axes, np.asarray(images), np.asarray(labels), strict=False):
         ax.imshow(image.transpose(1, 2, 0), cmap="gray_r")
-        ax.set_title(str(label), fontsize=_SMALL, color=_INK, pad=2)
+        ax.set_title(str(label), fontsize=SMALL, color=INK, pad=2)
     for ax in axes:
         ax.set_axis_off()
     return fig
@@ -184,11 +181,11 @@ def compare_searches(
     _validate_columns(columns, [frame for several in frames.values() for frame in several])
     across = min(2, len(columns))
     down = -(-len(columns) // across)
-    fig, axes = _figure(down, across, (3.4 * across, 2.35 * down + 0.65))
+    fig, axes = new_figure(down, across, (3.4 * across, 2.35 * down + 0.65))
     for ax, column in zip(axes, columns, strict=False):
         for style, several in zip(method_styles(list(frames)), frames.values(), strict=True):
             _draw_band(ax, pd.concat([f[column] for f in several], axis=1, join="inner"), style)
-        _dress(ax, column)
+        dress(ax, column_label(column), integer=column == "skips")
     for ax in axes[len(columns) :]:
         ax.set_axis_off()
     _draw_legend(fig, axes[0], [len(several) for several in frames.values()])
@@ -206,29 +203,20 @@ def compare_costs(records: Sequence[Mapping[str, Any]]) -> Figure:
     spaces, costs = table.space.unique(), table.regularizer.unique()
     names = [name for name in ("reference", "fast") if name in set(table.implementation)]
     measures = {"seconds": "seconds per step", "peak_memory_mb": "peak memory (MiB)"}
-    fig, axes = _figure(len(measures), len(spaces), (3.4 * len(spaces), 2.3 * len(measures)))
+    fig, axes = new_figure(len(measures), len(spaces), (3.4 * len(spaces), 2.3 * len(measures)))
     panels = ((measure, space) for measure in measures for space in spaces)
     for ax, (measure, space) in zip(axes, panels, strict=True):
         for offset, (name, style) in enumerate(zip(names, method_styles(names), strict=True)):
             rows = table[(table.space == space) & (table.implementation == name)].set_index("regularizer")
             places = np.arange(len(costs)) + 0.4 * (offset - 0.5)
             ax.bar(places, rows[measure].reindex(costs), width=0.36, color=style.colour, label=name)
-        ax.set_xticks(range(len(costs)), costs, fontsize=_TEXT - 1)
-        ax.set_title(f"{space}: {measures[measure]}", loc="left", fontsize=_TEXT, color=_INK)
+        ax.set_xticks(range(len(costs)), costs, fontsize=TEXT - 1)
+        ax.set_title(f"{space}: {measures[measure]}", loc="left", fontsize=TEXT, color=INK)
         ax.spines[["top", "right"]].set_visible(False)
-        ax.tick_params(labelsize=_TEXT - 1)
+        ax.tick_params(labelsize=TEXT - 1)
     handles = axes[0].get_legend_handles_labels()
-    fig.legend(*handles, loc="outside lower center", ncols=2, frameon=False, fontsize=_TEXT)
+    fig.legend(*handles, loc="outside lower center", ncols=2, frameon=False, fontsize=TEXT)
     return fig
-
-
-def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    """A figure that pyplot does not keep, and its axes in reading order."""
-    fig, axes = plt.subplots(
-        rows, columns, figsize=size, dpi=144, facecolor="white", layout="constrained", squeeze=False
-    )
-    plt.close(fig)
-    return fig, list(axes.flat)
 
 
 def _enumerate(words: Sequence[str]) -> str:
@@ -277,34 +265,34 @@ def _draw_edge(ax: Axes, edge: Edge, width: float, level: float) -> None:
 
 def _write(ax: Axes, x: float, y: float, text: str, *, halo: bool = False, **style: Any) -> None:
     box = {"boxstyle": BoxStyle.Round(pad=0.12), "fc": "white", "ec": "none"} if halo else None
-    style = {"color": _INK, "fontsize": _TEXT, "ha": "center", "va": "center"} | style
+    style = {"color": INK, "fontsize": TEXT, "ha": "center", "va": "center"} | style
     ax.text(x, y, text, bbox=box, zorder=3, **style)
 
 
 def _draw_nodes(ax: Axes, cell: Cell) -> None:
     for node in range(cell.inputs + cell.nodes):
         outer = node < cell.inputs or cell.output == (node,)
-        ax.add_patch(Circle((node, 0), RADIUS, fc=_PALE if outer else "white", ec=_INK, lw=1.3))
+        ax.add_patch(Circle((node, 0), RADIUS, fc=PALE if outer else "white", ec=INK, lw=1.3))
         _write(ax, node, -0.01, str(node))
     for node in range(cell.inputs):
         caption = "input" if cell.inputs == 1 else f"$c_{{k-{cell.inputs - node}}}$"
-        _write(ax, node, -0.4, caption, fontsize=_SMALL)
+        _write(ax, node, -0.4, caption, fontsize=SMALL)
     if len(cell.output) == 1:
-        _write(ax, cell.output[0], -0.4, "output", fontsize=_SMALL)
+        _write(ax, cell.output[0], -0.4, "output", fontsize=SMALL)
 
 
 def _draw_concatenation(ax: Axes, cell: Cell) -> None:
     """The output, and a rail below the nodes that gathers those that it concatenates."""
     end = cell.inputs + cell.nodes
-    line = {"color": _GREY, "lw": 1.3, "zorder": 0.5}
+    line = {"color": GREY, "lw": 1.3, "zorder": 0.5}
     for node in cell.output:
         ax.plot([node, node], [0, _RAIL], **line)
     ax.plot([min(cell.output), end, end], [_RAIL, _RAIL, 0], **line)
     box = BoxStyle.Round(pad=0, rounding_size=0.1)
     corner, width, height = (end - 0.28, -RADIUS), 0.56, 2 * RADIUS
-    ax.add_patch(FancyBboxPatch(corner, width, height, box, fc=_PALE, ec=_INK, lw=1.3))
-    _write(ax, end, -0.01, "out", fontsize=_SMALL)
-    _write(ax, end - 0.5, _RAIL, "concat", halo=True, fontsize=_SMALL)
+    ax.add_patch(FancyBboxPatch(corner, width, height, box, fc=PALE, ec=INK, lw=1.3))
+    _write(ax, end, -0.01, "out", fontsize=SMALL)
+    _write(ax, end - 0.5, _RAIL, "concat", halo=True, fontsize=SMALL)
 
 
 def _validate_columns(columns: Sequence[str], frames: Sequence[pd.DataFrame]) -> None:
@@ -325,20 +313,6 @@ def _draw_band(ax: Axes, seeds: pd.DataFrame, style: MethodStyle) -> None:
         ax.fill_between(epochs, low, high, color=style.colour, alpha=0.18, lw=0)
 
 
-def _dress(ax: Axes, column: str) -> None:
-    """Axis labels in words and symbols, the y label lying above its axis."""
-    ax.set_title(column_label(column), loc="left", fontsize=_SMALL + 0.5, color=_INK, pad=7)
-    ax.set_xlabel("epoch", fontsize=_SMALL, color=_INK)
-    ax.tick_params(labelsize=_SMALL, colors=_INK, length=0)
-    ax.spines[["top", "right", "left"]].set_visible(False)
-    ax.spines["bottom"].set_color(_GREY)
-    ax.grid(axis="y", color=_PALE, lw=0.8)
-    ax.set_axisbelow(True)
-    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
-    steps = [1, 2, 5, 10] if column == "skips" else [1, 2, 2.5, 5, 10]
-    ax.yaxis.set_major_locator(MaxNLocator(5, integer=column == "skips", steps=steps))
-
-
 def _draw_legend(fig: Figure, ax: Axes, seeds: Sequence[int]) -> None:
     handles, names = ax.get_legend_handles_labels()
     counts = [f"{count} seed{'s' * (count > 1)}" for count in seeds]
@@ -346,5 +320,5 @@ def _draw_legend(fig: Figure, ax: Axes, seeds: Sequence[int]) -> None:
     note = "lines: mean over the seeds; bands: smallest to largest" if max(seeds) > 1 else None
     fig.legend(
         handles, labels, loc="outside upper left", ncols=2, frameon=False, alignment="left",
-        fontsize=_TEXT, labelcolor=_INK, title=note, title_fontproperties={"size": _SMALL},
+        fontsize=TEXT, labelcolor=INK, title=note, title_fontproperties={"size": SMALL},
     )  # fmt: skip

@@ -15,7 +15,7 @@ checked against autograd in the tests. Only the normal cells are regularized, as
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -43,20 +43,20 @@ REGULARIZED_KIND = "normal"
 
 
 def cosine_delta(g: Tensor) -> Tensor:
-    """∂Λ/∂g of the cosine form: [cells, edges×operations]; zero rows give zero.
+    """∂Λ/∂g of the cosine form: [..., cells, edges×operations]; zero rows give zero.
 
     ::
 
         δ_l = 2/(L(L-1)) (I - u_l u_lᵀ) Σ_l' u_l' / ‖g_l‖,   u_l = g_l / ‖g_l‖
     """
     u, norms = unit_rows(g), cell_norms(g).unsqueeze(-1)
-    total = u.sum(0, keepdim=True)
+    total = u.sum(-2, keepdim=True)
     tangential = total - u * (u * total).sum(-1, keepdim=True)
     return _pair_weight(g) * torch.where(norms > 0, tangential / norms.clamp_min(_tiny(g)), 0.0)
 
 
 def sign_delta(g: Tensor) -> Tensor:
-    """∂R/∂g of the sign form: [cells, edges×operations]; pairs that share no support give zero.
+    """∂R/∂g of the sign form: [..., cells, edges×operations]; pairs that share no support give zero.
 
     ::
 
@@ -64,9 +64,10 @@ def sign_delta(g: Tensor) -> Tensor:
         ρ_ll' = ⟨g_l, g_l'⟩ / ⟨|g_l|, |g_l'|⟩
     """
     magnitude = g.abs()
-    most = magnitude @ magnitude.T
-    scale = torch.where(most > 0, 1 / most.clamp_min(_tiny(g)), 0.0).fill_diagonal_(0)
-    ratio = (g @ g.T) * scale
+    most = magnitude @ magnitude.mT
+    scale = torch.where(most > 0, 1 / most.clamp_min(_tiny(g)), 0.0)
+    scale = scale - torch.diag_embed(scale.diagonal(dim1=-2, dim2=-1))
+    ratio = (g @ g.mT) * scale
     return _pair_weight(g) * (scale @ g - g.sign() * ((ratio * scale) @ magnitude))
 
 
@@ -74,7 +75,7 @@ def random_delta(g: Tensor, noise: Tensor) -> Tensor:
     """A control: for each cell a random direction, as long as that of :func:`cosine_delta`.
 
     Args:
-        g: [cells, edges×operations].
+        g: [..., cells, edges×operations].
         noise: standard normal numbers of the same shape.
     """
     return unit_rows(noise) * cell_norms(cosine_delta(g)).unsqueeze(-1)
@@ -128,7 +129,10 @@ class Gradients:
 
 @dataclass(frozen=True)
 class Batch:
-    """Images [batch, channels, height, width] and labels [batch] (int64)."""
+    """Images [batch, channels, height, width] and labels [batch] (int64).
+
+    For a packed supernet images [batch, copies×channels, height, width] and labels [copies, batch].
+    """
 
     images: Tensor
     labels: Tensor
@@ -150,8 +154,8 @@ def gradients(
     parameters = tuple(supernet.parameters()) if of_parameters else ()
     with nullcontext() if of_parameters else supernet.architecture_only():
         logits = supernet(batch.images, weights, update_statistics=update_statistics)
-        loss = nn.functional.cross_entropy(logits, batch.labels)
-        found = torch.autograd.grad(loss, (*weights.values(), *parameters), materialize_grads=True)
+        loss = losses(logits, batch.labels)
+        found = torch.autograd.grad(loss.sum(), (*weights.values(), *parameters), materialize_grads=True)
     return Gradients(
         loss.detach(),
         logits.detach(),
@@ -181,8 +185,9 @@ def regularized_gradients(
     state = supernet.random_state()
     base = gradients(supernet, batch, weights, update_statistics=True)
     delta = _delta(regularizer.form, base.cells[REGULARIZED_KIND], noise)
-    length = torch.linalg.vector_norm(delta)
-    direction = torch.where(length > 0, delta / length.clamp_min(_tiny(delta)), 0.0)
+    length = _lengths(delta)
+    unit = delta / length.clamp_min(_tiny(delta)).unsqueeze(-1).unsqueeze(-1)
+    direction = torch.where(length[..., None, None] > 0, unit, 0.0)
 
     def gradient_at(distance: float) -> tuple[Tensor, ...]:
         supernet.set_random_state(state)
@@ -194,7 +199,7 @@ def regularized_gradients(
     else:
         behind, span = base.weights, regularizer.epsilon
     penalty = torch._foreach_sub(ahead, behind)
-    torch._foreach_mul_(penalty, length / span)
+    scale_copies(penalty, length / span)
     return base, tuple(penalty)
 
 
@@ -235,7 +240,7 @@ def penalized_gradients(
     """
     if regularizer.estimator == "exact":
         found, loss, inner = _differentiable_pass(supernet, batch, weights, regularizer.form)
-        objective = loss - strength * inner
+        objective = loss.sum() - strength * inner
         return replace(found, weights=_by_parameters(supernet, objective))
     found, penalty = regularized_gradients(supernet, batch, weights, regularizer)
     return replace(found, weights=tuple(torch._foreach_sub(found.weights, penalty, alpha=strength)))
@@ -246,7 +251,7 @@ def _by_double_backward(
 ) -> tuple[Gradients, tuple[Tensor, ...]]:
     found, loss, inner = _differentiable_pass(supernet, batch, weights, form)
     penalty = _by_parameters(supernet, inner, retain_graph=True)
-    return replace(found, weights=_by_parameters(supernet, loss)), penalty
+    return replace(found, weights=_by_parameters(supernet, loss.sum())), penalty
 
 
 def _differentiable_pass(
@@ -255,10 +260,10 @@ def _differentiable_pass(
     """The cells' gradients, and as differentiable scalars the loss and ⟨δ, g⟩ with δ held fixed."""
     noise = _noise(supernet, weights, form)
     logits = supernet(batch.images, weights, update_statistics=True)
-    loss = nn.functional.cross_entropy(logits, batch.labels)
+    loss = losses(logits, batch.labels)
     with supernet.architecture_only():
         by_cell = torch.autograd.grad(
-            loss, tuple(weights.values()), create_graph=True, materialize_grads=True
+            loss.sum(), tuple(weights.values()), create_graph=True, materialize_grads=True
         )
     cells = dict(zip(weights, by_cell, strict=True))
     regularized = cells[REGULARIZED_KIND]
@@ -272,18 +277,48 @@ def _by_parameters(supernet: Supernet, value: Tensor, *, retain_graph: bool = Fa
     return torch.autograd.grad(value, parameters, retain_graph=retain_graph, materialize_grads=True)
 
 
+def losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """The mean cross-entropy, of each network of a pack its own: a scalar, or [copies]."""
+    if labels.dim() == 1:
+        return nn.functional.cross_entropy(logits, labels)
+    each = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
+    return each.view_as(labels).mean(-1)
+
+
+def scale_copies(tensors: Sequence[Tensor], factors: Tensor) -> None:
+    """Multiply parameters or gradients in place by a scalar, or those of each packed network by its own.
+
+    Args:
+        tensors: those of a pack have its networks one after the other in their first dimension.
+        factors: a scalar, or [copies].
+    """
+    if factors.dim() == 0:
+        torch._foreach_mul_(tensors, factors)
+        return
+    for tensor in tensors:
+        parts = tensor.unflatten(0, (len(factors), -1))
+        parts.mul_(factors.view(-1, *[1] * (parts.dim() - 1)))
+
+
 def _noise(supernet: Supernet, weights: Mapping[str, Tensor], form: Form) -> Tensor | None:
     """What the random form needs, drawn before the passes so that they see the same random numbers."""
-    if form != "random":
-        return None
-    like = weights[REGULARIZED_KIND]
-    return torch.randn(like.shape, generator=supernet.generator, dtype=like.dtype, device=like.device)
+    return supernet.normal_like(weights[REGULARIZED_KIND]) if form == "random" else None
 
 
 def _delta(form: Form, cells: Tensor, noise: Tensor | None) -> Tensor:
-    g = cells.flatten(1)
-    delta = DELTAS[form](g) if noise is None else random_delta(g, noise.flatten(1))
-    return delta.view_as(cells)
+    g = _rows(cells)
+    delta = DELTAS[form](g) if noise is None else random_delta(g, _rows(noise))
+    return delta.movedim(-2, 0).view_as(cells)
+
+
+def _rows(cells: Tensor) -> Tensor:
+    """[cells, (copies,) edges, operations] → [(copies,) cells, edges×operations]."""
+    return cells.flatten(-2).movedim(0, -2)
+
+
+def _lengths(cells: Tensor) -> Tensor:
+    """The length over all cells together: a scalar, or [copies]."""
+    return torch.linalg.vector_norm(_rows(cells), dim=(-2, -1))
 
 
 def _shifted(weights: Mapping[str, Tensor], shift: Tensor) -> dict[str, Tensor]:
@@ -293,7 +328,7 @@ def _shifted(weights: Mapping[str, Tensor], shift: Tensor) -> dict[str, Tensor]:
 
 
 def _pair_weight(g: Tensor) -> float:
-    cells = g.shape[0]
+    cells = g.shape[-2]
     if cells < 2:
         raise ValueError(f"layer alignment compares at least two cells, got {cells}")
     return 2 / (cells * (cells - 1))

@@ -100,12 +100,10 @@ def search(
         for epoch in range(len(rows), protocol.epochs):
             with arithmetic(protocol.precision):
                 rows.append(state.run_epoch(epoch, lambda: bar.update()))
-            run.write_history(rows)
-            state.trajectory.save(run)
-            run.write_checkpoint(state.checkpoint(epoch))
+            state.save(run, rows)
             bar.set_postfix({"epoch": epoch + 1, **_shown(rows[-1])})
     result = state.result(run, rows)
-    run.write_outcome(result.genotype, _metrics(protocol, rows))
+    run.write_outcome(result.genotype, metrics(protocol, rows))
     return result
 
 
@@ -148,15 +146,28 @@ class SearchState:
         self.bilevel.supernet.train()
         measured = []
         bilevel = GraphedBilevel(self.bilevel) if self.protocol.cuda_graph else self.bilevel
-        for training, validation in self._pairs():
+        for training, validation in self.pairs():
             found = bilevel.step(training, validation)
             measured.append([measure(g, b) for g, b in zip(found, (training, validation), strict=True)])
             on_step()
+        halves = torch.stack([torch.stack(half) for half in zip(*measured, strict=True)])
+        return self.summarize(epoch, halves.double().cpu(), time.perf_counter() - begin)
+
+    def summarize(self, epoch: int, measured: Tensor, seconds: float) -> dict[str, Any]:
+        """The row of an epoch that has just ended; the trajectory grows by it.
+
+        Args:
+            epoch: counted from 0.
+            measured: [2, steps, numbers], of both halves what :func:`~ldarts_lib.measurements.measure` gave.
+            seconds: that the epoch took.
+
+        Raises:
+            SearchDiverged: a loss is NaN or infinite.
+        """
         row: dict[str, Any] = {"epoch": epoch}
         agreement = []
         cells = self.bilevel.supernet.layout.count(REGULARIZED_KIND)
-        for half, name in enumerate(HALVES):
-            table = torch.stack([step[half] for step in measured]).double().cpu()
+        for name, table in zip(HALVES, measured, strict=True):
             _require_finite(table[:, 0], epoch, name)
             numbers, cosines, decisions = unpack(table.mean(0), cells)
             row |= {f"{name}_{key}": value for key, value in numbers.items()}
@@ -164,9 +175,10 @@ class SearchState:
         cosines, decisions = (torch.stack(both).numpy() for both in zip(*agreement, strict=True))
         weights = {kind: p.cpu().numpy() for kind, p in self._weights().items()}
         self.trajectory = self.trajectory.followed_by(weights, cosines, decisions)
-        return row | self._architecture(epoch) | {"seconds": round(time.perf_counter() - begin, 3)}
+        return row | self._architecture(epoch) | {"seconds": round(seconds, 3)}
 
-    def _pairs(self) -> Iterator[tuple[Batch, Batch]]:
+    def pairs(self) -> Iterator[tuple[Batch, Batch]]:
+        """The batches of ω and of α of the steps of one epoch."""
         size = self.protocol.batch_size
         training = self.training.epoch(size, self.batches, augment=True)
         validation = self._endless(self.validation)
@@ -196,6 +208,12 @@ class SearchState:
         """The architecture that the current α select."""
         weights = {kind: p.cpu().numpy() for kind, p in self._weights().items()}
         return self.protocol.search_space.discretize(weights)
+
+    def save(self, run: RunDirectory, rows: list[dict[str, Any]]) -> None:
+        """Write what :meth:`restore` reads, after the epoch of the last row; the checkpoint last of all."""
+        run.write_history(rows)
+        self.trajectory.save(run)
+        run.write_checkpoint(self.checkpoint(rows[-1]["epoch"]))
 
     def checkpoint(self, epoch: int) -> dict[str, Any]:
         """Tensors and plain values from which :meth:`restore` continues after ``epoch``."""
@@ -247,23 +265,23 @@ def make_supernet(
         classes, channels_in: of the images.
         generator: where random operations draw from, on the device of the search.
     """
-    sizes: dict[str, Any] = {
-        "channels": protocol.channels,
-        "depth": protocol.depth,
-        "classes": classes,
-        "channels_in": channels_in,
-        "reduction": protocol.reduction,
-        "generator": generator,
-    }
+    sizes = {**supernet_sizes(protocol), "classes": classes, "channels_in": channels_in}
     if protocol.supernet == "reference":
-        return Supernet(protocol.search_space, **sizes)
+        return Supernet(protocol.search_space, generator=generator, **sizes)
+    precision = torch.bfloat16 if protocol.precision == "bfloat16" else None
     return FastSupernet(
-        protocol.search_space,
-        strategy=protocol.strategy,
-        checkpoint=protocol.checkpoint_cells,
-        precision=torch.bfloat16 if protocol.precision == "bfloat16" else None,
-        **sizes,
+        protocol.search_space, generator=generator, precision=precision, **execution(protocol), **sizes
     )
+
+
+def supernet_sizes(protocol: Protocol) -> dict[str, Any]:
+    """What a protocol says of the size of its supernet."""
+    return {"channels": protocol.channels, "depth": protocol.depth, "reduction": protocol.reduction}
+
+
+def execution(protocol: Protocol) -> dict[str, Any]:
+    """What a protocol says of how its fast supernet computes."""
+    return {"strategy": protocol.strategy, "checkpoint": protocol.checkpoint_cells}
 
 
 def _require_finite(losses: Tensor, epoch: int, half: str) -> None:
@@ -283,7 +301,8 @@ def _shown(row: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _metrics(protocol: Protocol, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def metrics(protocol: Protocol, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The outcome of a finished search: what ``metrics.json`` holds."""
     last = rows[-1]
     kept = ("valid_loss", "valid_accuracy", "valid_alignment", "entropy", "skips", "genotype")
     identity = {key: getattr(protocol, key) for key in ("space", "dataset", "method", "size", "seed")}

@@ -147,8 +147,18 @@ class Supernet(nn.Module):
         if self.generator and state is not None:
             self.generator.set_state(state)
 
+    def normal_like(self, weights: Tensor) -> Tensor:
+        """Standard normal numbers from the supernet's generator, like architecture weights of one kind."""
+        return torch.randn(
+            weights.shape, generator=self.generator, dtype=weights.dtype, device=weights.device
+        )
+
+    def _expected(self, kind: str) -> tuple[int, ...]:
+        """Shape of the architecture weights of a cell kind."""
+        return self.layout.count(kind), *self.space.cells[kind].shape
+
     def _checked(self, kind: str, weights: Mapping[str, Tensor]) -> Tensor:
-        expected = (self.layout.count(kind), *self.space.cells[kind].shape)
+        expected = self._expected(kind)
         if kind not in weights or tuple(weights[kind].shape) != expected:
             got = tuple(weights[kind].shape) if kind in weights else "nothing"
             raise ValueError(f"architecture weights of the {kind} cells: expected {expected}, got {got}")
@@ -184,8 +194,8 @@ def initial_alphas(
 
 
 def architecture_weights(alphas: Mapping[str, Tensor], layout: Sequence[str]) -> dict[str, Tensor]:
-    """Each cell's own copy of p = softmax(α): per kind [cells, edges, operations], leaves for autograd."""
+    """Each cell's own copy of p = softmax(α): per kind [cells, *shape of α], leaves for autograd."""
     return {
-        kind: alpha.detach().softmax(-1).repeat(layout.count(kind), 1, 1).requires_grad_()
+        kind: alpha.detach().softmax(-1).expand(layout.count(kind), *alpha.shape).clone().requires_grad_()
         for kind, alpha in alphas.items()
     }

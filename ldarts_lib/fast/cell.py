@@ -52,7 +52,7 @@ class FastCell(SearchCell):
         ]
 
     def forward(self, states: list[Tensor], weights: Tensor) -> Tensor:
-        """Input states and weights [edges, operations] → the cell's output."""
+        """Input states and weights [(copies,) edges, operations] → the cell's output."""
         noise = self._noise(states[0])
         if not self.run.checkpoint or not torch.is_grad_enabled():
             return self._compute(weights, noise, *states)
@@ -117,10 +117,11 @@ class FastCell(SearchCell):
         self, source: Source, bundle: Bundle, weights: Tensor, noise: Tensor | None
     ) -> Sequence[Tensor]:
         """The mixed operations of a bundle's edges."""
-        count, channels = len(bundle.edges), source.state.shape[1]
-        scales = weights.flatten().index_select(0, getattr(self, bundle.name)).view(-1, count, 1)
-        per_channel = count > 1 or bundle.joint
-        scales = scales.expand(-1, -1, channels if per_channel else 1).flatten(1)
+        count, channels, copies = len(bundle.edges), source.state.shape[1], self.run.copies
+        scales = weights.flatten(-2).index_select(-1, getattr(self, bundle.name))
+        per_channel = count > 1 or bundle.joint or copies > 1
+        scales = scales.view(copies, -1, count, 1).movedim(0, 2)
+        scales = scales.expand(-1, -1, -1, channels // copies if per_channel else 1).flatten(1)
         normalized = [
             source.apply(
                 [bundle.names[k] for k in group], [self._operations(bundle, k) for k in group], bundle.stride

@@ -29,6 +29,7 @@ class Execution:
             and kind of operation) or ``auto`` (batched on a GPU).
         checkpoint: whether a cell keeps only its inputs and is computed again in the backward pass.
         precision: floating type of the convolutions and products; None for that of the images.
+        copies: networks that stand side by side in the channels; see :mod:`ldarts_lib.fast.packed`.
         parameters: whether backward passes go on to the parameters ω. PyTorch does not tell a custom
             function which of its gradients are asked for.
         statistics: in a pass that moves the running statistics, what it has seen so far.
@@ -37,6 +38,7 @@ class Execution:
     strategy: str = "auto"
     checkpoint: bool = False
     precision: torch.dtype | None = None
+    copies: int = 1
     parameters: bool = True
     statistics: list[tuple[nn.BatchNorm2d, Tensor, Tensor, float]] | None = None
 
@@ -48,7 +50,7 @@ class Execution:
         """Which edges that leave a state are computed together."""
         if self.batched(state):
             return "source"
-        return "kind" if state.numel() <= SMALL else "edge"
+        return "kind" if state.numel() <= SMALL and self.copies == 1 else "edge"
 
     def of(self, parameter: Tensor) -> Tensor:
         """A parameter, cut off the graph where its gradient is not asked for."""

@@ -15,6 +15,7 @@ from ldarts_lib.fast.execution import Execution, Strategy
 from ldarts_lib.fast.mixing import Norm
 from ldarts_lib.fast.twice import Convolution
 from ldarts_lib.operations import Layers
+from ldarts_lib.packing import packed_layers
 from ldarts_lib.spaces import Space
 from ldarts_lib.supernet import Supernet
 
@@ -31,6 +32,7 @@ class FastSupernet(Supernet):
         checkpoint: whether each cell keeps only its inputs and is computed again in the backward pass:
             less memory, one more forward pass.
         precision: floating type of the convolutions (``torch.bfloat16``, say); None for the images' own.
+        copies: networks side by side; see :mod:`ldarts_lib.fast.packed`.
 
     Raises:
         ValueError: an unknown strategy.
@@ -43,12 +45,15 @@ class FastSupernet(Supernet):
         strategy: Strategy = "auto",
         checkpoint: bool = False,
         precision: torch.dtype | None = None,
+        copies: int = 1,
         **sizes: Any,
     ) -> None:
         if strategy not in get_args(Strategy):
             raise ValueError(f"unknown strategy {strategy!r}; choose one of {', '.join(get_args(Strategy))}")
-        run = Execution(strategy, checkpoint, precision)
+        run = Execution(strategy, checkpoint, precision, copies)
         layers = Layers(partial(Convolution, run=run), partial(Norm, run=run))
+        if copies > 1:
+            layers = packed_layers(copies, layers)
         super().__init__(space, layers=layers, cell=partial(FastCell, run=run), **sizes)
         self.run = run
 

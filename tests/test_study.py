@@ -1,0 +1,137 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ldarts_lib import study
+from ldarts_lib.benchmarks.tables import Benchmark
+from ldarts_lib.protocols import protocol
+
+SKIPS, POOLS, CONVOLUTIONS, CUT = "111111", "444444", "333333", "300001"
+WORTH = {SKIPS: 0.4, POOLS: 0.25, CONVOLUTIONS: 0.8, CUT: 0.1}
+
+
+@pytest.fixture
+def benchmark():
+    table = pd.DataFrame({"accuracy": WORTH})
+    return Benchmark("toy", table, "accuracy", lambda ops: ops)
+
+
+def searches(**cells):
+    """One search of each name, seed 0: the cells of its epochs; the loss falls, then rises."""
+    return pd.DataFrame(
+        [
+            {"variant": name, "seed": 0, "epoch": epoch, "ops": ops, "valid_loss": abs(epoch - 1.5)}
+            for name, series in cells.items()
+            for epoch, ops in enumerate(series)
+        ]
+    )
+
+
+def test_cells_are_judged_by_the_table(benchmark):
+    judged = study.judge(searches(a=[CONVOLUTIONS, SKIPS, POOLS, CUT]), benchmark)
+    assert judged["accuracy"].tolist() == [0.8, 0.4, 0.25, 0.1]
+    np.testing.assert_allclose(judged["regret"], [0, 0.4, 0.55, 0.7])
+    assert judged["skips"].tolist() == [0, 6, 0, 1]
+    assert judged["convolutions"].tolist() == [6, 0, 0, 0]
+
+
+def test_rules_pick_an_epoch():
+    falling = searches(a=[CONVOLUTIONS, CONVOLUTIONS, "113333", SKIPS])
+    assert study.last_epoch(falling) == 3
+    assert study.lowest_validation_loss(falling) == 1
+    assert study.before_two_skips(falling) == 1
+    assert study.half_time(falling) == 1
+    assert study.before_two_skips(searches(a=[SKIPS, SKIPS])) == 0
+    assert study.before_two_skips(searches(a=["133333", "313333"])) == 1
+
+
+def test_early_stopping_is_another_row_of_the_same_searches(benchmark):
+    judged = study.judge(
+        searches(DARTS=[CONVOLUTIONS, CONVOLUTIONS, SKIPS, SKIPS], other=[POOLS] * 4), benchmark
+    )
+    found = study.with_stopping(judged).set_index("variant")["accuracy"]
+    assert found.to_dict() == {
+        "DARTS": 0.4,
+        "other": 0.25,
+        "DARTS, lowest validation loss": 0.8,
+        "DARTS, before two skips": 0.8,
+        "DARTS, half the epochs": 0.8,
+    }
+
+
+def results(**accuracies):
+    return pd.DataFrame(
+        [
+            {"variant": name, "seed": seed, "accuracy": a, "convolutions": 0 if a < 0.5 else 2}
+            for name, several in accuracies.items()
+            for seed, a in enumerate(several)
+        ]
+    )
+
+
+def test_the_report_compares_with_the_baseline_seed_by_seed():
+    found = study.report(
+        results(
+            DARTS=[0.4, 0.45, 0.7, 0.8, 0.75, 0.42],
+            better=[0.5, 0.6, 0.75, 0.82, 0.8, 0.7],
+            same=[0.4, 0.45, 0.7, 0.8, 0.75, 0.42],
+        )
+    )
+    assert list(found.index) == ["DARTS", "better", "same"]
+    better = found.loc["better"]
+    assert better["mean"] == pytest.approx(0.695)
+    assert better["low"] < 0.695 < better["high"]
+    assert better["low"] > 0.55 and better["high"] < 0.79
+    assert better["gain"] == pytest.approx(np.mean([0.1, 0.15, 0.05, 0.02, 0.05, 0.28]))
+    assert 0.02 < better["gain_low"] < better["gain"] < better["gain_high"] < 0.28
+    assert better["p"] == pytest.approx(2 / 2**6)  # six gains of one sign, of 64 ways to choose signs
+    assert found.loc["same", ["gain", "gain_low", "gain_high", "p"]].tolist() == [0, 0, 0, 1]
+    assert found["collapsed"].tolist() == [3, 0, 3]
+    z, n = 1.959964, 6  # Wilson's interval at 3 of 6
+    half = z / (1 + z * z / n) * np.sqrt(0.25 / n + z * z / (4 * n * n))
+    np.testing.assert_allclose(
+        found.loc["DARTS", ["collapse_low", "collapse_high"]].tolist(), [0.5 - half, 0.5 + half], atol=1e-6
+    )
+
+
+def test_what_cannot_be_compared_is_refused():
+    with pytest.raises(ValueError, match=r"unknown baseline 'darts'; choose one of .*DARTS"):
+        study.report(results(DARTS=[0.4, 0.5]), baseline="darts")
+    with pytest.raises(ValueError, match="'b' has other seeds than 'DARTS'"):
+        study.report(results(DARTS=[0.4, 0.5], b=[0.5]))
+
+
+def test_the_interval_covers_the_mean_about_as_often_as_it_says():
+    draw = np.random.default_rng(1)
+    samples = draw.normal(0.7, 0.1, (60, 12))
+    intervals = [study.mean_interval(pd.Series(sample)) for sample in samples]
+    assert 0.85 < np.mean([low < 0.7 < high for low, high in intervals]) < 1
+    assert np.isnan(study.mean_interval(pd.Series([0.5]))).all()
+
+
+def test_a_study_searches_and_continues(tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    protocols = {
+        "DARTS": protocol(method="darts", size="smoke", epochs=1),
+        "Λ-DARTS, ε0 = 0.1": protocol(size="smoke", epochs=1, estimator="central", epsilon=0.1),
+    }
+    found = study.run(protocols, [3, 4], tmp_path, workers=2)
+    torch.set_num_threads(threads)
+    assert found.groupby(["variant", "seed"]).size().to_dict() == {
+        (name, seed): 1 for name in protocols for seed in (3, 4)
+    }
+    assert (tmp_path / "lambda-darts-eps-0.1-seed3" / "metrics.json").exists()
+    assert found["ops"].str.fullmatch("[0-4]{6}").all()
+    pd.testing.assert_frame_equal(found, study.run(protocols, [3, 4], tmp_path, workers=1))
+
+
+def test_the_variants_differ_only_in_the_method():
+    chosen = study.variants(epochs=7)
+    assert list(chosen) == list(study.VARIANTS)
+    varied = {"method", "estimator", "epsilon"}
+    assert len({p.model_dump_json(exclude=varied) for p in chosen.values()}) == 1
+    assert len({p.model_dump_json() for p in chosen.values()}) == len(chosen)
+    assert len({study.slug(name) for name in chosen}) == len(chosen)
+    assert chosen["Λ-DARTS"].estimator == "exact"
