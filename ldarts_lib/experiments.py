@@ -1,0 +1,155 @@
+"""The long computations that the book records, as commands: ``digits201``, ``study`` and ``robustness``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from ldarts_lib import robustness as grids
+from ldarts_lib import study as studies
+from ldarts_lib.benchmarks.digits201 import make
+from ldarts_lib.benchmarks.tables import open_benchmark
+from ldarts_lib.environment import device_report, environment, resolve_device
+from ldarts_lib.protocols import Size
+from ldarts_lib.runs import write_atomically, write_json
+
+SettingName = Literal[tuple(grids.SETTINGS)]
+
+DIGITS = 6
+"""Significant digits that a recorded study keeps."""
+
+
+def digits201(
+    out: Path = Path("runs/digits201"),
+    seeds: int = 3,
+    workers: int | None = None,
+    device: str = "cpu",
+) -> None:
+    """Train every computation of NAS-Bench-201's cells on noisy-digits: the table Digits-201 (CPU hours).
+
+    Safe to kill: a second call goes on. The table that ships is a copy of OUT/table.csv.
+
+    Args:
+        out: Directory of the results.
+        seeds: Networks of each cell; with more than before only the new ones are trained.
+        workers: Processes at a time; by default one per core.
+        device: cpu, cuda, cuda:1, ...
+    """
+    where = resolve_device(device)
+    print(device_report(where))
+    table = make(out, seeds=seeds, workers=workers, device=where)
+    print(f"{len(table):,} computations, {seeds} seeds each: {out / 'table.csv'}")
+
+
+def study(
+    out: Path = Path("runs/study"),
+    first_seed: int = 10,
+    seeds: int = 20,
+    size: Size = "demo",
+    workers: int | None = None,
+    device: str = "cpu",
+) -> None:
+    """Search with every variant of the demonstration and many seeds, judged by Digits-201.
+
+    Safe to kill: a second call goes on.
+
+    Args:
+        out: Parent of the run directories, and where epochs.csv.gz and provenance.json are written.
+        first_seed: The smallest seed.
+        seeds: Number of seeds.
+        size: Preset of the searches: smoke, demo or paper.
+        workers: Processes at a time; by default one per core.
+        device: cpu, cuda, cuda:1, ...
+    """
+    benchmark = open_benchmark("digits-201")
+    where = resolve_device(device)
+    print(device_report(where))
+    chosen = range(first_seed, first_seed + seeds)
+    epochs = studies.run(studies.variants(size), chosen, out, workers=workers, device=where)
+    command = f"ldarts study --first-seed {first_seed} --seeds {seeds} --size {size}"
+    record(epochs, out, command=command, device=where)
+    report = studies.report(studies.with_stopping(studies.judge(epochs, benchmark)))
+    Console().print(as_table(report))
+
+
+def robustness(
+    out: Path = Path("runs/robustness"),
+    first_seed: int = grids.SEEDS.start,
+    seeds: int = len(grids.SEEDS),
+    settings: tuple[SettingName, ...] = tuple(grids.SETTINGS),
+    size: Size = "demo",
+    workers: int | None = None,
+    device: str = "cpu",
+) -> None:
+    """Search with DARTS and Λ-DARTS around the demonstration, one setting changed at a time.
+
+    Safe to kill: a second call goes on. Cells are judged by Digits-201, whatever they were searched on.
+
+    Args:
+        out: Parent of the run directories, and where epochs.csv.gz and provenance.json are written.
+        first_seed: The smallest seed.
+        seeds: Number of seeds of each setting and method.
+        settings: The changes; a change of the epochs overrides those of the size.
+        size: Preset that they change: smoke, demo or paper.
+        workers: Processes at a time; by default one per core.
+        device: cpu, cuda, cuda:1, ...
+    """
+    benchmark = open_benchmark("digits-201")
+    where = resolve_device(device)
+    print(device_report(where))
+    chosen = range(first_seed, first_seed + seeds)
+    epochs = grids.run(settings, chosen, out, size=size, workers=workers, device=where)
+    options = f"--first-seed {first_seed} --seeds {seeds} --settings {' '.join(settings)} --size {size}"
+    facts = {"settings": list(settings), "kept_epochs": grids.LAST}
+    record(epochs, out, command=f"ldarts robustness {options}", device=where, **facts)
+    judged = studies.judge(epochs, benchmark)
+    print(grids.readable(grids.summarize(judged)).to_string())
+    print(grids.describe(grids.overall(grids.gains(judged))))
+
+
+def record(epochs: pd.DataFrame, out: Path, *, command: str, device: torch.device, **more: Any) -> None:
+    """Write a study's rows and their provenance, with more facts if there are any."""
+    rounded = epochs.copy()
+    floats = rounded.select_dtypes("float").columns
+    rounded[floats] = rounded[floats].map(lambda value: float(f"{value:.{DIGITS - 1}e}"))
+    write_atomically(
+        out / "epochs.csv.gz",
+        lambda file: rounded.to_csv(
+            file, index=False, lineterminator="\n", compression={"method": "gzip", "mtime": 0}
+        ),
+    )
+    facts = {
+        "command": command,
+        "date": datetime.now(UTC).date().isoformat(),
+        "variants": sorted(epochs["variant"].unique()),
+        "seeds": sorted(map(int, epochs["seed"].unique())),
+        **more,
+        "environment": environment(device),
+    }
+    write_json(out / "provenance.json", facts)
+
+
+def as_table(report: pd.DataFrame) -> Table:
+    """A study's report as a table for the terminal."""
+    table = Table("variant", "n", "accuracy", "95 %", "collapsed", "against DARTS", "95 %", "p", box=None)
+    for name, row in report.iterrows():
+        table.add_row(str(name), *_cells(row))
+    return table
+
+
+def _cells(row: Any) -> list[str]:
+    return [
+        f"{row['n']:.0f}",
+        f"{row['mean']:.3f}",
+        f"{row['low']:.3f}-{row['high']:.3f}",
+        f"{row['collapsed']:.0f}",
+        f"{row['gain']:+.3f}",
+        f"{row['gain_low']:+.3f} to {row['gain_high']:+.3f}",
+        f"{row['p']:.3f}",
+    ]

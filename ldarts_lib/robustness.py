@@ -1,0 +1,243 @@
+"""How robust is the story: the demonstration again, with one setting changed at a time.
+
+Every cell is judged by Digits-201, whose networks have one cell per stage and learn from noisy-digits. For
+another depth or other images the accuracy is therefore what the cell is worth *in the table*, and says how
+well the search chose; it is no accuracy of a network of that depth or on those images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from scipy import stats
+
+from ldarts_lib import study
+from ldarts_lib.demonstration import NotRecorded
+from ldarts_lib.protocols import ProtocolError, protocol
+
+BASELINE = "baseline"
+CHANGES: tuple[tuple[str, Any], ...] = (
+    ("alpha_lr", 3e-3),
+    ("alpha_lr", 3e-2),
+    ("epochs", 40),
+    ("epochs", 160),
+    ("depth", 2),
+    ("dataset", "clean-digits"),
+    ("dataset", "noisier-digits"),
+)
+"""Fields of the demonstration's protocol, and their other values."""
+SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    BASELINE: {},
+    **{f"{field}={value}": {field: value} for field, value in CHANGES},
+}
+METHODS: Mapping[str, str] = {"DARTS": "darts", "Λ-DARTS": "lambda"}
+SEEDS = range(30, 38)
+"""No setting was chosen on these seeds."""
+DEMO_SETTINGS = (BASELINE, "alpha_lr=0.003")
+DEMO_SEEDS = 2
+LAST = 10
+"""The last epochs of a search that are kept, over which its alignment is averaged."""
+
+
+def run(
+    settings: Sequence[str],
+    seeds: Sequence[int],
+    out: str | Path,
+    *,
+    size: str = "demo",
+    workers: int | None = None,
+    device: torch.device | str = "cpu",
+) -> pd.DataFrame:
+    """Search with every setting, method and seed, side by side; interrupted grids continue.
+
+    Args:
+        settings: keys of :data:`SETTINGS`.
+        seeds: of the searches; the same for every setting and method.
+        out: parent of the run directories.
+        size: the preset that the settings change.
+        workers, device: as for :func:`~ldarts_lib.parallel.search_all`.
+
+    Returns:
+        One row for each of the :data:`LAST` epochs of a search: ``setting``, and the columns of
+        :func:`ldarts_lib.study.run`, where ``variant`` is a key of :data:`METHODS`.
+
+    Raises:
+        ProtocolError: an unknown setting, or no setting or no seed.
+    """
+    if not settings or not seeds:
+        raise ProtocolError(f"give at least one setting and one seed, got {list(settings)} and {list(seeds)}")
+    unknown = [setting for setting in settings if setting not in SETTINGS]
+    if unknown:
+        raise ProtocolError(f"unknown setting {unknown[0]!r}; choose from {', '.join(SETTINGS)}")
+    pairs = {f"{setting} {method}": (setting, method) for setting in settings for method in METHODS}
+    protocols = {
+        name: protocol(size=size, method=METHODS[method], **SETTINGS[setting])
+        for name, (setting, method) in pairs.items()
+    }
+    epochs = study.run(protocols, seeds, out, workers=workers, device=device)
+    late = epochs.groupby(["variant", "seed"], sort=False).tail(LAST).reset_index(drop=True)
+    setting, method = zip(*(pairs[name] for name in late["variant"]), strict=True)
+    late["variant"] = method
+    late.insert(0, "setting", setting)
+    return late
+
+
+def epochs(
+    size: Literal["smoke", "demo", "full"],
+    out: str | Path,
+    *,
+    seeds: int | None = None,
+    device: torch.device | str = "cpu",
+) -> pd.DataFrame:
+    """The rows that the chapter shows, as :func:`run` returns them.
+
+    Args:
+        size: ``smoke`` reads the recorded grid; ``demo`` searches with :data:`DEMO_SETTINGS`, ``full`` with
+            all settings (or goes on).
+        out: parent of the run directories.
+        seeds: how many of a new grid; by default :data:`DEMO_SEEDS`, and all :data:`SEEDS` at ``full``.
+        device: where to search.
+
+    Raises:
+        NotRecorded: ``smoke``, and the grid was not recorded.
+    """
+    if size == "smoke":
+        return recorded()
+    settings, count = (tuple(SETTINGS), len(SEEDS)) if size == "full" else (DEMO_SETTINGS, DEMO_SEEDS)
+    chosen = range(SEEDS.start, SEEDS.start + (count if seeds is None else seeds))
+    return run(settings, chosen, out, device=device)
+
+
+def recorded() -> pd.DataFrame:
+    """The recorded grid, as :func:`run` returned it.
+
+    Raises:
+        NotRecorded: its file is missing; the message says how to make it.
+    """
+    path = Path(str(files("ldarts_data"))) / "recorded" / "robustness" / "epochs.csv.gz"
+    if not path.is_file():
+        raise NotRecorded(
+            f"the grid is not recorded: there is no {path}; `ldarts robustness` makes it "
+            "(runs/robustness/epochs.csv.gz), size 'demo' searches with a part of it"
+        )
+    return pd.read_csv(path, dtype={"ops": str})
+
+
+def summarize(judged: pd.DataFrame) -> pd.DataFrame:
+    """One row per setting and method, with 95 % intervals.
+
+    Columns: those of :func:`ldarts_lib.study.report`, each setting compared with its own DARTS on the same
+    seeds; ``convolutions`` (mean over the searches, of the last cell), ``alignment`` (mean Λ of the rows,
+    on the batches of α) and ``p_holm`` (``p`` adjusted for the number of settings; NaN for DARTS).
+
+    Args:
+        judged: rows of :func:`run` that :func:`ldarts_lib.study.judge` has judged.
+    """
+    reports = {}
+    for setting, searches in judged.groupby("setting", sort=False):
+        last = study.outcomes(searches)
+        reports[setting] = study.report(last).assign(
+            convolutions=last.groupby("variant")["convolutions"].mean(),
+            alignment=searches.groupby("variant")["valid_alignment"].mean(),
+        )
+    summary = pd.concat(reports, names=["setting"])
+    compared = summary.index.get_level_values("variant") != "DARTS"
+    summary.loc[compared, "p_holm"] = holm(summary.loc[compared, "p"])
+    return summary
+
+
+def gains(judged: pd.DataFrame) -> pd.DataFrame:
+    """What Λ-DARTS has more than DARTS, [settings, seeds], in the unit of the accuracy."""
+    last = pd.concat(
+        study.outcomes(searches).assign(setting=setting)
+        for setting, searches in judged.groupby("setting", sort=False)
+    )
+    accuracy = last.set_index(["setting", "seed", "variant"])["accuracy"].unstack("variant")
+    table = (accuracy["Λ-DARTS"] - accuracy["DARTS"]).unstack("seed")
+    return table.loc[judged["setting"].unique()]
+
+
+def overall(gained: pd.DataFrame) -> pd.Series:
+    """The gain of a seed, averaged over the settings: one comparison instead of one per setting.
+
+    Searches of one seed have much in common in all settings, such as the order of the images, so the
+    interval (bootstrap, BCa) and ``p`` (Wilcoxon's signed-rank test, two-sided) are over the seeds alone.
+
+    Args:
+        gained: the table of :func:`gains`.
+
+    Returns:
+        ``settings``, ``positive`` (settings with a mean gain above zero), ``seeds``, ``gain``, ``gain_low``,
+        ``gain_high``, ``p``, and ``smallest_p``, the least that so many seeds can give.
+    """
+    by_seed = gained.mean(axis=0)
+    low, high = study.mean_interval(by_seed)
+    return pd.Series(
+        {
+            "settings": len(gained),
+            "positive": int((gained.mean(axis=1) > 0).sum()),
+            "seeds": len(by_seed),
+            "gain": by_seed.mean(),
+            "gain_low": low,
+            "gain_high": high,
+            "p": stats.wilcoxon(by_seed).pvalue if by_seed.any() else 1.0,
+            "smallest_p": smallest_p(len(by_seed)),
+        },
+        dtype=object,
+    )
+
+
+def describe(together: pd.Series) -> str:
+    """What :func:`overall` found, in two sentences."""
+    return (
+        f"Over {together['settings']} settings and {together['seeds']} seeds, Λ-DARTS gains "
+        f"{together['gain']:+.3f} over DARTS ({together['gain_low']:+.3f} to {together['gain_high']:+.3f}), "
+        f"p = {together['p']:.3f}; the least that so many seeds can give is {together['smallest_p']:.3f}. "
+        f"The mean gain is above zero in {together['positive']} of the {together['settings']} settings."
+    )
+
+
+def smallest_p(seeds: int) -> float:
+    """The least two-sided p-value of the signed-rank test: all differences have one sign."""
+    return min(1.0, 2 / 2**seeds)
+
+
+def holm(p: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """p-values adjusted for their number, by the step-down method of Holm (1979).
+
+    If all hypotheses hold, the chance that any adjusted value is below 0.05 is at most 0.05, however the
+    tests depend on each other.
+    """
+    values = np.asarray(p, dtype=float)
+    order = np.argsort(values, kind="stable")
+    stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    return np.minimum(stepped, 1.0)[np.argsort(order, kind="stable")]
+
+
+def readable(summary: pd.DataFrame) -> pd.DataFrame:
+    """The summary in words: every mean with its interval in parentheses."""
+    rows = []
+    for (_, method), row in summary.iterrows():
+        compared = method != "DARTS"
+        rows.append(
+            {
+                "collapsed": f"{row['collapsed']:.0f} of {row['n']:.0f} "
+                f"({row['collapse_low']:.2f}, {row['collapse_high']:.2f})",
+                "accuracy": f"{row['mean']:.3f} ({row['low']:.3f}, {row['high']:.3f})",
+                "gain": f"{row['gain']:+.3f} ({row['gain_low']:+.3f}, {row['gain_high']:+.3f})"
+                if compared
+                else "",
+                "p": f"{row['p']:.3f}" if compared else "",
+                "p (Holm)": f"{row['p_holm']:.3f}" if compared else "",
+                "convolutions": f"{row['convolutions']:.1f}",
+                "Λ": f"{row['alignment']:+.2f}",
+            }
+        )
+    return pd.DataFrame(rows, index=summary.index)

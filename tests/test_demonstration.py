@@ -1,0 +1,93 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ldarts_lib import demonstration, study
+from ldarts_lib.benchmarks.computation import encode
+from ldarts_lib.genotype import parse
+
+
+@pytest.fixture(scope="module")
+def benchmark(digits201):
+    return digits201
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    try:
+        return demonstration.epochs("smoke", "unused")
+    except demonstration.NotRecorded as error:
+        pytest.skip(str(error))
+
+
+def shown_seed():
+    return demonstration.recorded_seeds()[0]
+
+
+def test_the_recorded_study_is_whole(recorded):
+    assert set(recorded["variant"]) == set(study.VARIANTS)
+    counts = recorded.groupby(["variant", "seed"]).size()
+    assert counts.nunique() == 1
+    assert set(recorded["seed"]) == set(demonstration.STUDY_SEEDS)
+    assert len(counts) == len(study.VARIANTS) * len(demonstration.STUDY_SEEDS)
+
+
+def test_recorded_searches_are_rows_of_the_study(recorded):
+    watched = demonstration.searches("smoke", shown_seed(), "unused")
+    assert tuple(watched) == demonstration.SHOWN
+    for name, one in watched.items():
+        rows = recorded[(recorded["variant"] == name) & (recorded["seed"] == shown_seed())]
+        assert rows["ops"].tolist() == [encode(parse(row["genotype"])) for row in one.history]
+        assert len(one.trajectory) == len(one.history) == len(one.cells) == len(one.weights)
+        np.testing.assert_allclose(rows["valid_loss"], [r["valid_loss"] for r in one.history], rtol=1e-4)
+        chosen = one.weights[-1]
+        strongest = one.trajectory.weights["normal"][-1].max(-1)
+        np.testing.assert_allclose(sorted(chosen.values()), sorted(strongest), atol=1e-6)
+
+
+def test_curves_and_milestones_are_looked_up(benchmark, recorded):
+    one = demonstration.searches("smoke", shown_seed(), "unused")["DARTS"]
+    curves = one.curves(benchmark)
+    assert curves.accuracies[-1] == benchmark.accuracy(one.history[-1]["genotype"])
+    assert curves.best == benchmark.table["accuracy"].max()
+    table = demonstration.milestones(one, benchmark, 5)
+    assert table.index[0] == 1 and table.index[-1] == len(one.history)
+    assert table["accuracy"].iloc[-1] == pytest.approx(curves.accuracies[-1], abs=1e-3)
+
+
+def test_a_random_cell_is_a_random_string(benchmark):
+    from ldarts_lib.benchmarks.computation import all_ops
+
+    drawn = np.random.default_rng(0).choice(list(all_ops()), 1500)
+    sample = benchmark.table["accuracy"].loc[[benchmark.key(ops) for ops in drawn]]
+    error = sample.std() / len(sample) ** 0.5
+    assert demonstration.random_cell(benchmark) == pytest.approx(sample.mean(), abs=4 * error)
+
+
+def test_a_seed_that_was_not_recorded_is_refused():
+    with pytest.raises(demonstration.NotRecorded, match="seed = 4: recorded are the seeds"):
+        demonstration.searches("smoke", 4, "unused")
+
+
+def test_the_loss_is_held_against_the_accuracy():
+    rows = [
+        {"variant": "a", "seed": seed, "epoch": e, "valid_loss": loss, "accuracy": accuracy}
+        for seed, sign in ((0, -1), (1, 1))
+        for e, (loss, accuracy) in enumerate(
+            [(1.0, 0.5 + 0.1 * sign), (2.0, 0.5 + 0.2 * sign), (3.0, 0.5 + 0.3 * sign)]
+        )
+    ]
+    found = demonstration.loss_against_accuracy(pd.DataFrame(rows), ["a"]).loc["a"]
+    assert found["mean rank correlation"] == 0
+    assert (found["smallest"], found["largest"]) == (-1, 1)
+    assert found["accuracy at the lowest loss"] == pytest.approx(0.5)
+    assert found["accuracy at the end"] == pytest.approx(0.5)
+
+
+@pytest.mark.slow
+def test_two_searches_are_made_anew(tmp_path):
+    torch.set_num_threads(1)
+    found = demonstration.searches("demo", 3, tmp_path)
+    assert tuple(found) == demonstration.SHOWN
+    assert all(len(one.history) == 80 for one in found.values())
