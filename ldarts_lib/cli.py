@@ -183,7 +183,7 @@ def query(
     """Look up how good a cell of NAS-Bench-201 is; nothing is trained.
 
     Args:
-        arch: The cell in the notation of NAS-Bench-201, '|op~0|+|op~0|op~1|+|op~0|op~1|op~2|' (in quotes), or
+        arch: The cell as ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`` (in quotes), NAS-Bench-201's notation, or
             as six digits, the operations of the edges 1<-0, 2<-0, 2<-1, 3<-0, 3<-1, 3<-2: 0 none,
             1 skip_connect, 2 nor_conv_1x1, 3 nor_conv_3x3, 4 avg_pool_3x3.
         benchmark: digits-201 ships; nasbench201 is made by `ldarts data nasbench201 --from FILE`.

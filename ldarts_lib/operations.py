@@ -7,7 +7,7 @@ Names and definitions are those of DARTS (Liu et al., 2019), NAS-Bench-201 (Dong
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ class Layers:
 
     convolution: Callable[..., nn.Conv2d]
     norm: Callable[..., nn.BatchNorm2d]
-    linear: Callable[..., nn.Module] = nn.Linear
+    linear: Callable[..., nn.Module] = field(default_factory=lambda: nn.Linear)
 
 
 TEXTBOOK = Layers(nn.Conv2d, nn.BatchNorm2d)

@@ -194,7 +194,7 @@ def initial_alphas(
 
 
 def architecture_weights(alphas: Mapping[str, Tensor], layout: Sequence[str]) -> dict[str, Tensor]:
-    """Each cell's own copy of p = softmax(α): per kind [cells, *shape of α], leaves for autograd."""
+    """Each cell's own copy of p = softmax(α): per kind [cells, edges, operations], leaves."""
     return {
         kind: alpha.detach().softmax(-1).expand(layout.count(kind), *alpha.shape).clone().requires_grad_()
         for kind, alpha in alphas.items()

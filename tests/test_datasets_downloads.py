@@ -246,6 +246,8 @@ def test_status_tells_what_is_present_without_loading(small_copy, monkeypatch):
     assert tuple(record.name for record in records) == DATASETS
     assert {record.name for record in records if record.present} == {
         "noisy-digits",
+        "clean-digits",
+        "noisier-digits",
         "digits",
         "svhn",
     }

@@ -46,15 +46,15 @@ def test_each_network_is_that_of_the_single_one(digits, settings):
 
 
 def test_training_side_by_side_is_training_alone(digits):
-    chosen, recipe = protocol(), Recipe(epochs=2)
+    chosen, recipe = protocol(), Recipe(epochs=2, learning_rate=0.01)
     genotypes = [decode(ops) for ops in ("302143", "333033")]
     found = standalone_accuracies(genotypes, chosen, digits, recipe, seeds=(0, 5))
     assert found.shape == (2, 2)
     for genotype, row in zip(genotypes, found.tolist(), strict=True):
         for seed, accuracy in zip((0, 5), row, strict=True):
             alone = standalone_accuracy(genotype, chosen, digits, recipe, seed=seed)
-            assert accuracy == pytest.approx(alone, abs=0.03)  # float32 rounding moves a few images
-    assert found.std() > 0.03
+            assert accuracy == pytest.approx(alone, abs=0.02)  # float32 rounding moves a few images
+    assert found.std() > 0.01
 
 
 def test_what_cannot_be_packed_is_refused():

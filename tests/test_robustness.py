@@ -188,7 +188,7 @@ def test_a_missing_record_says_how_to_make_it(tmp_path, monkeypatch):
         robustness.epochs("smoke", tmp_path)
 
 
-def test_the_command_writes_what_the_chapter_reads(tmp_path, monkeypatch, capsys, one_thread):
+def test_the_command_writes_what_the_chapter_reads(digits201, tmp_path, monkeypatch, capsys, one_thread):
     out = tmp_path / "recorded" / "robustness"
     arguments = ["--out", out, "--size", "smoke", "--seeds", 1, "--settings", "baseline", "--workers", 1]
     monkeypatch.setattr(sys, "argv", ["ldarts", "robustness", *map(str, arguments)])

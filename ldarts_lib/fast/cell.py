@@ -118,10 +118,11 @@ class FastCell(SearchCell):
     ) -> Sequence[Tensor]:
         """The mixed operations of a bundle's edges."""
         count, channels, copies = len(bundle.edges), source.state.shape[1], self.run.copies
-        scales = weights.flatten(-2).index_select(-1, getattr(self, bundle.name))
+        rows = weights.flatten(-2).index_select(-1, getattr(self, bundle.name))
+        scales = rows.view(-1, count, 1) if copies == 1 else rows.T.reshape(-1, count, copies, 1)
         per_channel = count > 1 or bundle.joint or copies > 1
-        scales = scales.view(copies, -1, count, 1).movedim(0, 2)
-        scales = scales.expand(-1, -1, -1, channels // copies if per_channel else 1).flatten(1)
+        width = channels // copies if per_channel else 1
+        scales = scales.expand(*scales.shape[:-1], width).flatten(1)
         normalized = [
             source.apply(
                 [bundle.names[k] for k in group], [self._operations(bundle, k) for k in group], bundle.stride
