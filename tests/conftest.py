@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; workers run in parallel
@@ -12,6 +14,7 @@ os.environ.setdefault("MPLBACKEND", "agg")
 import pytest
 import torch
 
+from ldarts_lib import cli
 from ldarts_lib.benchmarks.errors import BenchmarkMissing
 from ldarts_lib.benchmarks.tables import Benchmark, open_benchmark
 
@@ -44,3 +47,29 @@ def chromium() -> str:
         if path := shutil.which(name):
             return path
     pytest.skip("needs Chromium")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """One thread in this process, as in the worker processes of the library."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def ldarts(monkeypatch, capsys):
+    """Run the command line in this process; returns (exit code, stdout, stderr)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ldarts", *map(str, arguments)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code or 0
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    return run

@@ -3,20 +3,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from ldarts_lib.benchmarks import digits201 as maker
 from ldarts_lib.benchmarks.computation import classes, decode
 from ldarts_lib.datasets import load
 from ldarts_lib.evaluate import Recipe, standalone_accuracy
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_a_table_is_made_and_continued(tmp_path, capfd):

@@ -1,31 +1,12 @@
 import json
-import sys
 
 import pytest
 import torch
 
-from ldarts_lib import cli
 from ldarts_lib.datasets import DATASETS
 from ldarts_lib.genotype import parse
 from ldarts_lib.protocols import METHODS, SIZES
 from ldarts_lib.spaces import SPACES
-
-
-@pytest.fixture
-def ldarts(monkeypatch, capsys):
-    """Run the command line in this process; returns (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ldarts", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        output = capsys.readouterr()
-        return code, output.out, output.err
-
-    return run
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import sys
 import time
 
 import pytest
-import torch
 
 from ldarts_lib.datasets import load
 from ldarts_lib.evaluate import Recipe, standalone_accuracy
@@ -14,13 +13,7 @@ from ldarts_lib.protocols import protocol
 from ldarts_lib.runs import RunDirectory, RunError
 from ldarts_lib.search import search
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_parallel_searches_equal_single_ones_and_continue(tmp_path, capfd):

@@ -9,7 +9,6 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from scipy import stats
 
 from ldarts_lib import cli, robustness, study
@@ -39,14 +38,6 @@ def judged():
     ]
     benchmark = Benchmark("toy", pd.DataFrame({"accuracy": CELLS}), "accuracy", lambda ops: ops)
     return study.judge(pd.DataFrame(rows), benchmark)
-
-
-@pytest.fixture
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_every_setting_changes_one_field_of_the_demonstration():

@@ -30,12 +30,7 @@ QUIETLY_RESUMED = {"resume": True, "progress": False}
 FORK = multiprocessing.get_context("fork")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def timeless(rows):

@@ -129,14 +129,6 @@ def test_steps_together_are_the_steps_alone(method):
     assert not torch.allclose(stacked["normal"][0], stacked["normal"][1])
 
 
-@pytest.fixture
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.mark.parametrize("method", ["darts", "lambda"])
 def test_searches_together_leave_what_searches_alone_leave(one_thread, tmp_path, method):
     protocols = [protocol(size="smoke", method=method, seed=seed, batch_size=250) for seed in range(3)]
