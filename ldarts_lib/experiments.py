@@ -13,8 +13,9 @@ from rich.table import Table
 
 from ldarts_lib import robustness as grids
 from ldarts_lib import study as studies
+from ldarts_lib import verdict
 from ldarts_lib.benchmarks.digits201 import make
-from ldarts_lib.benchmarks.tables import open_benchmark
+from ldarts_lib.benchmarks.tables import Benchmark, open_benchmark
 from ldarts_lib.environment import device_report, environment, resolve_device
 from ldarts_lib.protocols import Size
 from ldarts_lib.runs import write_atomically, write_json
@@ -67,14 +68,12 @@ def study(
         workers: Processes at a time; by default one per core.
         device: cpu, cuda, cuda:1, ...
     """
-    benchmark = open_benchmark("digits-201")
-    where = resolve_device(device)
-    print(device_report(where))
+    benchmark, where = _judge_and_device(device)
     chosen = range(first_seed, first_seed + seeds)
     epochs = studies.run(studies.variants(size), chosen, out, workers=workers, device=where)
     command = f"ldarts study --first-seed {first_seed} --seeds {seeds} --size {size}"
     record(epochs, out, command=command, device=where)
-    report = studies.report(studies.with_stopping(studies.judge(epochs, benchmark)))
+    report = verdict.report(verdict.with_stopping(studies.judge(epochs, benchmark)))
     Console().print(as_table(report))
 
 
@@ -100,9 +99,7 @@ def robustness(
         workers: Processes at a time; by default one per core.
         device: cpu, cuda, cuda:1, ...
     """
-    benchmark = open_benchmark("digits-201")
-    where = resolve_device(device)
-    print(device_report(where))
+    benchmark, where = _judge_and_device(device)
     chosen = range(first_seed, first_seed + seeds)
     epochs = grids.run(settings, chosen, out, size=size, workers=workers, device=where)
     options = f"--first-seed {first_seed} --seeds {seeds} --settings {' '.join(settings)} --size {size}"
@@ -135,21 +132,17 @@ def record(epochs: pd.DataFrame, out: Path, *, command: str, device: torch.devic
     write_json(out / "provenance.json", facts)
 
 
+def _judge_and_device(device: str) -> tuple[Benchmark, torch.device]:
+    """What judges a study, opened before hours of searching, and where it runs."""
+    benchmark, where = open_benchmark("digits-201"), resolve_device(device)
+    print(device_report(where))
+    return benchmark, where
+
+
 def as_table(report: pd.DataFrame) -> Table:
     """A study's report as a table for the terminal."""
-    table = Table("variant", "n", "accuracy", "95 %", "collapsed", "against DARTS", "95 %", "p", box=None)
-    for name, row in report.iterrows():
-        table.add_row(str(name), *_cells(row))
+    words = verdict.readable(report)
+    table = Table("variant", *words.columns, box=None)
+    for name, row in words.iterrows():
+        table.add_row(str(name), *row)
     return table
-
-
-def _cells(row: Any) -> list[str]:
-    return [
-        f"{row['n']:.0f}",
-        f"{row['mean']:.3f}",
-        f"{row['low']:.3f}-{row['high']:.3f}",
-        f"{row['collapsed']:.0f}",
-        f"{row['gain']:+.3f}",
-        f"{row['gain_low']:+.3f} to {row['gain_high']:+.3f}",
-        f"{row['p']:.3f}",
-    ]

@@ -12,13 +12,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from scipy import stats
 
-from ldarts_lib import study
+from ldarts_lib import study, verdict
 from ldarts_lib.demonstration import NotRecorded
 from ldarts_lib.protocols import ProtocolError, protocol
 
@@ -38,7 +36,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     **{f"{field}={value}": {field: value} for field, value in CHANGES},
 }
 METHODS: Mapping[str, str] = {"DARTS": "darts", "Λ-DARTS": "lambda"}
-SEEDS = range(30, 38)
+SEEDS = range(30, 40)
 """No setting was chosen on these seeds."""
 DEMO_SETTINGS = (BASELINE, "alpha_lr=0.003")
 DEMO_SEEDS = 2
@@ -133,7 +131,7 @@ def recorded() -> pd.DataFrame:
 def summarize(judged: pd.DataFrame) -> pd.DataFrame:
     """One row per setting and method, with 95 % intervals.
 
-    Columns: those of :func:`ldarts_lib.study.report`, each setting compared with its own DARTS on the same
+    Columns: those of :func:`ldarts_lib.verdict.report`, each setting compared with its own DARTS on the same
     seeds; ``convolutions`` (mean over the searches, of the last cell), ``alignment`` (mean Λ of the rows,
     on the batches of α) and ``p_holm`` (``p`` adjusted for the number of settings; NaN for DARTS).
 
@@ -142,21 +140,21 @@ def summarize(judged: pd.DataFrame) -> pd.DataFrame:
     """
     reports = {}
     for setting, searches in judged.groupby("setting", sort=False):
-        last = study.outcomes(searches)
-        reports[setting] = study.report(last).assign(
+        last = verdict.outcomes(searches)
+        reports[setting] = verdict.report(last).assign(
             convolutions=last.groupby("variant")["convolutions"].mean(),
             alignment=searches.groupby("variant")["valid_alignment"].mean(),
         )
     summary = pd.concat(reports, names=["setting"])
     compared = summary.index.get_level_values("variant") != "DARTS"
-    summary.loc[compared, "p_holm"] = holm(summary.loc[compared, "p"])
+    summary.loc[compared, "p_holm"] = verdict.holm(summary.loc[compared, "p"])
     return summary
 
 
 def gains(judged: pd.DataFrame) -> pd.DataFrame:
     """What Λ-DARTS has more than DARTS, [settings, seeds], in the unit of the accuracy."""
     last = pd.concat(
-        study.outcomes(searches).assign(setting=setting)
+        verdict.outcomes(searches).assign(setting=setting)
         for setting, searches in judged.groupby("setting", sort=False)
     )
     accuracy = last.set_index(["setting", "seed", "variant"])["accuracy"].unstack("variant")
@@ -178,7 +176,7 @@ def overall(gained: pd.DataFrame) -> pd.Series:
         ``gain_high``, ``p``, and ``smallest_p``, the least that so many seeds can give.
     """
     by_seed = gained.mean(axis=0)
-    low, high = study.mean_interval(by_seed)
+    low, high = verdict.mean_interval(by_seed)
     return pd.Series(
         {
             "settings": len(gained),
@@ -209,35 +207,15 @@ def smallest_p(seeds: int) -> float:
     return min(1.0, 2 / 2**seeds)
 
 
-def holm(p: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """p-values adjusted for their number, by the step-down method of Holm (1979).
-
-    If all hypotheses hold, the chance that any adjusted value is below 0.05 is at most 0.05, however the
-    tests depend on each other.
-    """
-    values = np.asarray(p, dtype=float)
-    order = np.argsort(values, kind="stable")
-    stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
-    return np.minimum(stepped, 1.0)[np.argsort(order, kind="stable")]
-
-
 def readable(summary: pd.DataFrame) -> pd.DataFrame:
-    """The summary in words: every mean with its interval in parentheses."""
-    rows = []
-    for (_, method), row in summary.iterrows():
-        compared = method != "DARTS"
-        rows.append(
-            {
-                "collapsed": f"{row['collapsed']:.0f} of {row['n']:.0f} "
-                f"({row['collapse_low']:.2f}, {row['collapse_high']:.2f})",
-                "accuracy": f"{row['mean']:.3f} ({row['low']:.3f}, {row['high']:.3f})",
-                "gain": f"{row['gain']:+.3f} ({row['gain_low']:+.3f}, {row['gain_high']:+.3f})"
-                if compared
-                else "",
-                "p": f"{row['p']:.3f}" if compared else "",
-                "p (Holm)": f"{row['p_holm']:.3f}" if compared else "",
-                "convolutions": f"{row['convolutions']:.1f}",
-                "Λ": f"{row['alignment']:+.2f}",
-            }
-        )
-    return pd.DataFrame(rows, index=summary.index)
+    """The summary in words, as :func:`ldarts_lib.verdict.readable` writes them."""
+    words = verdict.readable(summary)
+    compared = words["p"] != ""
+    adjusted = summary["p_holm"].map("{:.3f}".format).where(compared, "")
+    return words[["collapsed", "accuracy", "gain", "p"]].assign(
+        **{
+            "p (Holm)": adjusted,
+            "convolutions": summary["convolutions"].map("{:.1f}".format),
+            "Λ": summary["alignment"].map("{:+.2f}".format),
+        }
+    )

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ldarts_lib.benchmarks import report, tables
+from ldarts_lib.benchmarks import comparison, report, tables
 from ldarts_lib.benchmarks.computation import EDGES, all_ops, classes, computation
 from ldarts_lib.benchmarks.digits201 import representatives
 
@@ -239,9 +239,9 @@ def test_overlap_of_the_best_without_ties():
     one, other = pd.Series(draw.permutation(50)), pd.Series(draw.permutation(50))
     for k in (1, 7, 50):
         best = [set(values.sort_values(ascending=False).index[:k]) for values in (one, other)]
-        assert report.top_overlap(one, other, k) == pytest.approx(len(best[0] & best[1]) / k)
-    assert report.top_overlap(one, one, 5) == 1
-    assert report.top_overlap(one, -one, 5) == 0
+        assert comparison.top_overlap(one, other, k) == pytest.approx(len(best[0] & best[1]) / k)
+    assert comparison.top_overlap(one, one, 5) == 1
+    assert comparison.top_overlap(one, -one, 5) == 0
 
 
 def test_ties_at_the_border_are_broken_at_random():
@@ -253,10 +253,10 @@ def test_ties_at_the_border_are_broken_at_random():
 
     for k in (1, 2, 3, 4, 5):
         expected = np.mean([len(a & b) / k for a in best(one, k) for b in best(other, k)])
-        assert report.top_overlap(pd.Series(one), pd.Series(other), k) == pytest.approx(expected)
+        assert comparison.top_overlap(pd.Series(one), pd.Series(other), k) == pytest.approx(expected)
     for k in (0, 6):
         with pytest.raises(ValueError, match=f"k must be from 1 to 5, got {k}"):
-            report.top_overlap(pd.Series(one), pd.Series(other), k)
+            comparison.top_overlap(pd.Series(one), pd.Series(other), k)
 
 
 @pytest.fixture(scope="module")
@@ -279,16 +279,16 @@ def real(table):
 
 
 def test_the_two_benchmarks_are_compared_string_by_string(table, real):
-    found = report.against_nasbench201(table, real).set_index(["first", "second", "which"])
+    found = comparison.against_nasbench201(table, real).set_index(["first", "second", "which"])
     ours = report.expand(table)["accuracy"]
     dead = [ops for ops in all_ops() if computation(ops).key == "0"]
-    for name, column in report.REAL.items():
+    for name, column in comparison.REAL.items():
         both = pd.DataFrame({"ours": ours, "theirs": real[column]})
         for which, rows in (("all", both), ("connected", both.drop(index=dead))):
             row = found.loc["Digits-201", name, which]
             assert row["cells"] == len(rows)
             assert row["Spearman"] == pytest.approx(rows.rank().corr().iloc[0, 1])
-            assert row["top 100"] == report.top_overlap(rows["ours"], rows["theirs"], 100)
+            assert row["top 100"] == comparison.top_overlap(rows["ours"], rows["theirs"], 100)
     assert found.loc[("Digits-201", "CIFAR-10", "all"), "Spearman"] > 0.8
     assert abs(found.loc[("Digits-201", "CIFAR-100", "all"), "Spearman"]) < 0.05
     assert found.loc[("Digits-201", "ImageNet16-120", "all"), "Spearman"] < -0.9
@@ -299,7 +299,7 @@ def test_the_two_benchmarks_are_compared_string_by_string(table, real):
 
 
 def test_pairs_are_two_trainings_of_one_computation(real):
-    first, second = report.twins(real, "cifar10_test")
+    first, second = comparison.twins(real, "cifar10_test")
     several = {key: ops for key, ops in classes().items() if len(ops) > 1 and key != "0"}
     assert set(first.index) == set(second.index) == set(several)
     for key, ops in several.items():
@@ -314,7 +314,7 @@ def test_a_training_that_is_listed_twice_makes_no_pair(real):
     for key in (two, three):
         a, b = classes()[key][0], classes()[key][-1]
         copied.loc[b, accuracies] = copied.loc[a, accuracies]
-    first, second = report.twins(copied, "cifar10_test")
+    first, second = comparison.twins(copied, "cifar10_test")
     assert two not in first.index
     assert {first[three], second[three]} == set(copied["cifar10_test"][list(classes()[three][:2])])
 
@@ -323,14 +323,14 @@ def test_a_comparison_is_recorded(table, real, tmp_path, monkeypatch):
     data = tmp_path / "data"
     (data / "digits201").mkdir(parents=True)
     table.drop(columns=["accuracy", "std"]).to_csv(data / "digits201" / "table.csv")
-    for module in (report, tables):
+    for module in (comparison, tables):
         monkeypatch.setattr(module, "files", lambda _: data)
     source = tmp_path / "real.csv.gz"
     real.reset_index().to_csv(source, index=False)
     out = data / "recorded" / "digits201"
-    found = report.record(source, out)
+    found = comparison.record(source, out)
     pd.testing.assert_frame_equal(pd.read_csv(out / "against_nasbench201.csv"), found)
-    exact = report.against_nasbench201(table, real)
+    exact = comparison.against_nasbench201(table, real)
     np.testing.assert_allclose(found["Kendall"], exact["Kendall"], atol=0.0005)
     assert not any(str(tmp_path) in path.read_text() for path in out.iterdir())
     check_record(out, data)
@@ -359,5 +359,5 @@ def test_the_recorded_comparison_can_be_made_again(recorded, tmp_path):
     folder = os.environ.get("LDARTS_TEST_DATA")
     if not folder:
         pytest.skip("needs LDARTS_TEST_DATA")
-    found = report.record(Path(folder) / "nb201_200ep_compact.csv.gz", tmp_path)
+    found = comparison.record(Path(folder) / "nb201_200ep_compact.csv.gz", tmp_path)
     pd.testing.assert_frame_equal(pd.read_csv(recorded / "against_nasbench201.csv"), found, atol=0.002)

@@ -1,9 +1,10 @@
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
-from ldarts_lib import study
+from ldarts_lib import study, verdict
 from ldarts_lib.benchmarks.tables import Benchmark
 from ldarts_lib.protocols import protocol
 
@@ -38,19 +39,19 @@ def test_cells_are_judged_by_the_table(benchmark):
 
 def test_rules_pick_an_epoch():
     falling = searches(a=[CONVOLUTIONS, CONVOLUTIONS, "113333", SKIPS])
-    assert study.last_epoch(falling) == 3
-    assert study.lowest_validation_loss(falling) == 1
-    assert study.before_two_skips(falling) == 1
-    assert study.half_time(falling) == 1
-    assert study.before_two_skips(searches(a=[SKIPS, SKIPS])) == 0
-    assert study.before_two_skips(searches(a=["133333", "313333"])) == 1
+    assert verdict.last_epoch(falling) == 3
+    assert verdict.lowest_validation_loss(falling) == 1
+    assert verdict.before_two_skips(falling) == 1
+    assert verdict.half_time(falling) == 1
+    assert verdict.before_two_skips(searches(a=[SKIPS, SKIPS])) == 0
+    assert verdict.before_two_skips(searches(a=["133333", "313333"])) == 1
 
 
 def test_early_stopping_is_another_row_of_the_same_searches(benchmark):
     judged = study.judge(
         searches(DARTS=[CONVOLUTIONS, CONVOLUTIONS, SKIPS, SKIPS], other=[POOLS] * 4), benchmark
     )
-    found = study.with_stopping(judged).set_index("variant")["accuracy"]
+    found = verdict.with_stopping(judged).set_index("variant")["accuracy"]
     assert found.to_dict() == {
         "DARTS": 0.4,
         "other": 0.25,
@@ -71,7 +72,7 @@ def results(**accuracies):
 
 
 def test_the_report_compares_with_the_baseline_seed_by_seed():
-    found = study.report(
+    found = verdict.report(
         results(
             DARTS=[0.4, 0.45, 0.7, 0.8, 0.75, 0.42],
             better=[0.5, 0.6, 0.75, 0.82, 0.8, 0.7],
@@ -95,30 +96,47 @@ def test_the_report_compares_with_the_baseline_seed_by_seed():
     )
 
 
+def test_collapses_are_compared_on_the_seeds_that_differ():
+    found = verdict.report(
+        results(DARTS=[0.4, 0.4, 0.4, 0.4, 0.6, 0.4], other=[0.6, 0.6, 0.6, 0.6, 0.4, 0.4])
+    )
+    outcomes = list(itertools.product((0, 1), repeat=5))  # which of the two collapsed, on five seeds
+    as_one_sided = [sum(one) in (0, 1, 4, 5) for one in outcomes]
+    assert found.loc["other", "p_collapse"] == pytest.approx(np.mean(as_one_sided))
+    assert found.loc["DARTS", "p_collapse"] == 1
+    assert verdict.mcnemar([True, False], [True, False]) == 1
+
+
+def test_a_report_in_words_says_nothing_of_the_baseline_against_itself():
+    words = verdict.readable(verdict.report(results(DARTS=[0.4, 0.6], other=[0.6, 0.7])))
+    assert words.loc["DARTS", ["gain", "p", "p of collapse"]].tolist() == ["", "", ""]
+    assert words.loc["DARTS", "collapsed"].startswith("1 of 2 (")
+    assert words.loc["other", "worst, best"] == "0.600, 0.700"
+    assert words.loc["other", "gain"].startswith("+0.150 (")
+
+
 def test_what_cannot_be_compared_is_refused():
     with pytest.raises(ValueError, match=r"unknown baseline 'darts'; choose one of .*DARTS"):
-        study.report(results(DARTS=[0.4, 0.5]), baseline="darts")
+        verdict.report(results(DARTS=[0.4, 0.5]), baseline="darts")
     with pytest.raises(ValueError, match="'b' has other seeds than 'DARTS'"):
-        study.report(results(DARTS=[0.4, 0.5], b=[0.5]))
+        verdict.report(results(DARTS=[0.4, 0.5], b=[0.5]))
 
 
 def test_the_interval_covers_the_mean_about_as_often_as_it_says():
     draw = np.random.default_rng(1)
     samples = draw.normal(0.7, 0.1, (60, 12))
-    intervals = [study.mean_interval(pd.Series(sample)) for sample in samples]
+    intervals = [verdict.mean_interval(pd.Series(sample)) for sample in samples]
     assert 0.85 < np.mean([low < 0.7 < high for low, high in intervals]) < 1
-    assert np.isnan(study.mean_interval(pd.Series([0.5]))).all()
+    assert np.isnan(verdict.mean_interval(pd.Series([0.5]))).all()
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_a_study_searches_and_continues(tmp_path):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     protocols = {
         "DARTS": protocol(method="darts", size="smoke", epochs=1),
         "Λ-DARTS, ε0 = 0.1": protocol(size="smoke", epochs=1, estimator="central", epsilon=0.1),
     }
     found = study.run(protocols, [3, 4], tmp_path, workers=2)
-    torch.set_num_threads(threads)
     assert found.groupby(["variant", "seed"]).size().to_dict() == {
         (name, seed): 1 for name in protocols for seed in (3, 4)
     }

@@ -1,4 +1,4 @@
-"""What the table Digits-201 says: landmarks, noise, the worth of random search, and NAS-Bench-201 beside it.
+"""What the table Digits-201 says: landmarks, noise, and the worth of random search.
 
 Functions take the table of :func:`~ldarts_lib.benchmarks.tables.digits201`, one row per computation, or some
 of its rows. Means over cells weight each row with the strings that it stands for (column ``cells``).
@@ -6,25 +6,15 @@ of its rows. Means over cells weight each row with the strings that it stands fo
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.resources import files
 from itertools import combinations
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 from scipy import stats
 
-from ldarts_lib.benchmarks import nasbench201
 from ldarts_lib.benchmarks.computation import classes, computation
-from ldarts_lib.benchmarks.tables import digits201
-from ldarts_lib.environment import environment
-from ldarts_lib.runs import write_atomically, write_json
 
 LANDMARKS: Mapping[str, str] = {
     "3x3 everywhere, skip on 3<-0": "333133",
@@ -35,16 +25,8 @@ LANDMARKS: Mapping[str, str] = {
 }
 """Cells that :func:`landmarks` names; Λ-DARTS, β-DARTS and DrNAS report the first, found on CIFAR-10."""
 
-REAL: Mapping[str, str] = {
-    "CIFAR-10": "cifar10_test",
-    "CIFAR-100": "cifar100_test",
-    "ImageNet16-120": "imagenet16_test",
-}
-"""The data sets of NAS-Bench-201, and the column that a search is judged by."""
-
 DISCONNECTED = "0"
 """The computation of all cells whose input does not reach the output."""
-TOPS = (10, 100, 1000)
 
 
 def landmarks(table: pd.DataFrame) -> pd.DataFrame:
@@ -248,128 +230,5 @@ def random_search(table: pd.DataFrame, tries: Sequence[int]) -> pd.DataFrame:
     return pd.DataFrame(rows, index=pd.Index(tries, name="cells tried"))
 
 
-def top_overlap(first: pd.Series, second: pd.Series, k: int) -> float:
-    """The share of the best k by one accuracy that are among the best k by the other.
-
-    Ties at the border are broken at random: the result is the expectation. Unrelated accuracies of n cells
-    give k/n.
-
-    Args:
-        first, second: accuracies of the same cells, [n].
-        k: from 1 to n.
-
-    Raises:
-        ValueError: k is not in this range.
-    """
-    if not 1 <= k <= len(first):
-        raise ValueError(f"k must be from 1 to {len(first)}, got {k}")
-    return float((_chance_of_top(first, k) * _chance_of_top(second, k)).sum() / k)
-
-
-def against_nasbench201(table: pd.DataFrame, real: pd.DataFrame) -> pd.DataFrame:
-    """How far Digits-201 and NAS-Bench-201 rank cells alike, and NAS-Bench-201 itself on its data sets.
-
-    Rows compare ``first`` with ``second`` over ``which`` strings: all, or only the *connected* ones, whose
-    input reaches their output (on NAS-Bench-201 they are those above chance). The last rows give the scale:
-    data sets of NAS-Bench-201 with each other; and CIFAR-10 with itself, over pairs of strings that compute
-    the same, its own noise ceiling.
-
-    Args:
-        table: Digits-201.
-        real: as :func:`ldarts_lib.benchmarks.nasbench201.read` returns it.
-
-    Returns:
-        ``first``, ``second``, ``which``, ``cells`` (how many are compared), ``Spearman``, ``Kendall`` (τ-b)
-        and ``top 10`` ... (the share of :func:`top_overlap`; NaN for the pairs).
-    """
-    digits = expand(table)
-    real = real.loc[digits.index]
-    connected = (digits["computation"] != DISCONNECTED).to_numpy()
-    ours = {("Digits-201", name): (digits["accuracy"], real[column]) for name, column in REAL.items()}
-    theirs = {
-        (one, other): (real[REAL[one]], real[REAL[other]])
-        for one, other in (("CIFAR-10", "CIFAR-100"), ("CIFAR-10", "ImageNet16-120"))
-    }
-    rows = []
-    for (one, other), (first, second) in (ours | theirs).items():
-        for which, chosen in (("all", slice(None)), ("connected", connected)):
-            names = {"first": one, "second": other, "which": which}
-            overlap = {f"top {k}": top_overlap(first[chosen], second[chosen], k) for k in TOPS}
-            rows.append(names | _correlations(first[chosen], second[chosen]) | overlap)
-    names = {"first": "CIFAR-10", "second": "CIFAR-10", "which": "pairs that compute the same"}
-    rows.append(names | _correlations(*twins(real, REAL["CIFAR-10"])))
-    return pd.DataFrame(rows)
-
-
-def twins(real: pd.DataFrame, column: str) -> tuple[pd.Series, pd.Series]:
-    """The accuracies of two strings of each connected computation, with trainings of their own.
-
-    They differ by the noise of NAS-Bench-201. Strings that agree in every accuracy share their trainings and
-    count as one; a computation with a single training is left out.
-
-    Args:
-        real: as :func:`ldarts_lib.benchmarks.nasbench201.read` returns it.
-        column: which accuracy.
-
-    Returns:
-        The first and the last string of each, under the keys of the computations.
-    """
-    accuracies = real.drop(columns="index")
-    keys = pd.Series({ops: key for key, several in classes().items() for ops in several}, name="computation")
-    trained = accuracies.assign(computation=keys).drop_duplicates()
-    trained = trained[trained["computation"] != DISCONNECTED].sort_index()
-    several = trained[trained.duplicated("computation", keep=False)].groupby("computation")[column]
-    return several.first(), several.last()
-
-
-def record(source: str | Path, out: str | Path) -> pd.DataFrame:
-    """Compare the table that ships with a file of NAS-Bench-201, and write the outcome for the book.
-
-    Args:
-        source: as for :func:`ldarts_lib.benchmarks.nasbench201.convert`; the converted table is not kept.
-        out: where ``against_nasbench201.csv`` and ``provenance.json`` are written.
-
-    Returns:
-        The comparison as it was written, rounded to three decimals.
-
-    Raises:
-        BenchmarkMissing: the source or the table of Digits-201 is not there.
-        BenchmarkCorrupt: the source is no complete NAS-Bench-201.
-        RunError: a file cannot be written.
-    """
-    table = digits201()
-    with TemporaryDirectory() as root:
-        real = nasbench201.convert(source, root)
-    found, folder = against_nasbench201(table, real).round(3), Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    text = found.to_csv(index=False, lineterminator="\n")
-    write_atomically(folder / "against_nasbench201.csv", lambda file: file.write(text.encode()))
-    shipped = files("ldarts_data") / "digits201" / "table.csv"
-    facts = {
-        "command": f'ldarts_lib.benchmarks.report.record("{Path(source).name}", "data/recorded/digits201")',
-        "date": datetime.now(UTC).date().isoformat(),
-        "nasbench201": [str(fact) for fact in nasbench201.known_facts(real)],
-        "digits201_sha256": hashlib.sha256(shipped.read_bytes()).hexdigest(),
-        "environment": environment(torch.device("cpu")),
-    }
-    write_json(folder / "provenance.json", facts)
-    return found
-
-
 def _seeds(table: pd.DataFrame) -> pd.DataFrame:
     return table.filter(like="accuracy_")
-
-
-def _correlations(first: pd.Series, second: pd.Series) -> dict[str, float]:
-    return {
-        "cells": len(first),
-        "Spearman": stats.spearmanr(first, second).statistic,
-        "Kendall": stats.kendalltau(first, second).statistic,
-    }
-
-
-def _chance_of_top(values: pd.Series, k: int) -> npt.NDArray[np.float64]:
-    """How probably each value is among the best k, if ties are broken at random."""
-    first = values.rank(method="min", ascending=False).to_numpy()
-    last = values.rank(method="max", ascending=False).to_numpy()
-    return np.clip((k - first + 1) / (last - first + 1), 0, 1)
