@@ -51,7 +51,9 @@ METHOD_STYLES: Mapping[str, MethodStyle] = {
     "lambda": MethodStyle("Λ-DARTS", "#0072b2", marker="s"),
     "darts-2nd": MethodStyle("DARTS, second order", "#7a3b00", "dashed", "v"),
     "lambda-sign": MethodStyle("Λ-DARTS, sign form", "#3a9bdc", "dashed", "D"),
+    "lambda-projected": MethodStyle("Λ-DARTS, projected", "#117a65", "dashdot", "P"),
     "lambda-random": MethodStyle("random direction", "#8a8a8a", "dashdot", "^"),
+    "lambda-noise": MethodStyle("noise of equal length", "#5c5c5c", "dotted", "p"),
 }
 """The look of the methods; others take the remaining looks in their order."""
 

@@ -7,6 +7,7 @@ validation loss, at the current ω (first order) or at ω after one more step (s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from ldarts_lib.regularizers import (
     Gradients,
     gradients,
     penalized_gradients,
+    regularized_gradients,
 )
 from ldarts_lib.supernet import Supernet, architecture_weights
 
@@ -63,19 +65,29 @@ class Bilevel:
     def step(self, training: Batch, validation: Batch) -> tuple[Gradients, Gradients]:
         """One step of each kind in the protocol's order; returns the gradients of (ω, α) half-step."""
         if self.protocol.step_order == "weights-first":
-            of_weights = self.weight_step(training)
+            of_weights = self.weight_step(training, validation)
             return of_weights, self.alpha_step(training, validation)
         of_alpha = self.alpha_step(training, validation)
-        return self.weight_step(training), of_alpha
+        return self.weight_step(training, validation), of_alpha
 
-    def weight_step(self, batch: Batch) -> Gradients:
-        """Move ω along the gradient of L − λR, clipped; returns the gradients that it followed."""
+    def weight_step(self, training: Batch, validation: Batch | None = None) -> Gradients:
+        """Move ω along the gradient of L − λR, clipped; returns the gradients that it followed.
+
+        ``validation`` is read only where R is that of the validation batch.
+        """
         weights = architecture_weights(self.alphas, self.supernet.layout)
         regularizer = self.protocol.regularizer
         if regularizer is None or self.strength == 0:
-            found = gradients(self.supernet, batch, weights, update_statistics=True)
+            found = gradients(self.supernet, training, weights, update_statistics=True)
+        elif self.protocol.regularizer_batch == "training":
+            found = penalized_gradients(self.supernet, training, weights, regularizer, self.strength)
         else:
-            found = penalized_gradients(self.supernet, batch, weights, regularizer, self.strength)
+            found = gradients(self.supernet, training, weights, update_statistics=True)
+            _, penalty = regularized_gradients(
+                self.supernet, validation, weights, regularizer, update_statistics=False
+            )
+            total = torch._foreach_sub(found.weights, penalty, alpha=self.strength)
+            found = replace(found, weights=tuple(total))
         for parameter, gradient in zip(self.parameters, found.weights, strict=True):
             parameter.grad = gradient
         self.clip()

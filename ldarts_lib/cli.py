@@ -101,8 +101,9 @@ def search(
     Args:
         space: Search space: NAS-Bench-201's, that of DARTS (darts8: with the operation none), or S1 to S4.
         dataset: Images to search on; `ldarts info` says which are present.
-        method: darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign, or
-            lambda-random (a control: random directions as long as those of lambda).
+        method: darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign,
+            lambda-projected (without the offset that α cannot feel), or a control, lambda-random or
+            lambda-noise; `ldarts protocol` says more.
         size: Preset: smoke (seconds), demo (a minute of CPU), paper (the official settings; needs a GPU).
         epochs: Number of epochs; by default the preset's.
         seed: Seed of weights, architecture parameters and batches.

@@ -72,7 +72,7 @@ class Stages(nn.Module):
         self.reductions = nn.ModuleList(reduce(c, 2 * c, layers) for c in (channels, 2 * channels))
         self.head = nn.Sequential(
             layers.norm(4 * channels),
-            nn.ReLU(),
+            layers.activation(),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
             layers.linear(4 * channels, classes),

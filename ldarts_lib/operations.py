@@ -8,9 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+Activation = Literal["relu", "gelu"]
+ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
+"""The nonlinearities; the smooth one is there to tell what the kinks of the other do."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +26,13 @@ class Layers:
         convolution: takes the arguments of :class:`torch.nn.Conv2d`.
         norm: takes those of :class:`torch.nn.BatchNorm2d`.
         linear: takes those of :class:`torch.nn.Linear`.
+        activation: takes nothing; the nonlinearity in front of a convolution.
     """
 
     convolution: Callable[..., nn.Conv2d]
     norm: Callable[..., nn.BatchNorm2d]
     linear: Callable[..., nn.Module] = field(default_factory=lambda: nn.Linear)
+    activation: Callable[[], nn.Module] = field(default_factory=lambda: nn.ReLU)
 
 
 TEXTBOOK = Layers(nn.Conv2d, nn.BatchNorm2d)
@@ -84,9 +91,10 @@ class FactorizedReduce(nn.Module):
         self.even = layers.convolution(channels_in, channels // 2, 1, stride=2, bias=False)
         self.odd = layers.convolution(channels_in, channels // 2, 1, stride=2, bias=False)
         self.norm = layers.norm(channels, affine=affine)
+        self.activation = layers.activation()
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.relu()
+        x = self.activation(x)
         return self.norm(torch.cat([self.even(x), self.odd(x[:, :, 1:, 1:])], dim=1))
 
 
@@ -99,17 +107,17 @@ def relu_conv_norm(
     affine: bool,
     layers: Layers = TEXTBOOK,
 ) -> nn.Sequential:
-    """ReLU, a convolution that keeps the size (but for the stride), BatchNorm."""
+    """ReLU (or another activation), a convolution that keeps the size (but for the stride), BatchNorm."""
     padding = kernel // 2
     return nn.Sequential(
-        nn.ReLU(),
+        layers.activation(),
         layers.convolution(channels_in, channels, kernel, stride=stride, padding=padding, bias=False),
         layers.norm(channels, affine=affine),
     )
 
 
 def _separable(s: Settings, kernel: int, stride: int, dilation: int = 1) -> list[nn.Module]:
-    """ReLU, a depthwise and a pointwise convolution, BatchNorm."""
+    """ReLU (or another activation), a depthwise and a pointwise convolution, BatchNorm."""
     depthwise = s.layers.convolution(
         s.channels,
         s.channels,
@@ -121,7 +129,7 @@ def _separable(s: Settings, kernel: int, stride: int, dilation: int = 1) -> list
         bias=False,
     )
     pointwise = s.layers.convolution(s.channels, s.channels, 1, bias=False)
-    return [nn.ReLU(), depthwise, pointwise, s.layers.norm(s.channels, affine=s.affine)]
+    return [s.layers.activation(), depthwise, pointwise, s.layers.norm(s.channels, affine=s.affine)]
 
 
 def _skip(s: Settings) -> nn.Module:

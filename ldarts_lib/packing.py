@@ -37,4 +37,4 @@ def packed_layers(networks: int, layers: Layers = TEXTBOOK) -> Layers:
     def norm(channels: int, *, affine: bool = True) -> nn.BatchNorm2d:
         return layers.norm(networks * channels, affine=affine)
 
-    return Layers(convolution, norm, partial(_PackedLinear, networks=networks))
+    return Layers(convolution, norm, partial(_PackedLinear, networks=networks), layers.activation)

@@ -54,9 +54,8 @@ def search_all(
     if together < 1:
         raise ValueError(f"together must be at least 1, got {together}")
     paths = {name: Path(out) / name for name in protocols}
-    for path in paths.values():
-        if RunDirectory(path).finished:
-            tqdm.write(f"{path}: finished earlier, read again")
+    if finished := sum(RunDirectory(path).finished for path in paths.values()):
+        tqdm.write(f"{out}: {finished} of {len(paths)} searches finished earlier, read again")
     epochs = sum(p.epochs for p in protocols.values())
     with tqdm(total=epochs, desc="searching", unit="epoch") as bar, process_pool(workers, device) as pool:
         futures = {

@@ -18,10 +18,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ldarts_lib.datasets import DATASETS
 from ldarts_lib.fast import Strategy
 from ldarts_lib.macro import Reduction
-from ldarts_lib.regularizers import REGULARIZED_KIND, Estimator, Form, Regularizer
+from ldarts_lib.operations import Activation
+from ldarts_lib.regularizers import RANDOM_FORMS, Estimator, Form, Kinds, Regularizer
 from ldarts_lib.spaces import SPACES, Space
 
-Method = Literal["darts", "darts-2nd", "lambda", "lambda-sign", "lambda-random"]
+Method = Literal[
+    "darts", "darts-2nd", "lambda", "lambda-sign", "lambda-projected", "lambda-random", "lambda-noise"
+]
+FORMS: dict[str, Form] = {
+    "lambda": "cosine",
+    "lambda-sign": "sign",
+    "lambda-projected": "projected",
+    "lambda-random": "random",
+    "lambda-noise": "noise",
+}
+"""The form of the regularizer of each method that has one."""
 Size = Literal["smoke", "demo", "paper"]
 METHODS: tuple[str, ...] = get_args(Method)
 SIZES: tuple[str, ...] = get_args(Size)
@@ -45,8 +56,9 @@ class Protocol(BaseModel):
     dataset: str
     """Data set."""
     method: Method
-    """darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign, lambda-random
-    (a control: random directions as long as those of lambda)."""
+    """darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign, lambda-projected
+    (cosine without the offset that α cannot feel), and two controls, lambda-random (random directions of p
+    as long as those of lambda) and lambda-noise (random vectors as long as the regularizer's gradient)."""
     size: Size
     """The preset that the other settings come from."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
@@ -92,6 +104,13 @@ class Protocol(BaseModel):
     """How the regularizer's weight gradient is found, central, forward or exact."""
     epsilon: Positive = 1e-4
     """ε0, length of the perturbation of the architecture weights (central, forward)."""
+    regularized_cells: Kinds = "normal"
+    """Which cells are aligned, normal (as published) or all, the mean over the kinds."""
+    regularizer_batch: Literal["training", "validation"] = "training"
+    """The batch whose alignment the weights are trained for."""
+
+    activation: Activation = "relu"
+    """Nonlinearity of the supernet, relu (as published) or the smooth gelu."""
 
     supernet: Literal["fast", "reference"] = "fast"
     """Implementation; the two agree up to rounding, and the reference is the textbook's."""
@@ -99,8 +118,9 @@ class Protocol(BaseModel):
     """Of the fast supernet, separate (for a CPU), batched (for a GPU), or auto."""
     checkpoint_cells: bool = False
     """Compute each cell again in the backward pass of the fast supernet, for less memory and more time."""
-    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
-    """Of convolutions and products; less than float32 needs the exact estimator and moves Λ."""
+    precision: Literal["float64", "float32", "tf32", "bfloat16"] = "float32"
+    """Of convolutions and products (float64: of everything); less than float32 needs the exact estimator and
+    moves Λ."""
     cuda_graph: bool = False
     """Capture the step of each epoch in a CUDA graph."""
 
@@ -113,22 +133,29 @@ class Protocol(BaseModel):
                 )
         if self.weight_lr_min > self.weight_lr:
             raise ValueError(f"weight_lr_min = {self.weight_lr_min} is above weight_lr = {self.weight_lr}")
-        if self.precision != "float32" and self.form and self.estimator != "exact":
+        if self.precision in ("tf32", "bfloat16") and self.form and self.estimator != "exact":
             raise ValueError(
                 f"precision {self.precision!r} does not go with the estimator {self.estimator!r}: its finite "
                 f"difference over a length of {self.epsilon} is lost in the rounding; use float32 or exact"
+            )
+        if self.activation != "relu" and self.supernet == "fast" and self.search_space.separable:
+            raise ValueError(
+                f"activation {self.activation!r} in space {self.space!r} needs supernet 'reference': the "
+                "fast one joins separable convolutions with their ReLU"
             )
         if self.supernet == "reference" and (self.precision == "bfloat16" or self.checkpoint_cells):
             raise ValueError("precision 'bfloat16' and checkpoint_cells need the fast supernet")
         if self.cuda_graph and self.search_space.random:
             raise ValueError(f"cuda_graph cannot replay the random operation of space {self.space!r}")
-        if self.cuda_graph and self.form == "random":
+        if self.cuda_graph and self.form in RANDOM_FORMS:
             raise ValueError(f"cuda_graph cannot replay the random directions of method {self.method!r}")
-        cells = self.search_space.layout(self.depth).count(REGULARIZED_KIND)
-        if self.form and cells < 2:
-            raise ValueError(
-                f"method {self.method!r} aligns normal cells, but depth {self.depth} has only {cells}"
-            )
+        layout = self.search_space.layout(self.depth)
+        for kind in self.regularizer.aligned(self.search_space.cells) if self.regularizer else []:
+            if layout.count(kind) < 2:
+                raise ValueError(
+                    f"method {self.method!r} aligns {kind} cells, but depth {self.depth} has only "
+                    f"{layout.count(kind)}"
+                )
         return self
 
     @property
@@ -139,13 +166,14 @@ class Protocol(BaseModel):
     @property
     def form(self) -> Form | None:
         """The form of the alignment that the weights are trained for; None without a regularizer."""
-        forms: dict[str, Form] = {"lambda": "cosine", "lambda-sign": "sign", "lambda-random": "random"}
-        return forms.get(self.method)
+        return FORMS.get(self.method)
 
     @property
     def regularizer(self) -> Regularizer | None:
         """The regularizer of the weight step; None for plain DARTS."""
-        return Regularizer(self.form, self.estimator, self.epsilon) if self.form else None
+        if self.form is None:
+            return None
+        return Regularizer(self.form, self.estimator, self.epsilon, self.regularized_cells)
 
     def strength(self, epoch: int) -> float:
         """λ_t of an epoch, counted from 0; a search of one epoch runs at full strength."""

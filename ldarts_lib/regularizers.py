@@ -9,13 +9,13 @@ cells' gradients g_l = ∂L/∂p_l. With δ_l = ∂R/∂g_l held fixed, the weig
 * ``forward``: [∇ω L(p + εδ) − ∇ω L(p)] / ε, one pass less.
 
 Source: ``get_perturbations`` and ``get_reg_grads`` of the official code; the closed forms of δ are
-checked against autograd in the tests. Only the normal cells are regularized, as there.
+checked against autograd in the tests. There, only the normal cells are regularized.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from ldarts_lib.alignment import (
     cell_norms,
     layer_alignment,
+    remove_offset,
     sign_alignment,
     unit_rows,
 )
@@ -36,7 +37,8 @@ class ImpreciseDifference(RuntimeError):
     """A finite difference of gradients that are rounded more coarsely than they differ."""
 
 
-Form = Literal["cosine", "sign", "random"]
+Form = Literal["cosine", "sign", "projected", "random", "noise"]
+Kinds = Literal["normal", "all"]
 Estimator = Literal["central", "forward", "exact"]
 
 REGULARIZED_KIND = "normal"
@@ -71,6 +73,15 @@ def sign_delta(g: Tensor) -> Tensor:
     return _pair_weight(g) * (scale @ g - g.sign() * ((ratio * scale) @ magnitude))
 
 
+def projected_delta(g: Tensor, operations: int) -> Tensor:
+    """∂R/∂g of the projected Λ: [..., cells, edges×operations]; it has no offset itself.
+
+    With the projection P that removes the offset of each edge, R = Λ(Pg) and ∂R/∂g = P·∂Λ/∂g(Pg). The cosine
+    form's derivative is a sum of rows of its argument, so P leaves it as it is.
+    """
+    return cosine_delta(remove_offset(g, operations))
+
+
 def random_delta(g: Tensor, noise: Tensor) -> Tensor:
     """A control: for each cell a random direction, as long as that of :func:`cosine_delta`.
 
@@ -86,6 +97,8 @@ ALIGNMENTS: dict[Form, Callable[[Tensor], Tensor]] = {
     "sign": sign_alignment,
 }
 DELTAS: dict[Form, Callable[[Tensor], Tensor]] = {"cosine": cosine_delta, "sign": sign_delta}
+RANDOM_FORMS = ("random", "noise")
+"""The forms that draw random numbers: controls."""
 
 
 @dataclass(frozen=True)
@@ -93,21 +106,30 @@ class Regularizer:
     """Which alignment, and how its weight gradient is found.
 
     Attributes:
-        form: ``cosine`` (Λ itself), ``sign``, or ``random`` (a control, see :func:`random_delta`).
+        form: ``cosine`` (Λ itself), ``sign``, ``projected`` (Λ without the offset that α cannot feel), or a
+            control: ``random`` (see :func:`random_delta`), or ``noise``, where the weight gradient of the
+            cosine form is replaced by a random vector of its length.
         estimator: ``central``, ``forward`` or ``exact``.
         epsilon: ε0, the length of the perturbation of p over all cells together (unused by ``exact``).
+        kinds: the cells that are aligned, ``normal`` ones only or ``all``; then R is the mean over the kinds.
     """
 
     form: Form = "cosine"
     estimator: Estimator = "central"
     epsilon: float = 1e-4
+    kinds: Kinds = "normal"
 
     def __post_init__(self) -> None:
-        for name, allowed in (("form", get_args(Form)), ("estimator", get_args(Estimator))):
+        allowed_values = {"form": get_args(Form), "estimator": get_args(Estimator), "kinds": get_args(Kinds)}
+        for name, allowed in allowed_values.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose one of {allowed}")
         if not 0 < self.epsilon < math.inf:
             raise ValueError(f"ε0 must be positive and finite, got {self.epsilon}")
+
+    def aligned(self, kinds: Iterable[str]) -> list[str]:
+        """Those of a network's cell kinds that are regularized."""
+        return [kind for kind in kinds if self.kinds == "all" or kind == REGULARIZED_KIND]
 
 
 @dataclass(frozen=True)
@@ -169,29 +191,51 @@ def regularized_gradients(
     batch: Batch,
     weights: Mapping[str, Tensor],
     regularizer: Regularizer,
+    *,
+    update_statistics: bool = True,
 ) -> tuple[Gradients, tuple[Tensor, ...]]:
     """The gradients of the loss, and ∂R/∂ω of the regularizer.
 
     All passes see the same random numbers, and only the first one, at the unperturbed weights, moves the
-    running statistics.
+    running statistics, if any does.
 
     Returns:
         The gradients of the plain pass, and ∂R/∂ω in the order of ``supernet.parameters()``.
     """
-    if regularizer.estimator == "exact":
-        return _by_double_backward(supernet, batch, weights, regularizer.form)
+    estimate = _by_double_backward if regularizer.estimator == "exact" else _by_differences
+    found, penalty = estimate(supernet, batch, weights, regularizer, update_statistics)
+    return found, as_noise(supernet, penalty) if regularizer.form == "noise" else penalty
+
+
+def as_noise(supernet: Supernet, penalty: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """A random vector in the space of ω, as long as the given one; of a pack each network its own."""
+    noise = supernet.noise_like_parameters()
+    copies = supernet.copies
+    scale = total_lengths(penalty, copies) / total_lengths(noise, copies)
+    scale_copies(noise, scale)
+    return tuple(noise)
+
+
+def _by_differences(
+    supernet: Supernet,
+    batch: Batch,
+    weights: Mapping[str, Tensor],
+    regularizer: Regularizer,
+    update_statistics: bool,
+) -> tuple[Gradients, tuple[Tensor, ...]]:
     require_full_precision(supernet, batch.images.device)
-    noise = _noise(supernet, weights, regularizer.form)
+    noise = _noise(supernet, weights, regularizer)
     state = supernet.random_state()
-    base = gradients(supernet, batch, weights, update_statistics=True)
-    delta = _delta(regularizer.form, base.cells[REGULARIZED_KIND], noise)
-    length = _lengths(delta)
-    unit = delta / length.clamp_min(_tiny(delta)).unsqueeze(-1).unsqueeze(-1)
-    direction = torch.where(length[..., None, None] > 0, unit, 0.0)
+    base = gradients(supernet, batch, weights, update_statistics=update_statistics)
+    deltas = _deltas(regularizer, base.cells, noise)
+    length = torch.stack([_lengths(delta) for delta in deltas.values()]).norm(dim=0)
+    divisor = length.clamp_min(_tiny(length))[..., None, None]
+    moving = (length > 0)[..., None, None]
+    directions = {kind: torch.where(moving, delta / divisor, 0.0) for kind, delta in deltas.items()}
 
     def gradient_at(distance: float) -> tuple[Tensor, ...]:
         supernet.set_random_state(state)
-        return gradients(supernet, batch, _shifted(weights, distance * direction)).weights
+        return gradients(supernet, batch, _shifted(weights, directions, distance)).weights
 
     ahead = gradient_at(regularizer.epsilon)
     if regularizer.estimator == "central":
@@ -238,8 +282,8 @@ def penalized_gradients(
     The same numbers as :func:`regularized_gradients` gives, with less work for ``exact``: one backward pass
     serves the loss and the regularizer.
     """
-    if regularizer.estimator == "exact":
-        found, loss, inner = _differentiable_pass(supernet, batch, weights, regularizer.form)
+    if regularizer.estimator == "exact" and regularizer.form != "noise":
+        found, loss, inner = _differentiable_pass(supernet, batch, weights, regularizer, True)
         objective = loss.sum() - strength * inner
         return replace(found, weights=_by_parameters(supernet, objective))
     found, penalty = regularized_gradients(supernet, batch, weights, regularizer)
@@ -247,28 +291,36 @@ def penalized_gradients(
 
 
 def _by_double_backward(
-    supernet: Supernet, batch: Batch, weights: Mapping[str, Tensor], form: Form
+    supernet: Supernet,
+    batch: Batch,
+    weights: Mapping[str, Tensor],
+    regularizer: Regularizer,
+    update_statistics: bool,
 ) -> tuple[Gradients, tuple[Tensor, ...]]:
-    found, loss, inner = _differentiable_pass(supernet, batch, weights, form)
+    found, loss, inner = _differentiable_pass(supernet, batch, weights, regularizer, update_statistics)
     penalty = _by_parameters(supernet, inner, retain_graph=True)
     return replace(found, weights=_by_parameters(supernet, loss.sum())), penalty
 
 
 def _differentiable_pass(
-    supernet: Supernet, batch: Batch, weights: Mapping[str, Tensor], form: Form
+    supernet: Supernet,
+    batch: Batch,
+    weights: Mapping[str, Tensor],
+    regularizer: Regularizer,
+    update_statistics: bool,
 ) -> tuple[Gradients, Tensor, Tensor]:
     """The cells' gradients, and as differentiable scalars the loss and ⟨δ, g⟩ with δ held fixed."""
-    noise = _noise(supernet, weights, form)
-    logits = supernet(batch.images, weights, update_statistics=True)
+    noise = _noise(supernet, weights, regularizer)
+    logits = supernet(batch.images, weights, update_statistics=update_statistics)
     loss = losses(logits, batch.labels)
     with supernet.architecture_only():
         by_cell = torch.autograd.grad(
             loss.sum(), tuple(weights.values()), create_graph=True, materialize_grads=True
         )
     cells = dict(zip(weights, by_cell, strict=True))
-    regularized = cells[REGULARIZED_KIND]
-    inner = (regularized * _delta(form, regularized.detach(), noise)).sum()
     detached = {kind: g.detach() for kind, g in cells.items()}
+    deltas = _deltas(regularizer, detached, noise)
+    inner = sum((cells[kind] * delta).sum() for kind, delta in deltas.items())
     return Gradients(loss.detach(), logits.detach(), detached), loss, inner
 
 
@@ -300,14 +352,36 @@ def scale_copies(tensors: Sequence[Tensor], factors: Tensor) -> None:
         parts.mul_(factors.view(-1, *[1] * (parts.dim() - 1)))
 
 
-def _noise(supernet: Supernet, weights: Mapping[str, Tensor], form: Form) -> Tensor | None:
+def total_lengths(tensors: Sequence[Tensor], copies: int) -> Tensor:
+    """The length of parameters or gradients, all together: [copies], or a scalar if there is one network."""
+    squares = torch.stack([t.square().unflatten(0, (copies, -1)).flatten(1).sum(1) for t in tensors])
+    lengths = squares.sum(0).sqrt()
+    return lengths if copies > 1 else lengths[0]
+
+
+def _noise(supernet: Supernet, weights: Mapping[str, Tensor], regularizer: Regularizer) -> dict[str, Tensor]:
     """What the random form needs, drawn before the passes so that they see the same random numbers."""
-    return supernet.normal_like(weights[REGULARIZED_KIND]) if form == "random" else None
+    if regularizer.form != "random":
+        return {}
+    return {kind: supernet.normal_like(weights[kind]) for kind in regularizer.aligned(weights)}
+
+
+def _deltas(
+    regularizer: Regularizer, cells: Mapping[str, Tensor], noise: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """δ of each aligned kind, in the shape of its cells' gradients."""
+    kinds = regularizer.aligned(cells)
+    return {kind: _delta(regularizer.form, cells[kind], noise.get(kind)) / len(kinds) for kind in kinds}
 
 
 def _delta(form: Form, cells: Tensor, noise: Tensor | None) -> Tensor:
     g = _rows(cells)
-    delta = DELTAS[form](g) if noise is None else random_delta(g, _rows(noise))
+    if noise is not None:
+        delta = random_delta(g, _rows(noise))
+    elif form == "projected":
+        delta = projected_delta(g, cells.shape[-1])
+    else:
+        delta = DELTAS["cosine" if form == "noise" else form](g)
     return delta.movedim(-2, 0).view_as(cells)
 
 
@@ -321,9 +395,11 @@ def _lengths(cells: Tensor) -> Tensor:
     return torch.linalg.vector_norm(_rows(cells), dim=(-2, -1))
 
 
-def _shifted(weights: Mapping[str, Tensor], shift: Tensor) -> dict[str, Tensor]:
+def _shifted(
+    weights: Mapping[str, Tensor], directions: Mapping[str, Tensor], distance: float
+) -> dict[str, Tensor]:
     moved = {kind: w.detach() for kind, w in weights.items()}
-    moved[REGULARIZED_KIND] = moved[REGULARIZED_KIND] + shift
+    moved |= {kind: moved[kind] + distance * direction for kind, direction in directions.items()}
     return {kind: w.requires_grad_() for kind, w in moved.items()}
 
 

@@ -101,7 +101,10 @@ class RunDirectory:
         return run
 
     def _require_same(self, protocol: Protocol) -> None:
-        stored, asked = self.read_json(CONFIG), json.loads(protocol.model_dump_json())
+        fields = Protocol.model_fields.items()
+        defaults = {name: field.default for name, field in fields if not field.is_required()}
+        stored = defaults | self.read_json(CONFIG)  # a setting may be newer than the run
+        asked = json.loads(protocol.model_dump_json())
         differing = sorted(key for key in stored.keys() | asked.keys() if stored.get(key) != asked.get(key))
         if differing:
             changes = ", ".join(f"{key}: {stored.get(key)!r} → {asked.get(key)!r}" for key in differing)

@@ -124,12 +124,13 @@ class SearchState:
         """The state before the first step, made from the protocol's seed alone."""
         seed_everything(protocol.seed)
         generator = torch.Generator(device).manual_seed(protocol.seed)
+        dtype = floating_type(protocol)
         space = protocol.search_space
         supernet = make_supernet(
             protocol, classes=dataset.classes, channels_in=dataset.channels, generator=generator
-        ).to(device)
+        ).to(device, dtype)
         batches = torch.Generator().manual_seed(protocol.seed)
-        alphas = initial_alphas(space, generator=batches, device=device)
+        alphas = initial_alphas(space, generator=batches, device=device, dtype=dtype)
         halves = dataset.halves(fraction=protocol.split, seed=protocol.seed)
         smallest = min(len(half) for half in halves)
         if protocol.batch_size > smallest:
@@ -179,11 +180,12 @@ class SearchState:
 
     def pairs(self) -> Iterator[tuple[Batch, Batch]]:
         """The batches of ω and of α of the steps of one epoch."""
-        size = self.protocol.batch_size
+        size, dtype = self.protocol.batch_size, floating_type(self.protocol)
         training = self.training.epoch(size, self.batches, augment=True)
         validation = self._endless(self.validation)
         for images, labels in training:
-            yield Batch(images, labels), Batch(*next(validation))
+            others, their_labels = next(validation)
+            yield Batch(images.to(dtype), labels), Batch(others.to(dtype), their_labels)
 
     def _endless(self, half: Batches) -> Iterator[tuple[Tensor, Tensor]]:
         while True:
@@ -275,8 +277,13 @@ def make_supernet(
 
 
 def supernet_sizes(protocol: Protocol) -> dict[str, Any]:
-    """What a protocol says of the size of its supernet."""
-    return {"channels": protocol.channels, "depth": protocol.depth, "reduction": protocol.reduction}
+    """What a protocol says of its supernet, whatever computes it."""
+    return protocol.model_dump(include={"channels", "depth", "reduction", "activation"})
+
+
+def floating_type(protocol: Protocol) -> torch.dtype:
+    """The type of images, weights and α."""
+    return torch.float64 if protocol.precision == "float64" else torch.float32
 
 
 def execution(protocol: Protocol) -> dict[str, Any]:

@@ -135,6 +135,12 @@ class Space:
         """Whether a candidate operation draws random numbers."""
         return any("noise" in names for cell in self.cells.values() for names in cell.candidates)
 
+    @property
+    def separable(self) -> bool:
+        """Whether a candidate operation is a separable or dilated convolution."""
+        names = {name for cell in self.cells.values() for several in cell.candidates for name in several}
+        return any(name.startswith(("sep_conv", "dil_conv")) for name in names)
+
     def layout(self, depth: int) -> tuple[str, ...]:
         """The searchable cells' kinds from input to output.
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ldarts_lib.macro import Reduction, build_macro
-from ldarts_lib.operations import OPERATIONS, TEXTBOOK, Layers, Settings
+from ldarts_lib.operations import ACTIVATIONS, OPERATIONS, TEXTBOOK, Activation, Layers, Settings
 from ldarts_lib.spaces import CellSpace, Space
 
 
@@ -60,6 +60,9 @@ class SearchCell(nn.Module):
 class Supernet(nn.Module):
     """All architectures of a search space in one network with shared weights ω.
 
+    Attributes:
+        copies: networks that stand side by side in one; more than one only in a packed supernet.
+
     Args:
         space: the search space.
         channels: C, channels of the first cells.
@@ -70,7 +73,10 @@ class Supernet(nn.Module):
         generator: where random operations (``noise``) draw from; it must live on the supernet's device.
         layers: the convolution and normalization layers.
         cell: builds a searchable cell, as :class:`SearchCell` does.
+        activation: the nonlinearity of all operations, ``relu`` (as published) or ``gelu``.
     """
+
+    copies = 1
 
     def __init__(
         self,
@@ -84,8 +90,10 @@ class Supernet(nn.Module):
         generator: torch.Generator | None = None,
         layers: Layers = TEXTBOOK,
         cell: Callable[..., SearchCell] = SearchCell,
+        activation: Activation = "relu",
     ) -> None:
         super().__init__()
+        layers = replace(layers, activation=ACTIVATIONS[activation])
         self.space = space
         self.layout = space.layout(depth)
         self.generator = generator
@@ -148,10 +156,14 @@ class Supernet(nn.Module):
             self.generator.set_state(state)
 
     def normal_like(self, weights: Tensor) -> Tensor:
-        """Standard normal numbers from the supernet's generator, like architecture weights of one kind."""
+        """Standard normal numbers from the supernet's generator, like the architecture weights of a kind."""
         return torch.randn(
             weights.shape, generator=self.generator, dtype=weights.dtype, device=weights.device
         )
+
+    def noise_like_parameters(self) -> list[Tensor]:
+        """Standard normal numbers from the supernet's generator, like the parameters ω."""
+        return [self.normal_like(parameter) for parameter in self.parameters()]
 
     def _expected(self, kind: str) -> tuple[int, ...]:
         """Shape of the architecture weights of a cell kind."""
@@ -185,10 +197,11 @@ def initial_alphas(
 ) -> dict[str, Tensor]:
     """Architecture parameters α, 10⁻³·N(0, 1): per cell kind a leaf [edges, operations].
 
-    They are drawn on the CPU, so that one seed gives the same α on every device.
+    They are drawn on the CPU and in float32, so that one seed gives the same α on every device and in every
+    type.
     """
     return {
-        kind: (1e-3 * torch.randn(cell.shape, generator=generator, dtype=dtype)).to(device).requires_grad_()
+        kind: (1e-3 * torch.randn(cell.shape, generator=generator)).to(device, dtype).requires_grad_()
         for kind, cell in space.cells.items()
     }
 

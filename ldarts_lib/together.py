@@ -21,9 +21,9 @@ from ldarts_lib.environment import arithmetic, environment
 from ldarts_lib.fast.packed import PackedSupernet
 from ldarts_lib.measurements import measure
 from ldarts_lib.protocols import Protocol, ProtocolError
-from ldarts_lib.regularizers import Batch, scale_copies
+from ldarts_lib.regularizers import Batch, scale_copies, total_lengths
 from ldarts_lib.runs import RunDirectory
-from ldarts_lib.search import SearchResult, SearchState, execution, metrics, supernet_sizes
+from ldarts_lib.search import SearchResult, SearchState, execution, floating_type, metrics, supernet_sizes
 
 Slot = tuple[Optimizer, Tensor]
 
@@ -36,7 +36,7 @@ def can_pack(protocol: Protocol) -> bool:
     return (
         protocol.search_space.macro == "stages"
         and protocol.supernet == "fast"
-        and protocol.precision == "float32"
+        and protocol.precision in ("float32", "float64")
         and protocol.method != "darts-2nd"
         and not protocol.cuda_graph
     )
@@ -82,9 +82,7 @@ class PackedBilevel(Bilevel):
 
     def clip(self) -> None:
         gradients = [parameter.grad for parameter in self.parameters]
-        copies = self.supernet.copies
-        squares = torch.stack([g.square().unflatten(0, (copies, -1)).flatten(1).sum(1) for g in gradients])
-        lengths = squares.sum(0).sqrt()
+        lengths = total_lengths(gradients, self.supernet.copies)
         scale_copies(gradients, (self.protocol.clip / (lengths + 1e-6)).clamp_max(1.0))
 
 
@@ -105,7 +103,7 @@ class PackedSearch:
             channels_in=images.channels,
             **supernet_sizes(first.protocol),
             **execution(first.protocol),
-        ).to(images.search_images.device)
+        ).to(images.search_images.device, floating_type(first.protocol))
         supernet.load([single.supernet for single in singles])
         alphas = {
             kind: torch.stack([single.alphas[kind].detach() for single in singles]).requires_grad_()

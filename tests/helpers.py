@@ -13,6 +13,7 @@ from hypothesis import settings
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ldarts_lib.operations import Activation
 from ldarts_lib.regularizers import Batch
 from ldarts_lib.spaces import SPACES, Space
 from ldarts_lib.supernet import Supernet
@@ -38,12 +39,13 @@ def small_supernet(
     dtype: torch.dtype = torch.float64,
     depth: int | None = None,
     generator: torch.Generator | None = None,
+    activation: Activation = "relu",
 ) -> Supernet:
     """A supernet of two channels and three classes; all its parameters and statistics are random."""
     space = SPACES[space] if isinstance(space, str) else space
     depth = depth or DEPTHS[space.macro]
-    net = Supernet(space, channels=2, depth=depth, classes=3, channels_in=1, generator=generator)
-    net = net.to(dtype)
+    sizes = {"channels": 2, "depth": depth, "classes": 3, "channels_in": 1}
+    net = Supernet(space, generator=generator, activation=activation, **sizes).to(dtype)
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in (*net.named_parameters(), *net.named_buffers()):

@@ -181,26 +181,41 @@ def test_the_regularizer_raises_the_alignment_of_its_batch(method, estimator):
     assert values[method] > values["darts"] + 0.1
 
 
-def test_a_weight_step_follows_the_loss_minus_lambda_times_the_regularizer():
-    """By a numerical derivative of L − λΛ along the step that was taken."""
-    problem = make(method="lambda", lambda_max=0.7, estimator="exact", epoch=9, weight_decay=0.0, clip=1e9)
-    net, batch, start = problem.supernet, small_batch(0), copies(problem.parameters)
+@pytest.mark.parametrize("half", ["training", "validation"])
+def test_a_weight_step_follows_the_loss_minus_lambda_times_the_regularizer(half):
+    """By a numerical derivative of L − λΛ along the step that was taken; Λ is that of either batch."""
+    settings = {"lambda_max": 0.7, "estimator": "exact", "epoch": 9, "weight_decay": 0.0, "clip": 1e9}
+    problem = make(method="lambda", regularizer_batch=half, **settings)
+    net, start = problem.supernet, copies(problem.parameters)
+    training, validation = small_batch(0), small_batch(1)
     weights = architecture_weights(problem.alphas, net.layout)
 
     def objective(sign, direction, length):
         with torch.no_grad():
             for p, s, d in zip(problem.parameters, start, direction, strict=True):
                 p.copy_(s + sign * length * d)
-        found = gradients(net, batch, weights)
-        return found.loss - 0.7 * layer_alignment(found.cells["normal"].flatten(1))
+        loss = gradients(net, training, weights).loss
+        aligned = gradients(net, training if half == "training" else validation, weights)
+        return loss - 0.7 * layer_alignment(aligned.cells["normal"].flatten(1))
 
-    problem.weight_step(batch)
+    problem.weight_step(training, validation)
     rate = problem.weight_optimizer.param_groups[0]["lr"]
     direction = [(p.detach() - s) / -rate for p, s in zip(problem.parameters, start, strict=True)]
     squared = sum(d.square().sum() for d in direction)
     length = 1e-7 / squared.sqrt()
     slope = (objective(1, direction, length) - objective(-1, direction, length)) / (2 * length)
     torch.testing.assert_close(slope, squared, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("half", ["training", "validation"])
+def test_only_the_training_batch_moves_the_statistics(half):
+    regularized = make(method="lambda", regularizer_batch=half, estimator="exact", epoch=9)
+    plain = make(method="darts", epoch=9)
+    for problem in (regularized, plain):
+        problem.weight_step(small_batch(0), small_batch(1))
+    expected = statistics(plain.supernet)
+    for name, buffer in statistics(regularized.supernet).items():
+        torch.testing.assert_close(buffer, expected[name])
 
 
 def test_the_strength_follows_the_ramp():

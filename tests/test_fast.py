@@ -31,13 +31,15 @@ EVERY_WAY = pytest.mark.parametrize("way", WAYS)
 TOLERANCE = 1e-9
 
 
-def pair(space, way, monkeypatch, training=True):
+def pair(space, way, monkeypatch, training=True, **settings):
     """A reference and a fast supernet with the same weights, statistics and random numbers."""
     if way in ("separate", "separate, checkpoints"):
         monkeypatch.setattr(execution, "SMALL", 0)
-    reference = small_supernet(space, generator=torch.Generator().manual_seed(3)).train(training)
+    generator = torch.Generator().manual_seed(3)
+    reference = small_supernet(space, generator=generator, **settings).train(training)
     sizes = {"channels": 2, "depth": DEPTHS[SPACES[space].macro], "classes": 3, "channels_in": 1}
-    fast = FastSupernet(SPACES[space], **sizes, generator=torch.Generator().manual_seed(3), **WAYS[way])
+    generator = torch.Generator().manual_seed(3)
+    fast = FastSupernet(SPACES[space], generator=generator, **sizes, **settings, **WAYS[way])
     fast = fast.double().train(training)
     fast.load_state_dict(reference.state_dict())
     return reference, fast
@@ -302,3 +304,21 @@ def test_the_protocol_chooses_the_supernet(name):
     assert type(net) is (Supernet if name == "reference" else FastSupernet)
     if name == "fast":
         assert net.run.strategy == "batched" and net.run.checkpoint and net.run.precision is None
+
+
+@pytest.mark.parametrize("way", ["separate", "batched"])
+def test_a_smooth_supernet_equals_the_reference(way, monkeypatch):
+    reference, fast = pair("nasbench201", way, monkeypatch, activation="gelu")
+    batch, weights = small_batch(), random_weights(reference)
+    expected, of_reference = regularized_gradients(reference, batch, weights, Regularizer("cosine", "exact"))
+    found, penalty = regularized_gradients(fast, batch, weights, Regularizer("cosine", "exact"))
+    assert_same_gradients(found, expected)
+    assert error(penalty, of_reference) < TOLERANCE
+    kinked, _ = pair("nasbench201", way, monkeypatch)
+    assert not torch.allclose(kinked(batch.images, weights), expected.logits)
+
+
+def test_separable_convolutions_are_fused_with_relu_only():
+    sizes = {"channels": 4, "depth": 3, "classes": 10}
+    with pytest.raises(ValueError, match=r"'s2' are fused with ReLU, not with activation 'gelu'"):
+        FastSupernet(SPACES["s2"], activation="gelu", **sizes)

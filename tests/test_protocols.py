@@ -30,7 +30,8 @@ def test_paper_settings_of_nasbench201():
         "alpha_lr": 3e-4, "alpha_weight_decay": 1e-3,
         "lambda_max": 0.125, "ramp": "linear", "estimator": "central", "epsilon": 1e-4,
         "supernet": "fast", "strategy": "auto", "checkpoint_cells": False, "precision": "float32",
-        "cuda_graph": False,
+        "cuda_graph": False, "activation": "relu",
+        "regularized_cells": "normal", "regularizer_batch": "training",
     }  # fmt: skip
 
 

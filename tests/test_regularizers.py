@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from ldarts_lib.alignment import layer_alignment, sign_alignment
+from ldarts_lib.alignment import layer_alignment, projected_alignment, sign_alignment
 from ldarts_lib.regularizers import (
     ALIGNMENTS,
     DELTAS,
@@ -17,9 +17,11 @@ from ldarts_lib.regularizers import (
     cosine_delta,
     gradients,
     penalized_gradients,
+    projected_delta,
     random_delta,
     regularized_gradients,
     sign_delta,
+    total_lengths,
 )
 from ldarts_lib.spaces import SPACES
 
@@ -122,7 +124,11 @@ def brute_force(net, batch, weights, form):
     logits = net(batch.images, weights, update_statistics=False)
     loss = -logits.log_softmax(1)[torch.arange(len(batch.labels)), batch.labels].mean()
     (g,) = torch.autograd.grad(loss, weights["normal"], create_graph=True)
-    alignment = {"cosine": layer_alignment, "sign": sign_alignment}[form](g.flatten(1))
+    alignment = {
+        "cosine": layer_alignment,
+        "sign": sign_alignment,
+        "projected": lambda rows: projected_alignment(rows, g.shape[-1]),
+    }[form](g.flatten(1))
     return torch.autograd.grad(alignment, tuple(net.parameters()), materialize_grads=True)
 
 
@@ -134,7 +140,8 @@ def scene(space, seed=0, **settings):
 
 EACH_CASE = pytest.mark.parametrize(
     ("space", "form"),
-    [(space, "cosine") for space in SPACES] + [("nasbench201", "sign"), ("s1", "sign")],
+    [(space, "cosine") for space in SPACES]
+    + [(space, form) for space in ("nasbench201", "s1") for form in ("sign", "projected")],
 )
 
 
@@ -375,3 +382,60 @@ def test_the_random_control_draws_new_directions_and_repeats(space):
     )
     for ours, exact in zip(penalties("central")[0], first, strict=True):
         torch.testing.assert_close(ours, exact, rtol=1e-4, atol=1e-7)
+
+
+@given(seed=SEEDS, cells=st.integers(2, 9))
+def test_the_projected_delta_equals_autograd_and_has_no_offset(seed, cells):
+    g = draw_rows(seed, cells).requires_grad_()
+    (expected,) = torch.autograd.grad(projected_alignment(g, 3), g)
+    found = projected_delta(g.detach(), 3)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours - theirs).norm() <= 1e-10 * theirs.norm() + 1e-13 / cells
+        assert ours.unflatten(0, (-1, 3)).sum(1).abs().max() <= 1e-12 * ours.norm() + 1e-15
+
+
+@pytest.mark.parametrize("estimator", ["exact", "central"])
+def test_all_kinds_of_cells_are_aligned_together(estimator):
+    net, batch, weights = scene("s2")
+    smooth(net)
+    logits = net(batch.images, weights, update_statistics=False)
+    loss = nn.functional.cross_entropy(logits, batch.labels)
+    by_kind = torch.autograd.grad(loss, tuple(weights.values()), create_graph=True)
+    mean = sum(layer_alignment(g.flatten(1)) for g in by_kind) / len(by_kind)
+    expected = torch.autograd.grad(mean, tuple(net.parameters()), materialize_grads=True)
+    _, found = regularized_gradients(net, batch, weights, Regularizer("cosine", estimator, 1e-5, "all"))
+    _, of_normal = regularized_gradients(net, batch, weights, Regularizer("cosine", estimator, 1e-5))
+    assert distance(found, expected) < (1e-9 if estimator == "exact" else 1e-4)
+    assert distance(of_normal, expected) > 0.1
+
+
+@EACH_ESTIMATOR
+def test_the_noise_control_is_a_random_vector_of_the_same_length(estimator):
+    net, batch, weights = scene("nasbench201")
+    _, penalty = regularized_gradients(net, batch, weights, Regularizer("cosine", estimator, 0.1))
+    (base, one), (_, two) = (
+        regularized_gradients(net, batch, weights, Regularizer("noise", estimator, 0.1)) for _ in range(2)
+    )
+    lengths = [total_lengths(each, 1).item() for each in (penalty, one, two)]
+    assert lengths == pytest.approx([lengths[0]] * 3)
+    for other in (penalty, two):
+        inner = sum((a * b).sum() for a, b in zip(one, other, strict=True)).item()
+        assert abs(inner) < 0.2 * lengths[0] ** 2
+    again = scene("nasbench201")[0]
+    total = penalized_gradients(again, batch, weights, Regularizer("noise", estimator, 0.1), 0.5)
+    for ours, plain, noise in zip(total.weights, base.weights, one, strict=True):
+        torch.testing.assert_close(ours, plain - 0.5 * noise)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_finite_difference_computes_depends_on_the_kinks(seed):
+    """The exact gradient in a smooth supernet, something else where ReLUs switch on and off on the way."""
+
+    def error(activation):
+        net, batch, weights = scene("nasbench201", seed, activation=activation)
+        _, exact = regularized_gradients(net, batch, weights, Regularizer("cosine", "exact"))
+        _, central = regularized_gradients(net, batch, weights, Regularizer("cosine", "central", 1e-2))
+        return distance(central, exact)
+
+    assert error("gelu") < 2e-3
+    assert error("relu") > 1

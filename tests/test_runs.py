@@ -39,6 +39,16 @@ def test_resuming_another_protocol_names_what_differs(tmp_path, smoke):
         RunDirectory.create(tmp_path, other, resume=True)
 
 
+def test_a_setting_that_is_newer_than_the_run_counts_with_its_default(tmp_path, smoke):
+    run = RunDirectory.create(tmp_path / "run", smoke)
+    config = json.loads((run.path / "config.json").read_text())
+    del config["activation"]
+    (run.path / "config.json").write_text(json.dumps(config))
+    RunDirectory.create(run.path, smoke, resume=True)
+    with pytest.raises(RunError, match="activation: 'relu' → 'gelu'"):
+        RunDirectory.create(run.path, protocol(size="smoke", activation="gelu"), resume=True)
+
+
 def test_a_directory_with_other_files_is_refused(tmp_path, smoke):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(RunError, match="not empty"):

@@ -111,6 +111,16 @@ def test_without_strength_both_methods_are_the_same_search(tmp_path):
     assert timeless(darts.history) == timeless(aligned.history)
 
 
+def test_a_search_in_float64_is_the_same_search_with_smaller_roundings(tmp_path):
+    settings = {"method": "darts", "size": "smoke", "batch_size": 100}
+    double = search(protocol(precision="float64", **settings), tmp_path / "double", progress=False)
+    single = search(protocol(**settings), tmp_path / "single", progress=False)
+    assert double.alphas["normal"].dtype == torch.float64
+    for one, other in zip(double.history, single.history, strict=True):
+        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
+    assert double.history[0]["train_loss"] != single.history[0]["train_loss"]
+
+
 def test_one_epoch_works(tmp_path):
     result = search(protocol(size="smoke", epochs=1), tmp_path / "run", progress=False)
     assert result.history[0]["lambda"] == 1.0

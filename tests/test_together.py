@@ -24,9 +24,10 @@ def generators():
     return [torch.Generator().manual_seed(seed) for seed in range(COPIES)]
 
 
-def pack(depth=1, reduction="light"):
+def pack(depth=1, reduction="light", activation="relu"):
     """Reference supernets in float64, and the pack of them."""
     sizes = {"channels": 2, "depth": depth, "classes": 3, "channels_in": 1, "reduction": reduction}
+    sizes["activation"] = activation
     space = protocol().search_space
     singles = []
     for seed, generator in enumerate(generators()):
@@ -105,10 +106,24 @@ def test_each_network_has_its_own_regularizer(form, estimator):
         assert (ours.flatten() - theirs).norm() <= 1e-7 * theirs.norm() + 1e-12
 
 
-@pytest.mark.parametrize("method", ["darts", "lambda", "lambda-sign", "lambda-random"])
-def test_steps_together_are_the_steps_alone(method):
-    settings = protocol(method=method, clip=0.5, epochs=2)
-    packed, singles = pack()
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "darts"},
+        {"method": "lambda"},
+        {"method": "lambda-sign"},
+        {"method": "lambda-projected"},
+        {"method": "lambda-random"},
+        {"method": "lambda-noise"},
+        {"method": "lambda-noise", "estimator": "central", "epsilon": 0.1},
+        {"regularizer_batch": "validation"},
+        {"activation": "gelu"},
+    ],
+    ids=str,
+)
+def test_steps_together_are_the_steps_alone(changes):
+    settings = protocol(clip=0.5, epochs=2, **changes)
+    packed, singles = pack(activation=settings.activation)
     alphas = [initial_alphas(settings.search_space, generator=g, dtype=torch.float64) for g in generators()]
     stacked = {"normal": torch.stack([a["normal"].detach() for a in alphas]).requires_grad_()}
     ours = PackedBilevel(packed, stacked, settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -29,6 +29,7 @@ class Execution:
             and kind of operation) or ``auto`` (batched on a GPU).
         checkpoint: whether a cell keeps only its inputs and is computed again in the backward pass.
         precision: floating type of the convolutions and products; None for that of the images.
+        activation: the nonlinearity of all operations.
         copies: networks that stand side by side in the channels; see :mod:`ldarts_lib.fast.packed`.
         parameters: whether backward passes go on to the parameters ω. PyTorch does not tell a custom
             function which of its gradients are asked for.
@@ -38,6 +39,7 @@ class Execution:
     strategy: str = "auto"
     checkpoint: bool = False
     precision: torch.dtype | None = None
+    activation: Callable[[Tensor], Tensor] = torch.relu
     copies: int = 1
     parameters: bool = True
     statistics: list[tuple[nn.BatchNorm2d, Tensor, Tensor, float]] | None = None

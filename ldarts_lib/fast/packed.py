@@ -54,6 +54,15 @@ class PackedSupernet(FastSupernet):
         ]
         return torch.stack(drawn, 1)
 
+    def noise_like_parameters(self) -> list[Tensor]:
+        shapes = [(p.shape[0] // self.copies, *p.shape[1:]) for p in self.parameters()]
+        example = next(self.parameters())
+        drawn = [
+            [torch.randn(shape, generator=g, dtype=example.dtype, device=example.device) for shape in shapes]
+            for g in self.generators
+        ]
+        return [torch.cat(parts) for parts in zip(*drawn, strict=True)]
+
     @torch.no_grad()
     def load(self, networks: Sequence[Supernet]) -> None:
         """Take over the parameters and running statistics of single supernets."""

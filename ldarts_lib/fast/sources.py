@@ -52,8 +52,8 @@ class Source:
 
     @property
     def active(self) -> Tensor:
-        """ReLU of the state."""
-        return self._once("active", self.state.relu)
+        """The state after the activation."""
+        return self._once("active", lambda: self.run.activation(self.state))
 
     def _once(self, key: Any, compute: Callable[[], Tensor]) -> Tensor:
         if key not in self._shared:
@@ -109,7 +109,7 @@ def kernel_lists(kinds: Sequence[Sequence[nn.Module]]) -> list[list[nn.Conv2d]]:
     first = kinds[0][0]
     if isinstance(first, FactorizedReduce):
         return [[o.even for o in kinds[0]], [o.odd for o in kinds[0]]]
-    if not isinstance(first, nn.Sequential) or not isinstance(first[0], nn.ReLU):
+    if not isinstance(first, nn.Sequential) or not isinstance(first[1], nn.Conv2d):
         return []
     if len(first) == 3:
         return [[o[1] for o in kinds[0]]]

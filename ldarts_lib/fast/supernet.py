@@ -14,7 +14,7 @@ from ldarts_lib.fast.cell import FastCell
 from ldarts_lib.fast.execution import Execution, Strategy
 from ldarts_lib.fast.mixing import Norm
 from ldarts_lib.fast.twice import Convolution
-from ldarts_lib.operations import Layers
+from ldarts_lib.operations import ACTIVATIONS, Activation, Layers
 from ldarts_lib.packing import packed_layers
 from ldarts_lib.spaces import Space
 from ldarts_lib.supernet import Supernet
@@ -33,9 +33,10 @@ class FastSupernet(Supernet):
             less memory, one more forward pass.
         precision: floating type of the convolutions (``torch.bfloat16``, say); None for the images' own.
         copies: networks side by side; see :mod:`ldarts_lib.fast.packed`.
+        activation: as for the reference.
 
     Raises:
-        ValueError: an unknown strategy.
+        ValueError: an unknown strategy, or another activation than ReLU in a space of separable convolutions.
     """
 
     def __init__(
@@ -46,15 +47,22 @@ class FastSupernet(Supernet):
         checkpoint: bool = False,
         precision: torch.dtype | None = None,
         copies: int = 1,
+        activation: Activation = "relu",
         **sizes: Any,
     ) -> None:
         if strategy not in get_args(Strategy):
             raise ValueError(f"unknown strategy {strategy!r}; choose one of {', '.join(get_args(Strategy))}")
-        run = Execution(strategy, checkpoint, precision, copies)
+        if activation != "relu" and space.separable:
+            raise ValueError(
+                f"the separable convolutions of space {space.name!r} are fused with ReLU, "
+                f"not with activation {activation!r}; the reference supernet has both"
+            )
+        run = Execution(strategy, checkpoint, precision, ACTIVATIONS[activation](), copies)
         layers = Layers(partial(Convolution, run=run), partial(Norm, run=run))
         if copies > 1:
             layers = packed_layers(copies, layers)
-        super().__init__(space, layers=layers, cell=partial(FastCell, run=run), **sizes)
+        cell = partial(FastCell, run=run)
+        super().__init__(space, layers=layers, cell=cell, activation=activation, **sizes)
         self.run = run
 
     def forward(
