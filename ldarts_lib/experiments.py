@@ -22,7 +22,7 @@ from ldarts_lib.runs import write_atomically, write_json
 
 SettingName = Literal[tuple(grids.SETTINGS)]
 
-DIGITS = 6
+DIGITS = 4
 """Significant digits that a recorded study keeps."""
 
 

@@ -18,6 +18,7 @@ from ldarts_lib.benchmarks.tables import Benchmark
 from ldarts_lib.genotype import parse
 from ldarts_lib.parallel import search_all
 from ldarts_lib.protocols import Protocol, protocol
+from ldarts_lib.trajectory import ALPHA
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "DARTS": {"method": "darts"},
@@ -39,7 +40,9 @@ KEPT = (
     "train_projected_alignment",
     "valid_projected_alignment",
     "entropy",
+    "seconds",
 )
+"""Columns of the history that a study keeps."""
 TOGETHER = 10
 """Seeds of one variant that are searched as one packed supernet."""
 
@@ -66,8 +69,9 @@ def run(
         workers, device: as for :func:`~ldarts_lib.parallel.search_all`.
 
     Returns:
-        One row per epoch: ``variant``, ``seed``, ``epoch``, ``ops`` and the columns :data:`KEPT` of the
-        history.
+        One row per epoch: ``variant``, ``seed``, ``epoch``, ``ops``, the columns :data:`KEPT` of the
+        history, and of each normal cell l on the batches of α ``norm_l``, the norm of its gradient, and
+        ``decision_l``, its cosine with the sum.
     """
     names = {(name, seed): f"{slug(name)}-seed{seed}" for name in protocols for seed in seeds}
     searches = {names[name, seed]: protocols[name].model_copy(update={"seed": seed}) for name, seed in names}
@@ -79,9 +83,11 @@ def run(
             "epoch": row["epoch"],
             "ops": encode(parse(row["genotype"])),
             **{column: row[column] for column in KEPT},
+            **{f"norm_{cell}": row[f"valid_norm_{cell}"] for cell in range(len(decisions[ALPHA]))},
+            **{f"decision_{cell}": score for cell, score in enumerate(decisions[ALPHA])},
         }
         for (name, seed), folder in names.items()
-        for row in results[folder].history
+        for row, decisions in zip(results[folder].history, results[folder].trajectory.decisions, strict=True)
     ]
     return pd.DataFrame(rows)
 

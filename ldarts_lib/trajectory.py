@@ -18,6 +18,8 @@ from ldarts_lib.runs import RunDirectory, RunError, write_atomically
 Floats = npt.NDArray[np.float32]
 
 FILE = "trajectory.npz"
+ALPHA = 1
+"""The half of an array that is of the batches of α; the other, 0, is of those of ω."""
 _WEIGHTS = "weights_"
 
 

@@ -70,6 +70,27 @@ def test_a_seed_that_was_not_recorded_is_refused():
         demonstration.searches("smoke", 4, "unused")
 
 
+def test_who_decides_is_counted_over_the_searches():
+    rows = [
+        {
+            "variant": "a",
+            "seed": seed,
+            "epoch": epoch,
+            "norm_0": n0,
+            "norm_1": n1,
+            "decision_0": d0,
+            "decision_1": d1,
+        }
+        for seed, late in ((0, (3.0, 1.0, 0.9, 0.2)), (1, (2.0, 1.0, 0.1, 0.8)), (2, (1.0, 4.0, 0.2, 0.8)))
+        for epoch, (n0, n1, d0, d1) in enumerate([(0.0, 9.0, 0.0, 1.0), late, late])
+    ]
+    found = demonstration.deciders(pd.DataFrame(rows), count=2).loc["a"]
+    assert found["norm"].tolist() == [2, 2]
+    np.testing.assert_allclose(found["cosine with the sum"], [0.4, 0.6])
+    assert found["longest"].tolist() == [2, 1]
+    assert found["decides"].tolist() == [1, 2]
+
+
 def test_the_loss_is_held_against_the_accuracy():
     rows = [
         {"variant": "a", "seed": seed, "epoch": e, "valid_loss": loss, "accuracy": accuracy}
