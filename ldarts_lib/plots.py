@@ -307,7 +307,14 @@ def _draw_band(ax: Axes, seeds: pd.DataFrame, style: MethodStyle) -> None:
     """One method in one panel; ``seeds`` is [epochs, seeds]."""
     epochs = seeds.index.to_numpy()
     line = {"color": style.colour, "ls": style.line, "lw": 2.2, "label": style.label}
-    ax.plot(epochs, seeds.mean(axis=1), marker="o" if len(epochs) <= 12 else "", ms=4, **line)
+    marks = {
+        "marker": style.marker,
+        "ms": 5.5,
+        "mec": "white",
+        "mew": 0.6,
+        "markevery": max(1, len(epochs) // 8),
+    }
+    ax.plot(epochs, seeds.mean(axis=1), **line, **marks)
     if seeds.shape[1] > 1:
         low, high = seeds.min(axis=1), seeds.max(axis=1)
         ax.fill_between(epochs, low, high, color=style.colour, alpha=0.18, lw=0)
