@@ -216,6 +216,27 @@ def as_noise(supernet: Supernet, penalty: Sequence[Tensor]) -> tuple[Tensor, ...
     return tuple(noise)
 
 
+def perturbation(
+    regularizer: Regularizer, cells: Mapping[str, Tensor], noise: Mapping[str, Tensor] | None = None
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Which way a finite difference moves the architecture weights.
+
+    Args:
+        regularizer: its form and the kinds of cells.
+        cells: the cells' gradients, as in :class:`Gradients`.
+        noise: for the form ``random``, standard normal numbers like the aligned cells' gradients.
+
+    Returns:
+        δ/‖δ‖ per aligned kind, in the shape of the cells' gradients (zero if δ is), and ‖δ‖, over all cells
+        and kinds together: a scalar, or [copies].
+    """
+    deltas = _deltas(regularizer, cells, noise or {})
+    length = torch.stack([_lengths(delta) for delta in deltas.values()]).norm(dim=0)
+    divisor = length.clamp_min(_tiny(length))[..., None, None]
+    moving = (length > 0)[..., None, None]
+    return {kind: torch.where(moving, delta / divisor, 0.0) for kind, delta in deltas.items()}, length
+
+
 def _by_differences(
     supernet: Supernet,
     batch: Batch,
@@ -227,11 +248,7 @@ def _by_differences(
     noise = _noise(supernet, weights, regularizer)
     state = supernet.random_state()
     base = gradients(supernet, batch, weights, update_statistics=update_statistics)
-    deltas = _deltas(regularizer, base.cells, noise)
-    length = torch.stack([_lengths(delta) for delta in deltas.values()]).norm(dim=0)
-    divisor = length.clamp_min(_tiny(length))[..., None, None]
-    moving = (length > 0)[..., None, None]
-    directions = {kind: torch.where(moving, delta / divisor, 0.0) for kind, delta in deltas.items()}
+    directions, length = perturbation(regularizer, base.cells, noise)
 
     def gradient_at(distance: float) -> tuple[Tensor, ...]:
         supernet.set_random_state(state)
