@@ -24,8 +24,8 @@ from tqdm import tqdm
 from ldarts_lib.bilevel import Bilevel
 from ldarts_lib.fast import FastSupernet
 from ldarts_lib.parallel import process_pool
+from ldarts_lib.passes import Batch, Gradients, gradients
 from ldarts_lib.protocols import protocol
-from ldarts_lib.regularizers import Batch, Gradients, gradients
 from ldarts_lib.spaces import get_space
 from ldarts_lib.supernet import Supernet, initial_alphas
 

@@ -12,14 +12,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from ldarts_lib.passes import Batch, Gradients, gradients
 from ldarts_lib.protocols import Protocol
-from ldarts_lib.regularizers import (
-    Batch,
-    Gradients,
-    gradients,
-    penalized_gradients,
-    regularized_gradients,
-)
+from ldarts_lib.regularizers import penalized_gradients, regularized_gradients
 from ldarts_lib.supernet import Supernet, architecture_weights
 
 UNROLLED_PERTURBATION = 0.01

@@ -15,14 +15,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ldarts_lib.regularizers import (
-    Batch,
-    Form,
-    Regularizer,
-    gradients,
-    perturbation,
-    regularized_gradients,
-)
+from ldarts_lib.deltas import Form
+from ldarts_lib.passes import Batch, gradients
+from ldarts_lib.regularizers import Regularizer, perturbation, regularized_gradients
 from ldarts_lib.search import SearchState, make_supernet
 from ldarts_lib.supernet import Supernet, architecture_weights
 

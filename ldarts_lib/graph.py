@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from ldarts_lib.bilevel import Bilevel
-from ldarts_lib.regularizers import Batch, Gradients
+from ldarts_lib.passes import Batch, Gradients
 
 WARM_UP_STEPS = 3
 

@@ -16,8 +16,8 @@ from torch.func import functional_call
 
 from ldarts_lib.bilevel import Bilevel
 from ldarts_lib.datasets import ImageDataset
+from ldarts_lib.passes import Batch, gradients
 from ldarts_lib.protocols import Protocol
-from ldarts_lib.regularizers import Batch, gradients
 from ldarts_lib.search import SearchState
 from ldarts_lib.supernet import Supernet
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ldarts_lib import alignment
-from ldarts_lib.regularizers import REGULARIZED_KIND, Batch, Gradients
+from ldarts_lib.passes import Batch, Gradients
+from ldarts_lib.regularizers import REGULARIZED_KIND
 
 SCALARS = ("loss", "accuracy", "alignment", "projected_alignment")
 

@@ -15,8 +15,9 @@ from torch import Tensor
 from ldarts_lib.alignment import layer_alignment
 from ldarts_lib.datasets import load
 from ldarts_lib.environment import arithmetic
+from ldarts_lib.passes import Batch
 from ldarts_lib.protocols import protocol
-from ldarts_lib.regularizers import REGULARIZED_KIND, Batch, Regularizer, regularized_gradients
+from ldarts_lib.regularizers import REGULARIZED_KIND, Regularizer, regularized_gradients
 from ldarts_lib.search import SearchState, make_supernet
 from ldarts_lib.supernet import architecture_weights
 

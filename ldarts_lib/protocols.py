@@ -16,10 +16,11 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ldarts_lib.datasets import DATASETS
+from ldarts_lib.deltas import RANDOM_FORMS, Form
 from ldarts_lib.fast import Strategy
 from ldarts_lib.macro import Reduction
 from ldarts_lib.operations import Activation
-from ldarts_lib.regularizers import RANDOM_FORMS, Estimator, Form, Kinds, Regularizer
+from ldarts_lib.regularizers import Estimator, Kinds, Regularizer
 from ldarts_lib.spaces import SPACES, Space
 
 Method = Literal[

@@ -15,21 +15,15 @@ checked against autograd in the tests. There, only the normal cells are regulari
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ldarts_lib.alignment import (
-    cell_norms,
-    layer_alignment,
-    remove_offset,
-    sign_alignment,
-    unit_rows,
-)
+from ldarts_lib.deltas import DELTAS, Form, projected_delta, random_delta
+from ldarts_lib.passes import Batch, Gradients, gradients, losses, scale_copies, total_lengths
 from ldarts_lib.supernet import Supernet
 
 
@@ -37,68 +31,10 @@ class ImpreciseDifference(RuntimeError):
     """A finite difference of gradients that are rounded more coarsely than they differ."""
 
 
-Form = Literal["cosine", "sign", "projected", "random", "noise"]
 Kinds = Literal["normal", "all"]
 Estimator = Literal["central", "forward", "exact"]
 
 REGULARIZED_KIND = "normal"
-
-
-def cosine_delta(g: Tensor) -> Tensor:
-    """∂Λ/∂g of the cosine form: [..., cells, edges×operations]; zero rows give zero.
-
-    ::
-
-        δ_l = 2/(L(L-1)) (I - u_l u_lᵀ) Σ_l' u_l' / ‖g_l‖,   u_l = g_l / ‖g_l‖
-    """
-    u, norms = unit_rows(g), cell_norms(g).unsqueeze(-1)
-    total = u.sum(-2, keepdim=True)
-    tangential = total - u * (u * total).sum(-1, keepdim=True)
-    return _pair_weight(g) * torch.where(norms > 0, tangential / norms.clamp_min(_tiny(g)), 0.0)
-
-
-def sign_delta(g: Tensor) -> Tensor:
-    """∂R/∂g of the sign form: [..., cells, edges×operations]; pairs that share no support give zero.
-
-    ::
-
-        δ_l = 2/(L(L-1)) Σ_{l'≠l} [g_l' - ρ_ll' sign(g_l)⊙|g_l'|] / ⟨|g_l|, |g_l'|⟩
-        ρ_ll' = ⟨g_l, g_l'⟩ / ⟨|g_l|, |g_l'|⟩
-    """
-    magnitude = g.abs()
-    most = magnitude @ magnitude.mT
-    scale = torch.where(most > 0, 1 / most.clamp_min(_tiny(g)), 0.0)
-    scale = scale - torch.diag_embed(scale.diagonal(dim1=-2, dim2=-1))
-    ratio = (g @ g.mT) * scale
-    return _pair_weight(g) * (scale @ g - g.sign() * ((ratio * scale) @ magnitude))
-
-
-def projected_delta(g: Tensor, operations: int) -> Tensor:
-    """∂R/∂g of the projected Λ: [..., cells, edges×operations]; it has no offset itself.
-
-    With the projection P that removes the offset of each edge, R = Λ(Pg) and ∂R/∂g = P·∂Λ/∂g(Pg). The cosine
-    form's derivative is a sum of rows of its argument, so P leaves it as it is.
-    """
-    return cosine_delta(remove_offset(g, operations))
-
-
-def random_delta(g: Tensor, noise: Tensor) -> Tensor:
-    """A control: for each cell a random direction, as long as that of :func:`cosine_delta`.
-
-    Args:
-        g: [..., cells, edges×operations].
-        noise: standard normal numbers of the same shape.
-    """
-    return unit_rows(noise) * cell_norms(cosine_delta(g)).unsqueeze(-1)
-
-
-ALIGNMENTS: dict[Form, Callable[[Tensor], Tensor]] = {
-    "cosine": layer_alignment,
-    "sign": sign_alignment,
-}
-DELTAS: dict[Form, Callable[[Tensor], Tensor]] = {"cosine": cosine_delta, "sign": sign_delta}
-RANDOM_FORMS = ("random", "noise")
-"""The forms that draw random numbers: controls."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +43,8 @@ class Regularizer:
 
     Attributes:
         form: ``cosine`` (Λ itself), ``sign``, ``projected`` (Λ without the offset that α cannot feel), or a
-            control: ``random`` (see :func:`random_delta`), or ``noise``, where the weight gradient of the
-            cosine form is replaced by a random vector of its length.
+            control: ``random`` (see :func:`~ldarts_lib.deltas.random_delta`), or ``noise``, where the weight
+            gradient of the cosine form is replaced by a random vector of its length.
         estimator: ``central``, ``forward`` or ``exact``.
         epsilon: ε0, the length of the perturbation of p over all cells together (unused by ``exact``).
         kinds: the cells that are aligned, ``normal`` ones only or ``all``; then R is the mean over the kinds.
@@ -130,60 +66,6 @@ class Regularizer:
     def aligned(self, kinds: Iterable[str]) -> list[str]:
         """Those of a network's cell kinds that are regularized."""
         return [kind for kind in kinds if self.kinds == "all" or kind == REGULARIZED_KIND]
-
-
-@dataclass(frozen=True)
-class Gradients:
-    """What one pass over a batch gives.
-
-    Attributes:
-        loss: mean cross-entropy, a scalar.
-        logits: [batch, classes].
-        cells: per cell kind ∂L/∂p of each cell, [cells, edges, operations].
-        weights: ∂L/∂ω, in the order of ``supernet.parameters()``; empty if not asked for.
-    """
-
-    loss: Tensor
-    logits: Tensor
-    cells: dict[str, Tensor]
-    weights: tuple[Tensor, ...] = ()
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Images [batch, channels, height, width] and labels [batch] (int64).
-
-    For a packed supernet images [batch, copies×channels, height, width] and labels [copies, batch].
-    """
-
-    images: Tensor
-    labels: Tensor
-
-
-def gradients(
-    supernet: Supernet,
-    batch: Batch,
-    weights: Mapping[str, Tensor],
-    *,
-    of_parameters: bool = True,
-    update_statistics: bool = False,
-) -> Gradients:
-    """Loss, and its gradients by the architecture weights and (if asked for) the parameters ω.
-
-    Args:
-        weights: leaves [cells, edges, operations] per kind that require gradients.
-    """
-    parameters = tuple(supernet.parameters()) if of_parameters else ()
-    with nullcontext() if of_parameters else supernet.architecture_only():
-        logits = supernet(batch.images, weights, update_statistics=update_statistics)
-        loss = losses(logits, batch.labels)
-        found = torch.autograd.grad(loss.sum(), (*weights.values(), *parameters), materialize_grads=True)
-    return Gradients(
-        loss.detach(),
-        logits.detach(),
-        dict(zip(weights, found, strict=False)),
-        found[len(weights) :],
-    )
 
 
 def regularized_gradients(
@@ -223,7 +105,7 @@ def perturbation(
 
     Args:
         regularizer: its form and the kinds of cells.
-        cells: the cells' gradients, as in :class:`Gradients`.
+        cells: the cells' gradients, as in :class:`~ldarts_lib.passes.Gradients`.
         noise: for the form ``random``, standard normal numbers like the aligned cells' gradients.
 
     Returns:
@@ -232,7 +114,7 @@ def perturbation(
     """
     deltas = _deltas(regularizer, cells, noise or {})
     length = torch.stack([_lengths(delta) for delta in deltas.values()]).norm(dim=0)
-    divisor = length.clamp_min(_tiny(length))[..., None, None]
+    divisor = length.clamp_min(torch.finfo(length.dtype).tiny)[..., None, None]
     moving = (length > 0)[..., None, None]
     return {kind: torch.where(moving, delta / divisor, 0.0) for kind, delta in deltas.items()}, length
 
@@ -346,36 +228,6 @@ def _by_parameters(supernet: Supernet, value: Tensor, *, retain_graph: bool = Fa
     return torch.autograd.grad(value, parameters, retain_graph=retain_graph, materialize_grads=True)
 
 
-def losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """The mean cross-entropy, of each network of a pack its own: a scalar, or [copies]."""
-    if labels.dim() == 1:
-        return nn.functional.cross_entropy(logits, labels)
-    each = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-    return each.view_as(labels).mean(-1)
-
-
-def scale_copies(tensors: Sequence[Tensor], factors: Tensor) -> None:
-    """Multiply parameters or gradients in place by a scalar, or those of each packed network by its own.
-
-    Args:
-        tensors: those of a pack have its networks one after the other in their first dimension.
-        factors: a scalar, or [copies].
-    """
-    if factors.dim() == 0:
-        torch._foreach_mul_(tensors, factors)
-        return
-    for tensor in tensors:
-        parts = tensor.unflatten(0, (len(factors), -1))
-        parts.mul_(factors.view(-1, *[1] * (parts.dim() - 1)))
-
-
-def total_lengths(tensors: Sequence[Tensor], copies: int) -> Tensor:
-    """The length of parameters or gradients, all together: [copies], or a scalar if there is one network."""
-    squares = torch.stack([t.square().unflatten(0, (copies, -1)).flatten(1).sum(1) for t in tensors])
-    lengths = squares.sum(0).sqrt()
-    return lengths if copies > 1 else lengths[0]
-
-
 def _noise(supernet: Supernet, weights: Mapping[str, Tensor], regularizer: Regularizer) -> dict[str, Tensor]:
     """What the random form needs, drawn before the passes so that they see the same random numbers."""
     if regularizer.form != "random":
@@ -418,14 +270,3 @@ def _shifted(
     moved = {kind: w.detach() for kind, w in weights.items()}
     moved |= {kind: moved[kind] + distance * direction for kind, direction in directions.items()}
     return {kind: w.requires_grad_() for kind, w in moved.items()}
-
-
-def _pair_weight(g: Tensor) -> float:
-    cells = g.shape[-2]
-    if cells < 2:
-        raise ValueError(f"layer alignment compares at least two cells, got {cells}")
-    return 2 / (cells * (cells - 1))
-
-
-def _tiny(g: Tensor) -> float:
-    return torch.finfo(g.dtype).tiny

@@ -19,8 +19,9 @@ from ldarts_lib.fast import FastSupernet
 from ldarts_lib.genotype import Genotype
 from ldarts_lib.graph import GraphedBilevel
 from ldarts_lib.measurements import measure, unpack
+from ldarts_lib.passes import Batch
 from ldarts_lib.protocols import Protocol, ProtocolError
-from ldarts_lib.regularizers import REGULARIZED_KIND, Batch
+from ldarts_lib.regularizers import REGULARIZED_KIND
 from ldarts_lib.runs import RunDirectory, RunError
 from ldarts_lib.supernet import Supernet, initial_alphas
 from ldarts_lib.trajectory import Trajectory

@@ -20,8 +20,8 @@ from ldarts_lib.datasets import ImageDataset, load
 from ldarts_lib.environment import arithmetic, environment
 from ldarts_lib.fast.packed import PackedSupernet
 from ldarts_lib.measurements import measure
+from ldarts_lib.passes import Batch, scale_copies, total_lengths
 from ldarts_lib.protocols import Protocol, ProtocolError
-from ldarts_lib.regularizers import Batch, scale_copies, total_lengths
 from ldarts_lib.runs import RunDirectory
 from ldarts_lib.search import SearchResult, SearchState, execution, floating_type, metrics, supernet_sizes
 

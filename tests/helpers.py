@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ldarts_lib.operations import Activation
-from ldarts_lib.regularizers import Batch
+from ldarts_lib.passes import Batch
 from ldarts_lib.spaces import SPACES, Space
 from ldarts_lib.supernet import Supernet
 

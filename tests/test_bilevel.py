@@ -6,8 +6,8 @@ from torch.func import functional_call
 from ldarts_lib import bilevel
 from ldarts_lib.alignment import layer_alignment
 from ldarts_lib.bilevel import Bilevel, softmax_backward
+from ldarts_lib.passes import gradients
 from ldarts_lib.protocols import protocol
-from ldarts_lib.regularizers import gradients
 from ldarts_lib.supernet import architecture_weights, initial_alphas
 
 SPACES_TO_TRY = pytest.mark.parametrize("space", ["nasbench201", "s3", "s4"])

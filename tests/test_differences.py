@@ -7,8 +7,9 @@ from torch import nn
 
 from ldarts_lib import differences
 from ldarts_lib.datasets import load
+from ldarts_lib.passes import Batch
 from ldarts_lib.protocols import protocol
-from ldarts_lib.regularizers import Batch, Regularizer, perturbation, regularized_gradients
+from ldarts_lib.regularizers import Regularizer, perturbation, regularized_gradients
 from ldarts_lib.search import SearchState
 
 LENGTHS = (1e-6, 1e-2, 1e-1)

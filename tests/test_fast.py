@@ -7,11 +7,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ldarts_lib.bilevel import Bilevel
 from ldarts_lib.fast import FastSupernet, execution
+from ldarts_lib.passes import gradients
 from ldarts_lib.protocols import ProtocolError, protocol
 from ldarts_lib.regularizers import (
     ImpreciseDifference,
     Regularizer,
-    gradients,
     regularized_gradients,
     require_full_precision,
 )

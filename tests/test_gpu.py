@@ -10,8 +10,9 @@ from ldarts_lib.bilevel import Bilevel
 from ldarts_lib.environment import arithmetic
 from ldarts_lib.fast import FastSupernet
 from ldarts_lib.graph import WARM_UP_STEPS, GraphedBilevel
+from ldarts_lib.passes import Batch
 from ldarts_lib.protocols import protocol
-from ldarts_lib.regularizers import Batch, Regularizer, regularized_gradients
+from ldarts_lib.regularizers import Regularizer, regularized_gradients
 from ldarts_lib.search import make_supernet
 from ldarts_lib.spaces import SPACES
 from ldarts_lib.supernet import initial_alphas

@@ -20,8 +20,8 @@ from ldarts_lib.landscape import (
     unrolled_by_difference,
     unrolled_gradients,
 )
+from ldarts_lib.passes import gradients
 from ldarts_lib.protocols import protocol
-from ldarts_lib.regularizers import gradients
 from ldarts_lib.supernet import architecture_weights, initial_alphas
 
 

@@ -9,20 +9,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ldarts_lib.alignment import layer_alignment, projected_alignment, sign_alignment
-from ldarts_lib.regularizers import (
-    ALIGNMENTS,
-    DELTAS,
-    Batch,
-    Regularizer,
-    cosine_delta,
-    gradients,
-    penalized_gradients,
-    projected_delta,
-    random_delta,
-    regularized_gradients,
-    sign_delta,
-    total_lengths,
-)
+from ldarts_lib.deltas import ALIGNMENTS, DELTAS, cosine_delta, projected_delta, random_delta, sign_delta
+from ldarts_lib.passes import Batch, gradients, total_lengths
+from ldarts_lib.regularizers import Regularizer, penalized_gradients, regularized_gradients
 from ldarts_lib.spaces import SPACES
 
 SEEDS = st.integers(0, 2**32)

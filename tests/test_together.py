@@ -7,8 +7,9 @@ from helpers import random_weights, small_batch
 from ldarts_lib.bilevel import Bilevel
 from ldarts_lib.fast.packed import PackedSupernet
 from ldarts_lib.parallel import search_all
+from ldarts_lib.passes import Batch, gradients
 from ldarts_lib.protocols import ProtocolError, protocol
-from ldarts_lib.regularizers import Batch, Regularizer, gradients, regularized_gradients
+from ldarts_lib.regularizers import Regularizer, regularized_gradients
 from ldarts_lib.runs import RunDirectory
 from ldarts_lib.search import SearchState, search
 from ldarts_lib.supernet import Supernet, initial_alphas
