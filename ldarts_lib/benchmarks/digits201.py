@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Sequence
 from concurrent.futures import as_completed
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -161,11 +162,12 @@ def _provenance(
     accuracies = table.filter(like="accuracy_")
     return {
         "command": f"make digits201 SEEDS={seeds}",
+        "date": datetime.now(UTC).date().isoformat(),
         "cells": len(table),
         "seeds": seeds,
         "recipe": vars(recipe),
         "protocol": PROTOCOL.model_dump(include={"space", "dataset", "channels", "depth", "reduction"}),
-        "cpu_hours": round(float(table["seconds"].sum()) * seeds / 3600, 2),
+        "core_hours": round(float(table["seconds"].sum()) * seeds / 3600, 2),
         "mean_accuracy": round(float(np.mean(accuracies)), 5),
         "environment": environment(torch.device(device)),
     }
