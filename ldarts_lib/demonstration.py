@@ -1,6 +1,6 @@
 """The searches that the chapters on the collapse show: recorded ones, or new ones.
 
-What is recorded lies in ``data/recorded/collapse``: one row per epoch of every search of the study
+What is recorded lies in ``data/recorded/demonstration``: one row per epoch of every search of the study
 (``epochs.csv.gz``), and the run directories of the searches that are shown epoch by epoch.
 """
 
@@ -99,17 +99,31 @@ def searches(
     }
 
 
-def epochs(size: Size, out: str | Path, device: torch.device | str = "cpu") -> pd.DataFrame:
-    """The rows of the whole study: recorded ones, or with ``full`` searched now (or continued).
+def epochs(
+    size: Size,
+    out: str | Path,
+    device: torch.device | str = "cpu",
+    *,
+    group: study.Group = "demonstration",
+) -> pd.DataFrame:
+    """The rows of a whole study: recorded ones, or with ``full`` searched now (or continued).
+
+    Args:
+        size: ``smoke`` and ``demo`` read the record.
+        out: parent of the run directories.
+        device: where to search.
+        group: which study.
 
     Raises:
         NotRecorded: the record is missing.
     """
     if size == "full":
-        return study.run(study.variants(), STUDY_SEEDS, out, device=device)
-    path = _folder() / "epochs.csv.gz"
+        return study.run(study.variants(group=group), STUDY_SEEDS, out, device=device)
+    path = _folder(group) / "epochs.csv.gz"
     if not path.exists():
-        raise NotRecorded(f"there is no {path}; `ldarts study` searches anew and writes such a file")
+        raise NotRecorded(
+            f"there is no {path}; `ldarts study --group {group}` searches anew and writes such a file"
+        )
     return pd.read_csv(path, dtype={"ops": str})
 
 
@@ -134,8 +148,8 @@ def recorded_seeds() -> list[int]:
     return sorted({int(path.name.rpartition("seed")[2]) for path in _folder().glob("*-seed*")})
 
 
-def _folder() -> Path:
-    return Path(str(files("ldarts_data"))) / "recorded" / "collapse"
+def _folder(group: study.Group = "demonstration") -> Path:
+    return Path(str(files("ldarts_data"))) / "recorded" / group
 
 
 def _recorded_run(name: str, seed: int) -> Path:

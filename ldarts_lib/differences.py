@@ -55,7 +55,8 @@ def against_exact(
 
     Columns: ``cosine`` with the exact gradient and ``ratio`` of the lengths; ``error``, the relative error;
     ``halves``, the cosine of the forward and the backward half, which agree where the gradient is smooth;
-    ``flips``, the share of activations that are on at one end of the perturbation and off at the other; and
+    ``switched`` and ``flips``, the number and the share of activations that are on at one end of the
+    perturbation and off at the other; and
     ``of the loss``, the length in units of that of the loss gradient.
 
     Args:
@@ -95,7 +96,7 @@ def against_exact(
                     "ratio": (central.norm() / exact.norm()).item(),
                     "error": ((central - exact).norm() / exact.norm()).item(),
                     "halves": _cosine(forward, backward),
-                    "flips": _share_of_flips(ends[1][1], ends[-1][1]),
+                    **_flips(ends[1][1], ends[-1][1]),
                     "of the loss": (central.norm() / length).item(),
                 }
             )
@@ -135,11 +136,11 @@ def activations(network: nn.Module) -> Iterator[Activations]:
             hook.remove()
 
 
-def _share_of_flips(one: dict[nn.Module, Tensor], other: dict[nn.Module, Tensor]) -> float:
-    """The share of activations that differ; NaN without any ReLU."""
-    flips = sum((one[module] != other[module]).sum().item() for module in one)
+def _flips(one: dict[nn.Module, Tensor], other: dict[nn.Module, Tensor]) -> dict[str, float]:
+    """How many activations differ, and their share; NaN without any ReLU."""
+    switched = sum((one[module] != other[module]).sum().item() for module in one)
     total = sum(mask.numel() for mask in one.values())
-    return flips / total if total else float("nan")
+    return {"switched": switched, "flips": switched / total if total else float("nan")}
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:

@@ -49,19 +49,23 @@ def digits201(
 
 
 def study(
-    out: Path = Path("runs/study"),
+    group: studies.Group = "demonstration",
+    out: Path | None = None,
     first_seed: int = 10,
     seeds: int = 20,
     size: Size = "demo",
     workers: int | None = None,
     device: str = "cpu",
 ) -> None:
-    """Search with every variant of the demonstration and many seeds, judged by Digits-201.
+    """Search with every variant of a group and many seeds, judged by Digits-201.
 
     Safe to kill: a second call goes on.
 
     Args:
-        out: Parent of the run directories, and where epochs.csv.gz and provenance.json are written.
+        group: demonstration (DARTS, Λ-DARTS, finite differences, a control), differences (what the finite
+            difference does: lengths, float64, noise, smooth activations), or ablations.
+        out: Parent of the run directories, and where epochs.csv.gz and provenance.json are written; by
+            default runs/study/GROUP.
         first_seed: The smallest seed.
         seeds: Number of seeds.
         size: Preset of the searches: smoke, demo or paper.
@@ -70,8 +74,9 @@ def study(
     """
     benchmark, where = _judge_and_device(device)
     chosen = range(first_seed, first_seed + seeds)
-    epochs = studies.run(studies.variants(size), chosen, out, workers=workers, device=where)
-    command = f"ldarts study --first-seed {first_seed} --seeds {seeds} --size {size}"
+    out = out or Path("runs/study") / group
+    epochs = studies.run(studies.variants(size, group), chosen, out, workers=workers, device=where)
+    command = f"ldarts study --group {group} --first-seed {first_seed} --seeds {seeds} --size {size}"
     record(epochs, out, command=command, device=where)
     report = verdict.report(verdict.with_stopping(studies.judge(epochs, benchmark)))
     Console().print(as_table(report))

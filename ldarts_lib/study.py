@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -32,6 +32,45 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 }
 """The demonstration's variants; without an ε0 the regularizer's gradient is exact."""
 
+_CENTRAL = {"method": "lambda", "estimator": "central"}
+DIFFERENCES: Mapping[str, Mapping[str, Any]] = {
+    "DARTS": {"method": "darts"},
+    "exact": {"method": "lambda"},
+    "exact, float64": {"method": "lambda", "precision": "float64"},
+    "ε0 = 1": _CENTRAL | {"epsilon": 1.0},
+    "ε0 = 1e-3": _CENTRAL | {"epsilon": 1e-3},
+    "ε0 = 1e-5": _CENTRAL | {"epsilon": 1e-5},
+    "ε0 = 1e-6, float64": _CENTRAL | {"epsilon": 1e-6, "precision": "float64"},
+    "noise as long as exact": {"method": "lambda-noise"},
+    "noise as long as ε0 = 1e-3": _CENTRAL | {"method": "lambda-noise", "epsilon": 1e-3},
+    "DARTS, GELU": {"method": "darts", "activation": "gelu"},
+    "exact, GELU": {"method": "lambda", "activation": "gelu"},
+    "ε0 = 1e-3, GELU": _CENTRAL | {"epsilon": 1e-3, "activation": "gelu"},
+}
+"""What the finite difference does in searches: its length, its precision, noise of its length, no kinks."""
+
+_STRENGTHS = {"1/16": 1 / 16, "1/8": 1 / 8, "1/4": 1 / 4, "1/2": 1 / 2, "2": 2.0}
+ABLATIONS: Mapping[str, Mapping[str, Any]] = {
+    "DARTS": {"method": "darts"},
+    "Λ-DARTS": {"method": "lambda"},
+    **{f"λ = {name}": {"method": "lambda", "lambda_max": value} for name, value in _STRENGTHS.items()},
+    "constant λ": {"method": "lambda", "ramp": "constant"},
+    "sign": {"method": "lambda-sign"},
+    "projected": {"method": "lambda-projected"},
+    "Λ of the α batch": {"method": "lambda", "regularizer_batch": "validation"},
+    "α first": {"method": "lambda", "step_order": "alpha-first"},
+    "DARTS, α first": {"method": "darts", "step_order": "alpha-first"},
+}
+"""One setting of Λ-DARTS changed at a time."""
+
+Group = Literal["demonstration", "differences", "ablations"]
+GROUPS: Mapping[Group, Mapping[str, Mapping[str, Any]]] = {
+    "demonstration": VARIANTS,
+    "differences": DIFFERENCES,
+    "ablations": ABLATIONS,
+}
+"""The variants of each study."""
+
 KEPT = (
     "train_loss",
     "valid_loss",
@@ -47,9 +86,9 @@ TOGETHER = 10
 """Seeds of one variant that are searched as one packed supernet."""
 
 
-def variants(size: str = "demo", **overrides: Any) -> dict[str, Protocol]:
-    """The protocols of :data:`VARIANTS` at a size, with single settings overridden in all of them."""
-    return {name: protocol(size=size, **(settings | overrides)) for name, settings in VARIANTS.items()}
+def variants(size: str = "demo", group: Group = "demonstration", **overrides: Any) -> dict[str, Protocol]:
+    """The protocols of a group at a size, with single settings overridden in all of them."""
+    return {name: protocol(size=size, **(settings | overrides)) for name, settings in GROUPS[group].items()}
 
 
 def run(

@@ -40,7 +40,7 @@ def test_recorded_searches_are_rows_of_the_study(recorded):
         rows = recorded[(recorded["variant"] == name) & (recorded["seed"] == shown_seed())]
         assert rows["ops"].tolist() == [encode(parse(row["genotype"])) for row in one.history]
         assert len(one.trajectory) == len(one.history) == len(one.cells) == len(one.weights)
-        np.testing.assert_allclose(rows["valid_loss"], [r["valid_loss"] for r in one.history], rtol=1e-4)
+        np.testing.assert_allclose(rows["valid_loss"], [r["valid_loss"] for r in one.history], rtol=1e-3)
         chosen = one.weights[-1]
         strongest = one.trajectory.weights["normal"][-1].max(-1)
         np.testing.assert_allclose(sorted(chosen.values()), sorted(strongest), atol=1e-6)

@@ -153,3 +153,20 @@ def test_the_variants_differ_only_in_the_method():
     assert len({p.model_dump_json() for p in chosen.values()}) == len(chosen)
     assert len({study.slug(name) for name in chosen}) == len(chosen)
     assert chosen["Λ-DARTS"].estimator == "exact"
+
+
+@pytest.mark.parametrize("group", study.GROUPS)
+def test_the_searches_of_a_group_are_distinct_and_have_distinct_names(group):
+    chosen = study.variants(group=group)
+    assert next(iter(chosen)) == "DARTS"
+    assert len({p.model_dump_json() for p in chosen.values()}) == len(chosen)
+    assert len({study.slug(name) for name in chosen}) == len(chosen)
+    assert {p.size for p in chosen.values()} == {"demo"}
+
+
+def test_an_ablation_changes_one_setting_of_its_baseline():
+    chosen = study.variants(group="ablations")
+    for name, changed in chosen.items():
+        base = chosen["DARTS" if "DARTS, " in name else "Λ-DARTS"].model_dump()
+        differing = {field for field, value in changed.model_dump().items() if value != base[field]}
+        assert len(differing) <= 1, (name, differing)
