@@ -1,4 +1,4 @@
-"""Figures of the theory: the flow of α on a simplex, saturation, balances, who decides, the loss to a vertex.
+"""Figures of the theory: α on a simplex, saturation, balances, who decides, a loss to a vertex, differences.
 
 They look as those of :mod:`ldarts_lib.plots` do, and are returned closed.
 """
@@ -159,6 +159,47 @@ def draw_loss_lines(lines: Mapping[str, LossLine]) -> Figure:
     margin = max(0.35 * float(losses.max() - losses.min()), 0.05)
     axes[0].set_ylim(float(losses.min()) - margin, float(losses.max()) + margin)
     fig.legend(*axes[0].get_legend_handles_labels(), ncols=3, **_legend("outside lower center"))
+    return fig
+
+
+def draw_difference_errors(
+    lengths: Sequence[float],
+    errors: Mapping[str, Sequence[float]],
+    orders: Mapping[str, int],
+    *,
+    anchor: float = 1e-2,
+) -> Figure:
+    """The error of finite differences against their length, both logarithmic, with laws error ∝ length^order.
+
+    Args:
+        lengths: ε0, positive.
+        errors: of each estimator the relative error at each length.
+        orders: of some estimators the order; a thin line of that slope goes through the error at ``anchor``.
+        anchor: one of the lengths.
+
+    Raises:
+        ValueError: an estimator has not one error for each length, an order belongs to no estimator, or
+            ``anchor`` is not among the lengths.
+    """
+    if {len(values) for values in errors.values()} != {len(lengths)} or not set(orders) <= set(errors):
+        raise ValueError(
+            f"need an error for each of the {len(lengths)} lengths, and orders of {list(errors)}; got "
+            f"{[len(values) for values in errors.values()]} errors and orders of {list(orders)}"
+        )
+    nearest = int(np.argmin(np.abs(np.log(np.asarray(lengths) / anchor))))
+    if not np.isclose(lengths[nearest], anchor):
+        raise ValueError(f"anchor = {anchor} is not among the lengths {list(lengths)}")
+    fig, (ax,) = new_figure(1, 1, (6.2, 4.0))
+    x = np.asarray(lengths, dtype=float)
+    for (name, values), (colour, line) in zip(errors.items(), LOOKS, strict=False):
+        if name in orders:
+            law = values[nearest] * (x / anchor) ** orders[name]
+            ax.plot(x, law, color=colour, lw=0.9)
+        ax.plot(x, values, color=colour, ls=line, lw=2.2, marker="o", ms=3.5, label=name)
+    dress(ax, "relative error (thin: the law of the order)", x=r"length $\epsilon_0$ of the perturbation")
+    every = np.concatenate([np.asarray(values, dtype=float) for values in errors.values()])
+    ax.set(xscale="log", yscale="log", ylim=(every[every > 0].min() / 5, 5 * every.max()))
+    fig.legend(*ax.get_legend_handles_labels(), ncols=len(errors), **_legend("outside lower center"))
     return fig
 
 

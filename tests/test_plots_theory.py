@@ -16,6 +16,7 @@ from ldarts_lib.landscape import LossLine
 from ldarts_lib.plots_theory import (
     draw_balance,
     draw_decisions,
+    draw_difference_errors,
     draw_loss_lines,
     draw_saturation,
     draw_simplex_flow,
@@ -121,3 +122,35 @@ def test_loss_lines_show_the_loss_its_tangent_and_the_bound():
 def test_loss_lines_need_a_line():
     with pytest.raises(ValueError, match="at least one line"):
         draw_loss_lines({})
+
+
+def test_difference_errors_show_each_estimator_and_the_law_of_its_order():
+    lengths = [1.0, 0.1, 0.01, 0.001]
+    errors = {"central": [2.0, 1e-2, 1e-4, 1e-6], "rounded": [1.0, 1.0, 0.5, 0.9]}
+    fig = rendered(draw_difference_errors(lengths, errors, {"central": 2}))
+    (ax,) = fig.axes
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    for name, values in errors.items():
+        np.testing.assert_allclose(line_named(ax, name).get_xydata(), np.transpose([lengths, values]))
+    law = ax.lines[0].get_xydata()
+    np.testing.assert_allclose(law, [[x, 1e-4 * (x / 0.01) ** 2] for x in lengths])
+    assert len(ax.lines) == 3
+    low, high = ax.get_ylim()
+    assert low < 1e-6 and high > 2.0
+    (legend,) = fig.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(errors)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"errors": {"central": [1.0]}}, "an error for each of the 2 lengths"),
+        ({"errors": {}}, "an error for each of the 2 lengths"),
+        ({"orders": {"forward": 1}}, r"orders of \['forward'\]"),
+        ({"anchor": 0.02}, "anchor = 0.02 is not among the lengths"),
+    ],
+)
+def test_difference_errors_need_all_errors_and_their_anchor(changes, message):
+    given = {"lengths": [0.1, 0.01], "errors": {"central": [1.0, 0.1]}, "orders": {"central": 1}} | changes
+    with pytest.raises(ValueError, match=message):
+        draw_difference_errors(**given)
