@@ -195,5 +195,5 @@ def test_the_command_writes_what_the_chapter_reads(digits201, tmp_path, monkeypa
     monkeypatch.setattr(robustness, "files", lambda _: tmp_path)
     read = robustness.recorded()
     found = robustness.run(["baseline"], [30], out, size="smoke", workers=1)
-    pd.testing.assert_frame_equal(read, found, rtol=1e-5, check_dtype=False)
+    pd.testing.assert_frame_equal(read, found, rtol=1e-3, check_dtype=False)
     assert read["ops"].str.fullmatch("[0-4]{6}").all()
