@@ -110,11 +110,12 @@ def _jobs(cells: Sequence[str], seeds: int, parts: Path) -> list[tuple[list[str]
 
 
 def _train(ops: list[str], seeds: list[int], path: Path, recipe: Recipe, device: torch.device | str) -> None:
-    begin = time.perf_counter()
+    clock = time.process_time if torch.device(device).type == "cpu" else time.perf_counter
+    begin = clock()
     images = load(PROTOCOL.dataset, device=device)
     genotypes = [decode(digits) for digits in ops]
     accuracies = standalone_accuracies(genotypes, PROTOCOL, images, recipe, seeds=seeds)
-    seconds = (time.perf_counter() - begin) / accuracies.numel()
+    seconds = (clock() - begin) / accuracies.numel()
     rows = [
         {"ops": digits, "seed": seed, "accuracy": f"{accuracy:.5f}", "seconds": f"{seconds:.2f}"}
         for digits, row in zip(ops, accuracies.tolist(), strict=True)
