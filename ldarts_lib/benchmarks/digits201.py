@@ -168,7 +168,7 @@ def _provenance(
         "seeds": seeds,
         "recipe": vars(recipe),
         "protocol": PROTOCOL.model_dump(include={"space", "dataset", "channels", "depth", "reduction"}),
-        "core_hours": round(float(table["seconds"].median()) * accuracies.size / 3600, 2),
+        "core_hours": round(float(table["seconds"].sum()) * seeds / 3600, 2),
         "mean_accuracy": round(float(np.mean(accuracies)), 5),
         "environment": environment(torch.device(device)),
     }
