@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from ldarts_lib.deltas import Form
-from ldarts_lib.passes import Batch, gradients
+from ldarts_lib.passes import Batch, flat, gradients
 from ldarts_lib.regularizers import Regularizer, perturbation, regularized_gradients
 from ldarts_lib.search import SearchState, make_supernet
 from ldarts_lib.supernet import Supernet, architecture_weights
@@ -24,15 +23,14 @@ from ldarts_lib.supernet import Supernet, architecture_weights
 EPSILONS = tuple(10.0**k for k in range(-7, 1))
 
 
-def scene(state: SearchState, batch: Batch, **changes: Any) -> tuple[Supernet, Batch, dict[str, Tensor]]:
+def scene(state: SearchState, batch: Batch) -> tuple[Supernet, Batch, dict[str, Tensor]]:
     """The supernet of a search as a textbook network in float64, with a batch and architecture weights.
 
     Args:
         state: the search, at whatever epoch.
         batch: images and labels.
-        changes: settings of the protocol that are changed, for instance ``activation="gelu"``.
     """
-    settings = state.protocol.model_copy(update={"supernet": "reference"} | changes)
+    settings = state.protocol.model_copy(update={"supernet": "reference"})
     classes = state.bilevel.supernet.macro.head[-1].out_features
     net = make_supernet(
         settings, classes=classes, channels_in=batch.images.shape[1], generator=torch.Generator()
@@ -56,8 +54,7 @@ def against_exact(
     Columns: ``cosine`` with the exact gradient and ``ratio`` of the lengths; ``error``, the relative error;
     ``halves``, the cosine of the forward and the backward half, which agree where the gradient is smooth;
     ``switched`` and ``flips``, the number and the share of activations that are on at one end of the
-    perturbation and off at the other; and
-    ``of the loss``, the length in units of that of the loss gradient.
+    perturbation and off at the other; and ``of the loss``, the length in units of that of the loss gradient.
 
     Args:
         supernet: a reference supernet in training mode, best in float64.
@@ -71,8 +68,8 @@ def against_exact(
     loss, exact = regularized_gradients(
         supernet, batch, weights, Regularizer(form, "exact"), update_statistics=False
     )
-    exact = _flat(exact)
-    length = _flat(loss.weights).norm()
+    exact = flat(exact)
+    length = flat(loss.weights).norm()
     rows = []
     with activations(supernet) as record:
         base = gradients(supernet, batch, weights)
@@ -84,10 +81,10 @@ def against_exact(
                 record.replay(unperturbed if frozen else None)
                 moved = {k: w.detach() + sign * epsilon * direction.get(k, 0.0) for k, w in weights.items()}
                 found = gradients(supernet, batch, {k: w.requires_grad_() for k, w in moved.items()})
-                ends[sign] = (_flat(found.weights), record.masks())
+                ends[sign] = (flat(found.weights), record.masks())
             record.replay(None)
-            forward = (ends[1][0] - _flat(base.weights)) * scale / epsilon
-            backward = (_flat(base.weights) - ends[-1][0]) * scale / epsilon
+            forward = (ends[1][0] - flat(base.weights)) * scale / epsilon
+            backward = (flat(base.weights) - ends[-1][0]) * scale / epsilon
             central = (forward + backward) / 2
             rows.append(
                 {
@@ -141,10 +138,6 @@ def _flips(one: dict[nn.Module, Tensor], other: dict[nn.Module, Tensor]) -> dict
     switched = sum((one[module] != other[module]).sum().item() for module in one)
     total = sum(mask.numel() for mask in one.values())
     return {"switched": switched, "flips": switched / total if total else float("nan")}
-
-
-def _flat(tensors: Sequence[Tensor]) -> Tensor:
-    return torch.cat([tensor.detach().flatten() for tensor in tensors])
 
 
 def _cosine(one: Tensor, other: Tensor) -> float:

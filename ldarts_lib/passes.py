@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -94,3 +94,8 @@ def total_lengths(tensors: Sequence[Tensor], copies: int) -> Tensor:
     squares = torch.stack([t.square().unflatten(0, (copies, -1)).flatten(1).sum(1) for t in tensors])
     lengths = squares.sum(0).sqrt()
     return lengths if copies > 1 else lengths[0]
+
+
+def flat(tensors: Iterable[Tensor]) -> Tensor:
+    """All entries of some tensors as one vector, detached."""
+    return torch.cat([tensor.detach().flatten() for tensor in tensors])

@@ -6,7 +6,7 @@ fixed, and so by another route than :mod:`ldarts_lib.regularizers`. No search us
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 import torch
@@ -15,17 +15,12 @@ from torch import Tensor
 from ldarts_lib.alignment import cell_norms, layer_alignment
 from ldarts_lib.deltas import cosine_delta
 from ldarts_lib.dynamics import softmax_jacobian
-from ldarts_lib.passes import Batch, losses
+from ldarts_lib.passes import Batch, flat, losses
 from ldarts_lib.regularizers import REGULARIZED_KIND, Regularizer, regularized_gradients
 from ldarts_lib.supernet import Supernet, architecture_weights
 
 Measure = Callable[[Tensor], Tensor]
 """A function of the rows g_l, [cells, edges×operations] → a scalar."""
-
-
-def flat(tensors: Iterable[Tensor]) -> Tensor:
-    """All entries of some tensors as one vector, detached."""
-    return torch.cat([tensor.detach().flatten() for tensor in tensors])
 
 
 def measure_by_weights(

@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from ldarts_lib import cli
-from ldarts_lib.benchmarks.errors import BenchmarkMissing
 from ldarts_lib.benchmarks.tables import Benchmark, open_benchmark
 
 
@@ -33,11 +32,8 @@ def repository() -> Path:
 
 @pytest.fixture(scope="session")
 def digits201() -> Benchmark:
-    """The benchmark that ships; the test is skipped while its table is not made."""
-    try:
-        return open_benchmark("digits-201")
-    except BenchmarkMissing as error:
-        pytest.skip(str(error))
+    """The benchmark that ships."""
+    return open_benchmark("digits-201")
 
 
 @pytest.fixture(scope="session")

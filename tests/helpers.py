@@ -24,12 +24,17 @@ settings.load_profile("repeatable")
 DEPTHS = {"stages": 1, "chain": 5}  # three normal cells each
 
 
-def published() -> dict[str, Any]:
-    """Published genotypes and candidate operations; the test is skipped where they are not at hand."""
+def held(name: str) -> Path:
+    """A file of data that does not ship; the test is skipped where it is not at hand."""
     folder = os.environ.get("LDARTS_TEST_DATA")
     if not folder:
         pytest.skip("needs LDARTS_TEST_DATA")
-    return json.loads((Path(folder) / "published_architectures.json").read_text())
+    return Path(folder) / name
+
+
+def published() -> dict[str, Any]:
+    """Published genotypes and candidate operations."""
+    return json.loads(held("published_architectures.json").read_text())
 
 
 def small_supernet(

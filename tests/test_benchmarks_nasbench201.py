@@ -9,7 +9,6 @@ import os
 import pickle
 import random
 import statistics
-import sys
 import tarfile
 import time
 import tracemalloc
@@ -21,9 +20,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import published
+from helpers import held
 
-from ldarts_lib import cli
 from ldarts_lib.benchmarks.computation import all_ops, computation, decode
 from ldarts_lib.benchmarks.errors import BenchmarkCorrupt, BenchmarkMissing
 from ldarts_lib.benchmarks.nasbench201 import Fact, convert, known_facts, location, read
@@ -417,8 +415,7 @@ def test_the_benchmark_answers_by_genotype(source, tmp_path, monkeypatch):
 
 @pytest.fixture
 def real_table(tmp_path) -> pd.DataFrame:
-    published()
-    convert(Path(os.environ["LDARTS_TEST_DATA"]) / "nb201_200ep_compact.csv.gz", tmp_path)
+    convert(held("nb201_200ep_compact.csv.gz"), tmp_path)
     return read(tmp_path)
 
 
@@ -457,21 +454,10 @@ def test_the_real_table_is_small_and_quick_to_open(real_table, tmp_path):
 
 
 @pytest.fixture
-def ldarts(monkeypatch, capsys, tmp_path):
-    """Run the command line in this process; returns (exit code, stdout, stderr)."""
+def ldarts(ldarts, monkeypatch, tmp_path):
+    """The command line, with a data folder of its own."""
     monkeypatch.setenv("LDARTS_DATA", str(tmp_path / "data"))
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["ldarts", *map(str, arguments)])
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code or 0
-        output = capsys.readouterr()
-        return code, output.out, output.err
-
-    return run
+    return ldarts
 
 
 def test_data_converts_and_prints_the_facts(ldarts, source, tmp_path):

@@ -3,12 +3,12 @@
 import hashlib
 import itertools
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import held
 
 from ldarts_lib.benchmarks import comparison, report, tables
 from ldarts_lib.benchmarks.computation import EDGES, all_ops, classes, computation
@@ -115,6 +115,15 @@ def test_accuracies_by_convolutions(table):
         assert found["mean"][number] == pytest.approx(strings[by_string == number].mean())
         assert found["lowest"][number] == strings[by_string == number].min()
         assert found["highest"][number] == strings[by_string == number].max()
+
+
+def test_the_variance_splits_into_between_and_within(table):
+    strings = report.expand(table)["accuracy"]
+    counts = pd.Series([live_convolutions(ops) for ops in strings.index], index=strings.index)
+    within = strings.groupby(counts).transform("mean")
+    residual = (strings - within).var(ddof=0) / strings.var(ddof=0)
+    assert report.explained_by_convolutions(table) == pytest.approx(1 - residual)
+    assert 0.1 < residual < 0.9
 
 
 def test_correlations_of_each_pair_of_seeds(few):
@@ -344,11 +353,8 @@ def check_record(folder: Path, data: Path):
 
 
 @pytest.fixture
-def recorded(repository, digits201):
-    folder = repository / "data" / "recorded" / "digits201"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not recorded yet")
-    return folder
+def recorded(repository):
+    return repository / "data" / "recorded" / "digits201"
 
 
 def test_what_is_recorded_is_of_the_table_that_ships(recorded, repository):
@@ -356,8 +362,5 @@ def test_what_is_recorded_is_of_the_table_that_ships(recorded, repository):
 
 
 def test_the_recorded_comparison_can_be_made_again(recorded, tmp_path):
-    folder = os.environ.get("LDARTS_TEST_DATA")
-    if not folder:
-        pytest.skip("needs LDARTS_TEST_DATA")
-    found = comparison.record(Path(folder) / "nb201_200ep_compact.csv.gz", tmp_path)
+    found = comparison.record(held("nb201_200ep_compact.csv.gz"), tmp_path)
     pd.testing.assert_frame_equal(pd.read_csv(recorded / "against_nasbench201.csv"), found, atol=0.002)

@@ -10,13 +10,12 @@ from torch import Tensor
 from ldarts_lib.alignment import layer_alignment, sign_alignment
 from ldarts_lib.bilevel import softmax_backward
 from ldarts_lib.dynamics import softmax_jacobian
-from ldarts_lib.passes import gradients
+from ldarts_lib.passes import flat, gradients
 from ldarts_lib.regularizers import Regularizer, regularized_gradients
 from ldarts_lib.sensitivity import (
     alignment_by_alpha,
     batch_agreement,
     climb_by_alpha,
-    flat,
     measure_along,
     measure_by_weights,
     mixed_by_cells,

@@ -91,6 +91,14 @@ def by_convolutions(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def explained_by_convolutions(table: pd.DataFrame) -> float:
+    """The share of the variance over strings that lies between the numbers of applied convolutions."""
+    groups = by_convolutions(table)
+    mean = np.average(table["accuracy"], weights=table["cells"])
+    between = np.average((groups["mean"] - mean) ** 2, weights=groups["cells"])
+    return float(between / np.average((table["accuracy"] - mean) ** 2, weights=table["cells"]))
+
+
 def seed_correlations(table: pd.DataFrame) -> pd.DataFrame:
     """How far two trainings of all cells agree: the noise ceiling of whatever is compared with one training.
 
