@@ -2,7 +2,7 @@
 PYTHON ?= python3
 MARKERS ?= not slow
 SEEDS ?= 3
-GROUP ?= demonstration
+GROUPS ?= demonstration differences strengths lengths ablations
 BIN := .venv/bin
 # The stamp carries a checksum of pyproject.toml: a changed requirement installs again.
 STAMP := .venv/installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
@@ -35,8 +35,9 @@ bench: $(STAMP) ## measure the search step, reference against fast supernet (BEN
 digits201: $(STAMP) ## train every cell of Digits-201 (CPU hours; resumable; SEEDS=3)
 	$(BIN)/ldarts digits201 --seeds $(SEEDS)
 
-study: $(STAMP) ## search with many variants, 20 seeds each (resumable; GROUP=demonstration, differences or ablations)
-	$(BIN)/ldarts study --group $(GROUP)
+study: $(STAMP) ## search with many variants, 20 seeds each (resumable; GROUPS=ablations: a part)
+	$(BIN)/ldarts study --groups $(GROUPS)
+	$(BIN)/ldarts kinds
 
 robustness: $(STAMP) ## search around the demonstration, one setting changed at a time (resumable)
 	$(BIN)/ldarts robustness

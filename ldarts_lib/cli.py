@@ -72,6 +72,7 @@ DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cel
   ldarts info                                     versions, device, data sets
   ldarts bench --quick                            how fast a search step is here
   ldarts study --seeds 10                         every variant, many seeds, with confidence intervals
+  ldarts kinds                                    align normal cells or all of them, in S2
   ldarts robustness                               the same with one setting changed at a time
   ldarts digits201                                make the table Digits-201 again (CPU hours)
   ldarts run-notebook book/quickstart.ipynb -p size demo -p seeds 5
@@ -323,6 +324,7 @@ def run_notebook(
 
 
 app.command(experiments.study)
+app.command(experiments.kinds)
 app.command(experiments.robustness)
 app.command(experiments.digits201)
 

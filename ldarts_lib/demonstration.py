@@ -25,13 +25,12 @@ from ldarts_lib.parallel import search_all
 from ldarts_lib.runs import RunDirectory
 from ldarts_lib.spaces import SPACES
 from ldarts_lib.trajectory import Trajectory
+from ldarts_lib.variants import SEEDS, Group, variants
 
 Size = Literal["smoke", "demo", "full"]
 
 SHOWN = ("DARTS", "Λ-DARTS")
 """The variants that are shown epoch by epoch."""
-STUDY_SEEDS = range(10, 30)
-"""The seeds of the recorded study; no setting was chosen on them."""
 
 
 class NotRecorded(ValueError):
@@ -91,7 +90,7 @@ def searches(
     """
     if size == "smoke":
         return {name: _read(_recorded_run(name, seed)) for name in SHOWN}
-    protocols = {name: p.model_copy(update={"seed": seed}) for name, p in study.variants().items()}
+    protocols = {name: p.model_copy(update={"seed": seed}) for name, p in variants().items()}
     folders = {name: f"{study.slug(name)}-seed{seed}" for name in SHOWN}
     results = search_all({folders[name]: protocols[name] for name in SHOWN}, out, device=device)
     return {
@@ -104,9 +103,11 @@ def epochs(
     out: str | Path,
     device: torch.device | str = "cpu",
     *,
-    group: study.Group = "demonstration",
+    group: Group = "demonstration",
 ) -> pd.DataFrame:
     """The rows of a whole study: recorded ones, or with ``full`` searched now (or continued).
+
+    Of the other groups than the demonstration the last epochs are recorded.
 
     Args:
         size: ``smoke`` and ``demo`` read the record.
@@ -118,7 +119,7 @@ def epochs(
         NotRecorded: the record is missing.
     """
     if size == "full":
-        return study.run(study.variants(group=group), STUDY_SEEDS, out, device=device)
+        return study.run_groups({group: SEEDS[group]}, out, device=device)[group]
     path = _folder(group) / "epochs.csv.gz"
     if not path.exists():
         raise NotRecorded(
@@ -148,7 +149,7 @@ def recorded_seeds() -> list[int]:
     return sorted({int(path.name.rpartition("seed")[2]) for path in _folder().glob("*-seed*")})
 
 
-def _folder(group: study.Group = "demonstration") -> Path:
+def _folder(group: Group = "demonstration") -> Path:
     return Path(str(files("ldarts_data"))) / "recorded" / group
 
 
@@ -171,7 +172,7 @@ def last_epochs(judged: pd.DataFrame, count: int = 10) -> pd.DataFrame:
     Columns: ``train_alignment``, ``valid_alignment``, ``valid_projected_alignment``, ``entropy``,
     ``train_loss``, ``valid_loss``, ``convolutions``, ``skips``.
     """
-    late = judged[judged["epoch"] > judged["epoch"].max() - count]
+    late = study.last(judged, count)
     columns = [
         "train_alignment", "valid_alignment", "valid_projected_alignment", "entropy", "train_loss",
         "valid_loss", "convolutions", "skips",
@@ -186,7 +187,7 @@ def deciders(epochs: pd.DataFrame, count: int = 10) -> pd.DataFrame:
     ``decides`` (searches in which the cell's mean over these epochs is the largest of all cells). Cells are
     counted from 1, next to the input.
     """
-    late = epochs[epochs["epoch"] > epochs["epoch"].max() - count]
+    late = study.last(epochs, count)
     means = late.groupby(["variant", "seed"], sort=False).mean(numeric_only=True)
     cells = sum(column.startswith("decision_") for column in means)
     tables = {}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pandas as pd
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from ldarts_lib import kinds as alignable
 from ldarts_lib import robustness as grids
 from ldarts_lib import study as studies
 from ldarts_lib import verdict
@@ -19,6 +21,7 @@ from ldarts_lib.benchmarks.tables import Benchmark, open_benchmark
 from ldarts_lib.environment import device_report, environment, resolve_device
 from ldarts_lib.protocols import Size
 from ldarts_lib.runs import write_atomically, write_json
+from ldarts_lib.variants import SEEDS, Group
 
 SettingName = Literal[tuple(grids.SETTINGS)]
 
@@ -49,37 +52,46 @@ def digits201(
 
 
 def study(
-    group: studies.Group = "demonstration",
-    out: Path | None = None,
-    first_seed: int = 10,
-    seeds: int = 20,
+    groups: tuple[Group, ...] = get_args(Group),
+    out: Path = Path("runs/study"),
+    first_seed: int | None = None,
+    seeds: int | None = None,
     size: Size = "demo",
     workers: int | None = None,
     device: str = "cpu",
 ) -> None:
-    """Search with every variant of a group and many seeds, judged by Digits-201.
+    """Search with every variant of some groups and many seeds, judged by Digits-201.
 
-    Safe to kill: a second call goes on.
+    Safe to kill: a second call goes on. A search that several groups compare is made once.
 
     Args:
-        group: demonstration (DARTS, Λ-DARTS, finite differences, a control), differences (what the finite
-            difference does: lengths, float64, noise, smooth activations), or ablations.
-        out: Parent of the run directories, and where epochs.csv.gz and provenance.json are written; by
-            default runs/study/GROUP.
-        first_seed: The smallest seed.
-        seeds: Number of seeds.
+        groups: demonstration (DARTS, Λ-DARTS, finite differences, a control), differences (what the finite
+            difference does: lengths, float64, noise, smooth activations), strengths (λ of each form),
+            lengths (number of epochs), ablations (one setting of Λ-DARTS changed at a time).
+        out: Parent of the run directories; OUT/GROUP has epochs.csv.gz and provenance.json of each group.
+        first_seed: The smallest seed; by default each group has its own seeds, most of them 10 to 29.
+        seeds: Number of seeds; by default all of the group.
         size: Preset of the searches: smoke, demo or paper.
         workers: Processes at a time; by default one per core.
         device: cpu, cuda, cuda:1, ...
     """
     benchmark, where = _judge_and_device(device)
-    chosen = range(first_seed, first_seed + seeds)
-    out = out or Path("runs/study") / group
-    epochs = studies.run(studies.variants(size, group), chosen, out, workers=workers, device=where)
-    command = f"ldarts study --group {group} --first-seed {first_seed} --seeds {seeds} --size {size}"
-    record(epochs, out, command=command, device=where)
-    report = verdict.report(verdict.with_stopping(studies.judge(epochs, benchmark)))
-    Console().print(as_table(report))
+    chosen = {group: _seeds(SEEDS[group], first_seed, seeds) for group in groups}
+    found = studies.run_groups(chosen, out, size=size, workers=workers, device=where)
+    for group, epochs in found.items():
+        given = {"first-seed": first_seed, "seeds": seeds}
+        options = "".join(f" --{name} {value}" for name, value in given.items() if value is not None)
+        command = f"ldarts study --groups {group} --size {size}{options}"
+        kept = epochs if group == "demonstration" else studies.last(epochs)
+        record(kept, out / group, command=command, device=where)
+        results = verdict.with_stopping(studies.judge(epochs, benchmark))
+        Console().print(as_table(verdict.report(results), title=group))
+
+
+def _seeds(usual: Sequence[int], first: int | None, count: int | None) -> Sequence[int]:
+    if first is None:
+        return usual[:count]
+    return range(first, first + (len(usual) if count is None else count))
 
 
 def robustness(
@@ -108,29 +120,74 @@ def robustness(
     chosen = range(first_seed, first_seed + seeds)
     epochs = grids.run(settings, chosen, out, size=size, workers=workers, device=where)
     options = f"--first-seed {first_seed} --seeds {seeds} --settings {' '.join(settings)} --size {size}"
-    facts = {"settings": list(settings), "kept_epochs": grids.LAST}
+    facts = {"settings": list(settings), "kept_epochs": studies.LAST}
     record(epochs, out, command=f"ldarts robustness {options}", device=where, **facts)
     judged = studies.judge(epochs, benchmark)
     print(grids.readable(grids.summarize(judged)).to_string())
     print(grids.describe(grids.overall(grids.gains(judged))))
 
 
+def kinds(
+    out: Path = Path("runs/kinds"),
+    first_seed: int = alignable.SEEDS.start,
+    seeds: int = len(alignable.SEEDS),
+    size: Size = "demo",
+    workers: int | None = None,
+    device: str = "cpu",
+) -> None:
+    """Align normal cells or all of them: searches in S2, what they find trained from scratch.
+
+    Safe to kill: a second call goes on.
+
+    Args:
+        out: Parent of the run directories, and where outcomes.csv and provenance.json are written.
+        first_seed: The smallest seed.
+        seeds: Number of seeds of each variant.
+        size: Preset of the searches: smoke, demo or paper.
+        workers: Processes at a time; by default one per core.
+        device: cpu, cuda, cuda:1, ...
+    """
+    where = resolve_device(device)
+    print(device_report(where))
+    chosen = range(first_seed, first_seed + seeds)
+    found = alignable.run(chosen, out, size=size, workers=workers, device=where)
+    write_atomically(
+        out / "outcomes.csv",
+        lambda file: rounded(found).to_csv(file, index=False, lineterminator="\n"),
+    )
+    command = f"ldarts kinds --first-seed {first_seed} --seeds {seeds} --size {size}"
+    write_provenance(found, out, command=command, device=where, trainings=alignable.TRAININGS)
+    Console().print(as_table(verdict.report(found), title="S2"))
+
+
 def record(epochs: pd.DataFrame, out: Path, *, command: str, device: torch.device, **more: Any) -> None:
     """Write a study's rows and their provenance, with more facts if there are any."""
-    rounded = epochs.copy()
-    floats = rounded.select_dtypes("float").columns
-    rounded[floats] = rounded[floats].map(lambda value: float(f"{value:.{DIGITS - 1}e}"))
+    out.mkdir(parents=True, exist_ok=True)
     write_atomically(
         out / "epochs.csv.gz",
-        lambda file: rounded.to_csv(
+        lambda file: rounded(epochs).to_csv(
             file, index=False, lineterminator="\n", compression={"method": "gzip", "mtime": 0}
         ),
     )
+    write_provenance(epochs, out, command=command, device=device, **more)
+
+
+def rounded(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with :data:`DIGITS` significant digits."""
+    floats = rows.select_dtypes("float").columns
+    short = rows[floats].map(lambda value: float(f"{value:.{DIGITS - 1}e}"))
+    return rows.assign(**short)
+
+
+def write_provenance(
+    rows: pd.DataFrame, out: Path, *, command: str, device: torch.device, **more: Any
+) -> None:
+    """Say beside a record how it was made."""
     facts = {
         "command": command,
         "date": datetime.now(UTC).date().isoformat(),
-        "variants": sorted(epochs["variant"].unique()),
-        "seeds": sorted(map(int, epochs["seed"].unique())),
+        "variants": sorted(rows["variant"].unique()),
+        "seeds": sorted(map(int, rows["seed"].unique())),
         **more,
         "environment": environment(device),
     }
@@ -144,10 +201,10 @@ def _judge_and_device(device: str) -> tuple[Benchmark, torch.device]:
     return benchmark, where
 
 
-def as_table(report: pd.DataFrame) -> Table:
+def as_table(report: pd.DataFrame, title: str) -> Table:
     """A study's report as a table for the terminal."""
     words = verdict.readable(report)
-    table = Table("variant", *words.columns, box=None)
+    table = Table("variant", *words.columns, box=None, title=title)
     for name, row in words.iterrows():
         table.add_row(str(name), *row)
     return table

@@ -40,8 +40,6 @@ SEEDS = range(30, 40)
 """No setting was chosen on these seeds."""
 DEMO_SETTINGS = (BASELINE, "alpha_lr=0.003")
 DEMO_SEEDS = 2
-LAST = 10
-"""The last epochs of a search that are kept, over which its alignment is averaged."""
 
 
 def run(
@@ -63,8 +61,8 @@ def run(
         workers, device: as for :func:`~ldarts_lib.parallel.search_all`.
 
     Returns:
-        One row for each of the :data:`LAST` epochs of a search: ``setting``, and the columns of
-        :func:`ldarts_lib.study.run`, where ``variant`` is a key of :data:`METHODS`.
+        One row for each of the :data:`~ldarts_lib.study.LAST` epochs of a search: ``setting``, and the
+        columns of :func:`ldarts_lib.study.run`, where ``variant`` is a key of :data:`METHODS`.
 
     Raises:
         ProtocolError: an unknown setting, or no setting or no seed.
@@ -80,7 +78,7 @@ def run(
         for name, (setting, method) in pairs.items()
     }
     epochs = study.run(protocols, seeds, out, workers=workers, device=device)
-    late = epochs.groupby(["variant", "seed"], sort=False).tail(LAST).reset_index(drop=True)
+    late = study.last(epochs)
     setting, method = zip(*(pairs[name] for name in late["variant"]), strict=True)
     late["variant"] = method
     late.insert(0, "setting", setting)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -17,59 +16,9 @@ from ldarts_lib.benchmarks.computation import computation, encode
 from ldarts_lib.benchmarks.tables import Benchmark
 from ldarts_lib.genotype import parse
 from ldarts_lib.parallel import search_all
-from ldarts_lib.protocols import Protocol, protocol
+from ldarts_lib.protocols import Protocol
 from ldarts_lib.trajectory import ALPHA
-
-VARIANTS: Mapping[str, Mapping[str, Any]] = {
-    "DARTS": {"method": "darts"},
-    "Λ-DARTS": {"method": "lambda"},
-    "Λ-DARTS, sign form": {"method": "lambda-sign"},
-    "Λ-DARTS, ε0 = 0.1": {"method": "lambda", "estimator": "central", "epsilon": 0.1},
-    "Λ-DARTS, ε0 = 0.01": {"method": "lambda", "estimator": "central", "epsilon": 1e-2},
-    "Λ-DARTS, ε0 = 0.001": {"method": "lambda", "estimator": "central", "epsilon": 1e-3},
-    "Λ-DARTS, ε0 = 0.0001": {"method": "lambda", "estimator": "central", "epsilon": 1e-4},
-    "random direction": {"method": "lambda-random"},
-}
-"""The demonstration's variants; without an ε0 the regularizer's gradient is exact."""
-
-_CENTRAL = {"method": "lambda", "estimator": "central"}
-DIFFERENCES: Mapping[str, Mapping[str, Any]] = {
-    "DARTS": {"method": "darts"},
-    "exact": {"method": "lambda"},
-    "exact, float64": {"method": "lambda", "precision": "float64"},
-    "ε0 = 1": _CENTRAL | {"epsilon": 1.0},
-    "ε0 = 1e-3": _CENTRAL | {"epsilon": 1e-3},
-    "ε0 = 1e-5": _CENTRAL | {"epsilon": 1e-5},
-    "ε0 = 1e-6, float64": _CENTRAL | {"epsilon": 1e-6, "precision": "float64"},
-    "noise as long as exact": {"method": "lambda-noise"},
-    "noise as long as ε0 = 1e-3": _CENTRAL | {"method": "lambda-noise", "epsilon": 1e-3},
-    "DARTS, GELU": {"method": "darts", "activation": "gelu"},
-    "exact, GELU": {"method": "lambda", "activation": "gelu"},
-    "ε0 = 1e-3, GELU": _CENTRAL | {"epsilon": 1e-3, "activation": "gelu"},
-}
-"""What the finite difference does in searches: its length, its precision, noise of its length, no kinks."""
-
-_STRENGTHS = {"1/16": 1 / 16, "1/8": 1 / 8, "1/4": 1 / 4, "1/2": 1 / 2, "2": 2.0}
-ABLATIONS: Mapping[str, Mapping[str, Any]] = {
-    "DARTS": {"method": "darts"},
-    "Λ-DARTS": {"method": "lambda"},
-    **{f"λ = {name}": {"method": "lambda", "lambda_max": value} for name, value in _STRENGTHS.items()},
-    "constant λ": {"method": "lambda", "ramp": "constant"},
-    "sign": {"method": "lambda-sign"},
-    "projected": {"method": "lambda-projected"},
-    "Λ of the α batch": {"method": "lambda", "regularizer_batch": "validation"},
-    "α first": {"method": "lambda", "step_order": "alpha-first"},
-    "DARTS, α first": {"method": "darts", "step_order": "alpha-first"},
-}
-"""One setting of Λ-DARTS changed at a time."""
-
-Group = Literal["demonstration", "differences", "ablations"]
-GROUPS: Mapping[Group, Mapping[str, Mapping[str, Any]]] = {
-    "demonstration": VARIANTS,
-    "differences": DIFFERENCES,
-    "ablations": ABLATIONS,
-}
-"""The variants of each study."""
+from ldarts_lib.variants import GROUPS, Group, variants
 
 KEPT = (
     "train_loss",
@@ -82,13 +31,10 @@ KEPT = (
     "seconds",
 )
 """Columns of the history that a study keeps."""
-TOGETHER = 10
+LAST = 10
+"""The last epochs of a search, over which its alignment is averaged."""
+TOGETHER = 20
 """Seeds of one variant that are searched as one packed supernet."""
-
-
-def variants(size: str = "demo", group: Group = "demonstration", **overrides: Any) -> dict[str, Protocol]:
-    """The protocols of a group at a size, with single settings overridden in all of them."""
-    return {name: protocol(size=size, **(settings | overrides)) for name, settings in GROUPS[group].items()}
 
 
 def run(
@@ -112,7 +58,50 @@ def run(
         history, and of each normal cell l on the batches of α ``norm_l``, the norm of its gradient, and
         ``decision_l``, its cosine with the sum.
     """
-    names = {(name, seed): f"{slug(name)}-seed{seed}" for name in protocols for seed in seeds}
+    return _search(protocols, {name: seeds for name in protocols}, out, workers, device)
+
+
+def run_groups(
+    groups: Mapping[Group, Sequence[int]],
+    out: str | Path,
+    *,
+    size: str = "demo",
+    workers: int | None = None,
+    device: torch.device | str = "cpu",
+) -> dict[Group, pd.DataFrame]:
+    """Make the searches of several groups, those that they share once.
+
+    Args:
+        groups: for each its seeds.
+        out: parent of the run directories.
+        size: preset of the searches.
+        workers, device: as for :func:`run`.
+
+    Returns:
+        The rows of each group, as :func:`run` returns them.
+    """
+    protocols = {name: p for group in groups for name, p in variants(group, size).items()}
+    wanted = {
+        name: sorted({seed for group in groups if name in GROUPS[group] for seed in groups[group]})
+        for name in protocols
+    }
+    rows = _search(protocols, wanted, out, workers, device)
+    return {
+        group: pd.concat(
+            rows[(rows["variant"] == name) & rows["seed"].isin(seeds)] for name in GROUPS[group]
+        ).reset_index(drop=True)
+        for group, seeds in groups.items()
+    }
+
+
+def _search(
+    protocols: Mapping[str, Protocol],
+    seeds: Mapping[str, Sequence[int]],
+    out: str | Path,
+    workers: int | None,
+    device: torch.device | str,
+) -> pd.DataFrame:
+    names = {(name, seed): f"{slug(name)}-seed{seed}" for name in protocols for seed in seeds[name]}
     searches = {names[name, seed]: protocols[name].model_copy(update={"seed": seed}) for name, seed in names}
     results = search_all(searches, out, workers=workers, device=device, together=TOGETHER)
     rows = [
@@ -131,9 +120,27 @@ def run(
     return pd.DataFrame(rows)
 
 
+def last(epochs: pd.DataFrame, count: int = LAST) -> pd.DataFrame:
+    """The rows of the last epochs of each search."""
+    return epochs.groupby(["variant", "seed"], sort=False).tail(count).reset_index(drop=True)
+
+
+def seconds(epochs: pd.DataFrame) -> pd.Series:
+    """Per variant, seconds of one core that a search took, on average over its seeds.
+
+    Of searches that ran together each has its share. Where a record holds the last epochs only, those stand
+    for all of them.
+    """
+    groups = epochs.groupby(["variant", "seed"], sort=False)
+    whole = groups["seconds"].mean() * (groups["epoch"].max() + 1)
+    return whole.groupby("variant", sort=False).mean()
+
+
 def slug(name: str) -> str:
     """A variant's name as part of a folder's name."""
-    text = name.replace("Λ", "lambda").replace("ε0", "eps").lower()
+    text = name.lower()
+    for letter, word in (("λ", "lambda"), ("ε0", "eps"), ("α", "alpha")):
+        text = text.replace(letter, word)
     return "-".join("".join(c if c.isalnum() or c == "." else " " for c in text).split())
 
 

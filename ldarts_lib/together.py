@@ -27,6 +27,9 @@ from ldarts_lib.search import SearchResult, SearchState, execution, floating_typ
 
 Slot = tuple[Optimizer, Tensor]
 
+SAVE_SECONDS = 15.0
+"""The most that an interruption costs, beside an epoch: saving many searches after each would cost more."""
+
 
 def can_pack(protocol: Protocol) -> bool:
     """Whether searches of this protocol can run side by side in one supernet.
@@ -175,12 +178,16 @@ def _search(
     packed = PackedSearch(states, images) if len(states) > 1 else None
     for run in runs:
         run.write_environment(environment(torch.device(device)))
+    saved = time.monotonic()
     for epoch in range(begun, protocol.epochs):
         with arithmetic(protocol.precision):
             rows = packed.run_epoch(epoch) if packed else [states[0].run_epoch(epoch, lambda: None)]
-        for state, run, history, row in zip(states, runs, histories, rows, strict=True):
+        for history, row in zip(histories, rows, strict=True):
             history.append(row)
-            state.save(run, history)
+        if epoch + 1 == protocol.epochs or time.monotonic() - saved >= SAVE_SECONDS:
+            for state, run, history in zip(states, runs, histories, strict=True):
+                state.save(run, history)
+            saved = time.monotonic()
     for state, run, history in zip(states, runs, histories, strict=True):
         run.write_outcome(state.genotype(), metrics(state.protocol, history))
 

@@ -3,9 +3,10 @@ import pandas as pd
 import pytest
 import torch
 
-from ldarts_lib import demonstration, study
+from ldarts_lib import demonstration
 from ldarts_lib.benchmarks.computation import encode
 from ldarts_lib.genotype import parse
+from ldarts_lib.variants import GROUPS, SEEDS
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +24,11 @@ def shown_seed():
 
 
 def test_the_recorded_study_is_whole(recorded):
-    assert set(recorded["variant"]) == set(study.VARIANTS)
+    assert set(recorded["variant"]) == set(GROUPS["demonstration"])
     counts = recorded.groupby(["variant", "seed"]).size()
     assert counts.nunique() == 1
-    assert set(recorded["seed"]) == set(demonstration.STUDY_SEEDS)
-    assert len(counts) == len(study.VARIANTS) * len(demonstration.STUDY_SEEDS)
+    assert set(recorded["seed"]) == set(SEEDS["demonstration"])
+    assert len(counts) == len(GROUPS["demonstration"]) * len(SEEDS["demonstration"])
 
 
 def test_recorded_searches_are_rows_of_the_study(recorded):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import sys
@@ -11,10 +12,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from ldarts_lib import cli, demonstration, robustness, study, verdict
+from ldarts_lib import cli, robustness, study, verdict
 from ldarts_lib.benchmarks.tables import Benchmark
 from ldarts_lib.demonstration import NotRecorded
 from ldarts_lib.protocols import ProtocolError, protocol
+from ldarts_lib.variants import SEEDS
 
 CELLS = {"111111": 0.30, "300001": 0.35, "000300": 0.60, "000303": 0.70, "333333": 0.80}
 SKIPS, CUT, ONE, TWO, SIX = CELLS
@@ -42,7 +44,7 @@ def judged():
 
 def test_every_setting_changes_one_field_of_the_demonstration():
     assert len(robustness.SETTINGS) == 8
-    assert not set(robustness.SEEDS) & set(demonstration.STUDY_SEEDS)
+    assert not set(robustness.SEEDS) & set(SEEDS["demonstration"])
     base = protocol().model_dump()
     for name, change in robustness.SETTINGS.items():
         changed = protocol(**change).model_dump()
@@ -136,12 +138,11 @@ def test_the_readable_summary_has_every_number_with_its_interval(judged):
 
 
 def test_the_last_epochs_are_kept(tmp_path, monkeypatch, one_thread):
-    monkeypatch.setattr(robustness, "LAST", 2)
     found = robustness.run(["depth=2"], [30, 31], tmp_path, size="smoke", workers=1)
     assert list(found["setting"].unique()) == ["depth=2"]
     searches = found.groupby(["variant", "seed"], sort=False)["epoch"].apply(list)
     assert searches.to_dict() == {(m, seed): [0, 1] for m in robustness.METHODS for seed in (30, 31)}
-    monkeypatch.setattr(robustness, "LAST", 1)
+    monkeypatch.setattr(study, "last", functools.partial(study.last, count=1))
     late = robustness.run(["depth=2"], [30, 31], tmp_path, size="smoke", workers=1)
     pd.testing.assert_frame_equal(late, found[found["epoch"] == 1].reset_index(drop=True))
     config = json.loads((tmp_path / "depth-2-lambda-darts-seed31" / "config.json").read_text())

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ldarts_lib import study, verdict
+from ldarts_lib import robustness, study, verdict
 from ldarts_lib.benchmarks.tables import Benchmark
 from ldarts_lib.protocols import protocol
+from ldarts_lib.variants import CHOOSING, CONFIRMING, GROUPS, REPORTED, SEEDS, VARIANTS, variants
 
 SKIPS, POOLS, CONVOLUTIONS, CUT = "111111", "444444", "333333", "300001"
 WORTH = {SKIPS: 0.4, POOLS: 0.25, CONVOLUTIONS: 0.8, CUT: 0.1}
@@ -146,27 +147,58 @@ def test_a_study_searches_and_continues(tmp_path):
 
 
 def test_the_variants_differ_only_in_the_method():
-    chosen = study.variants(epochs=7)
-    assert list(chosen) == list(study.VARIANTS)
+    chosen = variants(epochs=7)
     varied = {"method", "estimator", "epsilon"}
     assert len({p.model_dump_json(exclude=varied) for p in chosen.values()}) == 1
-    assert len({p.model_dump_json() for p in chosen.values()}) == len(chosen)
-    assert len({study.slug(name) for name in chosen}) == len(chosen)
     assert chosen["Λ-DARTS"].estimator == "exact"
 
 
-@pytest.mark.parametrize("group", study.GROUPS)
-def test_the_searches_of_a_group_are_distinct_and_have_distinct_names(group):
-    chosen = study.variants(group=group)
-    assert next(iter(chosen)) == "DARTS"
-    assert len({p.model_dump_json() for p in chosen.values()}) == len(chosen)
-    assert len({study.slug(name) for name in chosen}) == len(chosen)
-    assert {p.size for p in chosen.values()} == {"demo"}
+def test_variants_are_distinct_and_each_is_in_a_group():
+    every = {name: p for group in GROUPS for name, p in variants(group).items()}
+    assert set(every) == set(VARIANTS)
+    assert len({p.model_dump_json() for p in every.values()}) == len(every)
+    assert len({study.slug(name) for name in every}) == len(every)
+    assert {p.size for p in every.values()} == {"demo"}
+    assert {next(iter(names)) for names in GROUPS.values()} == {"DARTS"}
+
+
+@pytest.mark.parametrize("group", ["strengths", "lengths"])
+def test_settings_are_chosen_on_other_seeds_than_reported(group):
+    assert set(CHOOSING) < set(SEEDS[group])
+    assert not set(CHOOSING) & (set(REPORTED) | set(CONFIRMING))
+    assert not set(CONFIRMING) & (set(REPORTED) | set(robustness.SEEDS))
 
 
 def test_an_ablation_changes_one_setting_of_its_baseline():
-    chosen = study.variants(group="ablations")
-    for name, changed in chosen.items():
-        base = chosen["DARTS" if "DARTS, " in name else "Λ-DARTS"].model_dump()
-        differing = {field for field, value in changed.model_dump().items() if value != base[field]}
-        assert len(differing) <= 1, (name, differing)
+    for group in ("ablations", "strengths", "lengths"):
+        chosen = variants(group)
+        for name, changed in chosen.items():
+            base = chosen["DARTS" if name.startswith("DARTS") else "Λ-DARTS"].model_dump()
+            differing = {field for field, value in changed.model_dump().items() if value != base[field]}
+            assert differing <= {"method", "lambda_max"} or len(differing) <= 1, (name, differing)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_groups_share_their_searches(tmp_path):
+    groups = {"demonstration": [3], "ablations": [3]}
+    smaller = {
+        name: protocol(size="smoke", epochs=1, **VARIANTS[name]) for name in ("DARTS", "Λ-DARTS, α first")
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(study, "GROUPS", {"demonstration": ["DARTS"], "ablations": list(smaller)})
+        patch.setattr(study, "variants", lambda group, _: {n: smaller[n] for n in study.GROUPS[group]})
+        found = study.run_groups(groups, tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert found["demonstration"]["variant"].tolist() == ["DARTS"]
+    assert found["ablations"]["variant"].tolist() == list(smaller)
+    pd.testing.assert_frame_equal(found["demonstration"], found["ablations"].head(1))
+
+
+def test_the_cost_of_a_search_is_that_of_all_its_epochs():
+    rows = pd.DataFrame(
+        {"variant": "a", "seed": seed, "epoch": range(8), "seconds": each}
+        for seed, each in ((0, 1.0), (1, 2.0))
+    )
+    rows = rows.explode("epoch").astype({"epoch": int, "seconds": float}).reset_index(drop=True)
+    assert study.seconds(rows)["a"] == study.seconds(study.last(rows, 3))["a"] == 12
+    assert len(study.last(rows, 3)) == 6

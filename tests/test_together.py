@@ -177,6 +177,7 @@ def interrupt_after(monkeypatch, saves):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(SearchState, "save", interrupted)
+    monkeypatch.setattr("ldarts_lib.together.SAVE_SECONDS", 0)
 
 
 @pytest.mark.parametrize("saves", [3, 5])
