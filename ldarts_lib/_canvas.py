@@ -15,6 +15,8 @@ from matplotlib.ticker import MaxNLocator
 INK, GREY, PALE = "#222222", "#8b9199", "#d9dde2"
 ACCENT = "#c2410c"
 TEXT, SMALL = 12, 10.5
+REFERENCES = {"random cell": "dotted", "random search": "dashdot", "best cell": "dashed"}
+"""What accuracies are held against, from the floor to the ceiling, and how its line is drawn."""
 
 
 def new_figure(
@@ -52,6 +54,23 @@ def dress(ax: Axes, title: str, *, x: str = "epoch", integer: bool = False) -> N
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
     steps = [1, 2, 5, 10] if integer else [1, 2, 2.5, 5, 10]
     ax.yaxis.set_major_locator(MaxNLocator(5, integer=integer, steps=steps))
+
+
+def check_references(references: Mapping[str, float]) -> None:
+    """Raise :class:`ValueError` if there is a reference without a look."""
+    if unknown := [name for name in references if name not in REFERENCES]:
+        raise ValueError(f"unknown reference {unknown[0]!r}; choose from {', '.join(REFERENCES)}")
+
+
+def mark_references(ax: Axes, references: Mapping[str, float]) -> None:
+    """Vertical lines at accuracies, named above the axes: the best cell to the right of its line."""
+    check_references(references)
+    for name, x in references.items():
+        ax.axvline(x, color=ACCENT, lw=1.3, ls=REFERENCES[name], zorder=1)
+        place = {"transform": ax.get_xaxis_transform(), "va": "bottom"}
+        side = "left" if name == "best cell" else "right"
+        text = f"{name.replace(' ', chr(10))}\n{x:.3f}"
+        ax.text(x, 1.01, text, fontsize=SMALL, color=ACCENT, ha=side, **place)
 
 
 def label_at_right(ax: Axes, heights: Mapping[str, float], *, gap: float, colours: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -29,6 +30,7 @@ from ldarts_lib.runs import RunDirectory, RunError, write_json
 from ldarts_lib.search import SearchDiverged
 from ldarts_lib.search import search as run_search
 from ldarts_lib.spaces import SPACES
+from ldarts_lib.throughput import throughput
 
 SpaceName = Literal[tuple(SPACES)]
 DatasetName = Literal[datasets.DATASETS]
@@ -250,6 +252,7 @@ def bench(
     device: str = "cpu",
     json: Path | None = None,
     precision: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    together: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
 ) -> None:
     """Measure the search step: reference against fast and batched supernet, for each regularizer.
 
@@ -264,6 +267,7 @@ def bench(
         device: cpu, cuda, cuda:1, ...
         json: Also write the rows to this file.
         precision: Measure instead what lower precision does to Λ and to the gradients.
+        together: Measure instead how many small searches end in a given time, one by one and packed.
     """
     where = resolve_device(device)
     if threads < 1:
@@ -273,14 +277,16 @@ def bench(
         json.parent.mkdir(parents=True, exist_ok=True)
     print(device_report(where))
     if precision:
-        effects = [asdict(effect) for effect in precision_effects(spaces, device=where)]
         names = ("space", "precision", "Λ", "Λ in float64", "cells", "loss", "regularizer")
         table = Table(
             *names, box=None, title="One batch: Λ, and relative errors of gradients against float64"
         )
-        for effect in effects:
-            table.add_row(*(f"{v:.2g}" if isinstance(v, float) else v for v in effect.values()))
-        _show(table, effects, json)
+        _show_plainly(table, precision_effects(spaces, device=where), json, ".2g")
+        return
+    if together:
+        names = ("method", "together", "searches", "epochs", "seconds", "ratio")
+        table = Table(*names, box=None, title="Searches of the demonstration, in processes of one thread")
+        _show_plainly(table, throughput(device=where), json, ".2f")
         return
     rows = benchmarks.benchmark(
         scale=benchmarks.QUICK if quick else benchmarks.OFFICIAL,
@@ -297,6 +303,13 @@ def bench(
         numbers = (f"{row.seconds:.3f}", str(row.n), f"{row.ratio:.2f}", f"{row.peak_memory_mb:.0f}")
         table.add_row(row.space, name, row.regularizer, *numbers, f"{row.operator_calls:,}")
     _show(table, [asdict(row) for row in rows], json)
+
+
+def _show_plainly(table: Table, rows: Sequence[Any], json: Path | None, digits: str) -> None:
+    records = [asdict(row) for row in rows]
+    for record in records:
+        table.add_row(*(f"{v:{digits}}" if isinstance(v, float) else str(v) for v in record.values()))
+    _show(table, records, json)
 
 
 def _show(table: Table, records: list[dict[str, Any]], json: Path | None) -> None:

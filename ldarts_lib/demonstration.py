@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ldarts_lib import study
+from ldarts_lib import study, verdict
 from ldarts_lib.benchmarks.computation import encode
+from ldarts_lib.benchmarks.report import random_search
 from ldarts_lib.benchmarks.tables import Benchmark
 from ldarts_lib.frames import Curves, draw_frame, edge_weights, frame_alt_texts
 from ldarts_lib.genotype import Cell, parse
@@ -134,6 +135,21 @@ def random_cell(benchmark: Benchmark) -> float:
     return float((table["accuracy"] * table["cells"]).sum() / table["cells"].sum())
 
 
+def references(benchmark: Benchmark, seconds: float) -> dict[str, float]:
+    """What searches are held against: a random cell, random search of equal cost, and the best cell.
+
+    Random search trains as many cells once as the seconds allow, and takes the best of them.
+
+    Args:
+        benchmark: Digits-201, whose table has the seconds of a training.
+        seconds: that a search takes.
+    """
+    tries = max(int(seconds / benchmark.table["seconds"].mean()), 1)
+    found = random_search(benchmark.table, [tries])["by one seed"].item()
+    best = float(benchmark.table["accuracy"].max())
+    return {"random cell": random_cell(benchmark), "random search": found, "best cell": best}
+
+
 def frames(watched: Watched, benchmark: Benchmark) -> tuple[list[Any], list[tuple[str, str]]]:
     """What :func:`~ldarts_lib.scrubber.scrubber` takes: a figure and a description of every epoch."""
     curves, cells = watched.curves(benchmark), watched.cells
@@ -178,6 +194,13 @@ def last_epochs(judged: pd.DataFrame, count: int = 10) -> pd.DataFrame:
         "valid_loss", "convolutions", "skips",
     ]  # fmt: skip
     return late.groupby("variant", sort=False)[columns].mean()
+
+
+def summary(judged: pd.DataFrame, baseline: str = "DARTS") -> pd.DataFrame:
+    """How searches end (:func:`ldarts_lib.verdict.report`), what happens in them (:func:`last_epochs`)."""
+    found = verdict.report(verdict.outcomes(judged), baseline)
+    late = last_epochs(judged)
+    return found.join(late[[column for column in late if column not in found]])
 
 
 def deciders(epochs: pd.DataFrame, count: int = 10) -> pd.DataFrame:

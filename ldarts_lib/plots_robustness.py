@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ldarts_lib._canvas import ACCENT, GREY, INK, PALE, SMALL, TEXT, new_figure
+from ldarts_lib._canvas import GREY, INK, PALE, SMALL, TEXT, mark_references, new_figure
 from ldarts_lib._styles import MethodStyle, method_styles
 
 _APART = 0.17
 _OVERALL = MethodStyle("all settings", INK, marker="D")
 
 
-def forest_plot(summary: pd.DataFrame, *, best: float, random: float) -> Figure:
+def forest_plot(summary: pd.DataFrame, *, references: Mapping[str, float]) -> Figure:
     """Collapsed searches and mean accuracy of every setting and method, with 95 % intervals.
 
     Args:
         summary: rows of :func:`ldarts_lib.robustness.summarize`, for which the index is (setting, variant).
-        best: accuracy of the best cell.
-        random: mean accuracy of a random cell.
+        references: as for :func:`~ldarts_lib.plots_tables.compare_accuracies`.
 
     Raises:
-        ValueError: there is no row.
+        ValueError: there is no row, or a reference is unknown.
     """
     _require_rows(summary)
     settings = list(summary.index.unique("setting"))
@@ -39,10 +40,7 @@ def forest_plot(summary: pd.DataFrame, *, best: float, random: float) -> Figure:
     _dress(left, settings, "share of collapsed searches")
     left.set(xlim=(-0.04, 1.04), xticks=(0, 0.5, 1))
     _dress(right, settings, "mean accuracy (Digits-201)")
-    for x, line, side, name in ((random, "dotted", "right", "random"), (best, "dashed", "left", "best")):
-        right.axvline(x, color=ACCENT, lw=1.3, ls=line, zorder=1)
-        place = {"transform": right.get_xaxis_transform(), "ha": side, "va": "bottom"}
-        right.text(x, 1.01, f"{name}\n{x:.3f}", fontsize=SMALL, color=ACCENT, **place)
+    mark_references(right, references)
     handles = left.get_legend_handles_labels()
     fig.legend(*handles, loc="outside upper left", ncols=2, frameon=False, fontsize=TEXT, labelcolor=INK)
     return fig

@@ -16,7 +16,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from ldarts_lib._canvas import GREY, INK, SMALL, TEXT, dress, label_at_right, new_figure
+from ldarts_lib._canvas import (
+    GREY,
+    INK,
+    REFERENCES,
+    SMALL,
+    TEXT,
+    check_references,
+    dress,
+    label_at_right,
+    new_figure,
+)
 from ldarts_lib._styles import MethodStyle, column_label, method_styles
 from ldarts_lib.plots import History, history_frame
 from ldarts_lib.trajectory import Trajectory
@@ -32,7 +42,6 @@ _TITLES = {
 }
 _COUNTS = ("skips", "convolutions")
 _HALVES = (("train", "ω batches"), ("valid", "α batches"))
-_REFERENCES = {"best": "dashed", "random": "dotted"}
 _LINES = ("solid", "dashed", "dashdot", "dotted")
 _NUMBERED_PAIRS = 10
 _NAMED_CELLS = 6
@@ -42,8 +51,7 @@ def watch_searches(
     searches: Searches,
     *,
     columns: Sequence[str] = ("accuracy", "skips", "convolutions", "valid_loss"),
-    best: float | None = None,
-    random: float | None = None,
+    references: Mapping[str, float] | None = None,
 ) -> Figure:
     """Compare methods over the epochs: every search as a thin line, the mean of a method as a thick one.
 
@@ -51,8 +59,8 @@ def watch_searches(
         searches: the histories, with the columns that are drawn; those that
             :func:`ldarts_lib.study.judge` adds are ``accuracy``, ``regret`` and ``convolutions``.
         columns: one panel each.
-        best: accuracy of the best cell, a line in the panel of ``accuracy``.
-        random: mean accuracy of a random cell, likewise.
+        references: lines in the panel of ``accuracy``, as for
+            :func:`~ldarts_lib.plots_tables.compare_accuracies`.
 
     Raises:
         ValueError: there is no search or no column, or a column is missing in one of them.
@@ -65,7 +73,6 @@ def watch_searches(
         _draw_methods(ax, frames, column)
     for ax in axes[len(columns) :]:
         ax.remove()
-    references = {name: y for name, y in (("best", best), ("random", random)) if y is not None}
     if references and "accuracy" in columns:
         _draw_references(axes[list(columns).index("accuracy")], references)
     _add_legend(fig, axes[0], frames)
@@ -219,8 +226,9 @@ def _draw_seeds(ax: Axes, seeds: pd.DataFrame, style: MethodStyle) -> None:
 
 
 def _draw_references(ax: Axes, heights: Mapping[str, float]) -> None:
+    check_references(heights)
     for name, y in heights.items():
-        ax.axhline(y, color=INK, lw=1.2, ls=_REFERENCES[name], zorder=2)
+        ax.axhline(y, color=INK, lw=1.2, ls=REFERENCES[name], zorder=2)
     label_at_right(ax, heights, gap=0.11, colours=[INK] * len(heights))
 
 

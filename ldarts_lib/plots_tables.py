@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ldarts_lib._canvas import ACCENT, GREY, INK, PALE, SMALL, TEXT, new_figure
+from ldarts_lib._canvas import ACCENT, GREY, INK, PALE, SMALL, TEXT, mark_references, new_figure
 from ldarts_lib._styles import method_styles
 
 _BLUE = "#0b4a86"
@@ -21,8 +21,7 @@ def compare_accuracies(
     accuracies: Mapping[str, Sequence[float]],
     intervals: Mapping[str, tuple[float, float]],
     *,
-    best: float,
-    random: float,
+    references: Mapping[str, float],
     label: str = "test accuracy",
 ) -> Figure:
     """One row per method: a dot for each seed, and the mean with its confidence interval.
@@ -30,12 +29,12 @@ def compare_accuracies(
     Args:
         accuracies: for each method those of its seeds, in the order of the rows.
         intervals: for each method the ends of the 95 % interval of the mean; NaN where it is not known.
-        best: accuracy of the best cell.
-        random: mean accuracy of a random cell.
+        references: accuracies of the ``random cell``, of ``random search``, of the ``best cell``, if known.
         label: what the x axis shows.
 
     Raises:
-        ValueError: there is no method, one has no accuracy or no interval, or its mean is not in it.
+        ValueError: there is no method, one has no accuracy or no interval, its mean is not in it, or a
+            reference is unknown.
     """
     if not accuracies or not all(len(values) for values in accuracies.values()):
         raise ValueError("nothing to draw: give at least one method and one accuracy of each")
@@ -55,10 +54,7 @@ def compare_accuracies(
         text = f"{style.label}: {mean:.3f} (n = {len(values)})"
         place = {"transform": ax.get_yaxis_transform(), "va": "bottom"}
         ax.text(0, row - 0.2, text, fontsize=TEXT, color=INK, bbox=_HALO, zorder=5, **place)
-    for x, line, side, name in ((random, "dotted", "right", "random"), (best, "dashed", "left", "best")):
-        ax.axvline(x, color=ACCENT, lw=1.3, ls=line, zorder=1)
-        place = {"transform": ax.get_xaxis_transform(), "ha": side, "va": "bottom"}
-        ax.text(x, 1.01, f"{name}\n{x:.3f}", fontsize=SMALL, color=ACCENT, **place)
+    mark_references(ax, references)
     ax.set(ylim=(len(accuracies) - 0.45, -0.75), yticks=[])
     ax.set_xlabel(f"{label}\ncircle: one seed; diamond and bar: mean, 95 %", fontsize=SMALL, color=INK)
     _strip(ax)

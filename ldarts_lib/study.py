@@ -33,8 +33,11 @@ KEPT = (
 """Columns of the history that a study keeps."""
 LAST = 10
 """The last epochs of a search, over which its alignment is averaged."""
-TOGETHER = 20
-"""Seeds of one variant that are searched as one packed supernet."""
+TOGETHER = 10
+"""Seeds of one variant that are searched as one packed supernet.
+
+The groups have whole tens of seeds, so that a search has the same neighbours, and with them the same
+roundings, whichever groups are searched."""
 
 
 def run(
@@ -123,17 +126,6 @@ def _search(
 def last(epochs: pd.DataFrame, count: int = LAST) -> pd.DataFrame:
     """The rows of the last epochs of each search."""
     return epochs.groupby(["variant", "seed"], sort=False).tail(count).reset_index(drop=True)
-
-
-def seconds(epochs: pd.DataFrame) -> pd.Series:
-    """Per variant, seconds of one core that a search took, on average over its seeds.
-
-    Of searches that ran together each has its share. Where a record holds the last epochs only, those stand
-    for all of them.
-    """
-    groups = epochs.groupby(["variant", "seed"], sort=False)
-    whole = groups["seconds"].mean() * (groups["epoch"].max() + 1)
-    return whole.groupby("variant", sort=False).mean()
 
 
 def slug(name: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ldarts_lib.protocols import Protocol, protocol
 
-Group = Literal["demonstration", "differences", "strengths", "lengths", "ablations"]
+Group = Literal["demonstration", "differences", "strengths", "chosen", "lengths", "ablations"]
 
 CHOOSING = range(10)
 """Seeds on which settings may be chosen."""
@@ -27,6 +27,8 @@ FORMS: Mapping[str, tuple[str, Sequence[str]]] = {
     "Λ-DARTS, projected": ("lambda-projected", _FEW),
 }
 """The methods whose strength is varied, and the strengths."""
+CHOSEN: Mapping[str, str] = {"Λ-DARTS": "1", "Λ-DARTS, sign form": "1", "Λ-DARTS, projected": "1"}
+"""The strength of each form that was best on the seeds for choosing (tested against the record)."""
 
 
 def at(form: str, strength: str) -> str:
@@ -107,6 +109,7 @@ GROUPS: Mapping[Group, tuple[str, ...]] = {
         "DARTS",
         *(at(form, strength) for form, (_, strengths) in FORMS.items() for strength in strengths),
     ),
+    "chosen": ("DARTS", *(at(form, strength) for form, strength in CHOSEN.items())),
     "lengths": (
         "DARTS",
         "Λ-DARTS",
@@ -125,7 +128,8 @@ GROUPS: Mapping[Group, tuple[str, ...]] = {
 SEEDS: Mapping[Group, tuple[int, ...]] = {
     "demonstration": tuple(REPORTED),
     "differences": tuple(REPORTED),
-    "strengths": (*CHOOSING, *REPORTED),
+    "strengths": tuple(CHOOSING),
+    "chosen": tuple(REPORTED),
     "lengths": (*CHOOSING, *CONFIRMING),
     "ablations": tuple(REPORTED),
 }

@@ -6,7 +6,7 @@ seed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -50,11 +50,17 @@ STOPPING: Mapping[str, Callable[[pd.DataFrame], int]] = {
 
 
 def outcomes(judged: pd.DataFrame, rule: Callable[[pd.DataFrame], int] = last_epoch) -> pd.DataFrame:
-    """The row that a rule picks of each search: one per variant and seed."""
-    picked = [
-        search[search["epoch"] == rule(search)]
-        for _, search in judged.groupby(["variant", "seed"], sort=False)
-    ]
+    """The row that a rule picks of each search: one per variant and seed.
+
+    Its ``seconds`` are those of the search up to the picked epoch, on one core; of searches that ran together
+    each has its share. Where a record holds the last epochs only, these stand for all of them.
+    """
+    picked = []
+    for _, search in judged.groupby(["variant", "seed"], sort=False):
+        row = search[search["epoch"] == rule(search)]
+        if "seconds" in row:
+            row = row.assign(seconds=search["seconds"].mean() * (row["epoch"] + 1))
+        picked.append(row)
     return pd.concat(picked, ignore_index=True)
 
 
@@ -74,7 +80,8 @@ def report(results: pd.DataFrame, baseline: str = "DARTS") -> pd.DataFrame:
     ``worst``, ``best``, ``collapsed`` (searches that end without a convolution on a live path),
     ``collapse_low``, ``collapse_high`` (of their share; Wilson), and against the baseline on the same seeds
     ``gain`` with ``gain_low``, ``gain_high`` (bootstrap of the paired differences), ``p`` (Wilcoxon's
-    signed-rank test) and ``p_collapse`` (McNemar's exact test); both tests are two-sided.
+    signed-rank test) and ``p_collapse`` (McNemar's exact test); both tests are two-sided. If the results have
+    them, also the means of ``regret`` and ``seconds``.
 
     Raises:
         ValueError: the baseline is not among the variants, or a variant has other seeds.
@@ -110,9 +117,30 @@ def report(results: pd.DataFrame, baseline: str = "DARTS") -> pd.DataFrame:
                 "gain_high": gain_high,
                 "p": stats.wilcoxon(gain).pvalue if gain.any() else 1.0,
                 "p_collapse": mcnemar(dead, base["convolutions"] == 0),
+                **{column: found[column].mean() for column in ("regret", "seconds") if column in found},
             }
         )
     return pd.DataFrame(rows).set_index("variant")
+
+
+def contrasts(results: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Variants against others than the common baseline, seed by seed.
+
+    Args:
+        results: of :func:`outcomes`.
+        pairs: a variant and what it is compared with.
+
+    Returns:
+        One row per pair, index (variant, against): the columns of :func:`report`, and ``p_holm`` (``p``
+        adjusted for the number of pairs).
+    """
+    rows = {
+        (one, other): report(results[results["variant"].isin([one, other])], baseline=other).loc[one]
+        for one, other in pairs
+    }
+    found = pd.DataFrame(rows).T.infer_objects()
+    found.index.names = ["variant", "against"]
+    return found.assign(p_holm=holm(found["p"].astype(float)))
 
 
 def mean_interval(values: pd.Series) -> tuple[float, float]:
@@ -171,6 +199,11 @@ def readable(found: pd.DataFrame, baseline: str = "DARTS") -> pd.DataFrame:
             "gain": f"{row['gain']:+.3f} ({row['gain_low']:+.3f}, {row['gain_high']:+.3f})",
             "p": f"{row['p']:.3f}",
             "p of collapse": f"{row['p_collapse']:.3f}",
+            **{
+                column: f"{row[column]:{form}}"
+                for column, form in (("regret", ".3f"), ("seconds", ".1f"))
+                if column in row
+            },
         }
         for row in found.to_dict("records")
     ]

@@ -29,6 +29,7 @@ SUMMARY = pd.DataFrame(ROWS.values(), index=pd.MultiIndex.from_tuples(ROWS, name
 SUMMARY.columns = COLUMNS
 SUMMARY["n"] = 8
 OVERALL = pd.Series({"settings": 2, "gain": 0.145, "gain_low": 0.03, "gain_high": 0.24}, dtype=object)
+REFERENCES = {"random cell": 0.65, "best cell": 0.82}
 
 
 def render(fig: Figure) -> None:
@@ -48,7 +49,7 @@ def intervals(ax: Axes, colour: str) -> list[list[float]]:
 
 
 def test_every_setting_has_both_methods_with_their_intervals() -> None:
-    fig = forest_plot(SUMMARY, best=0.82, random=0.65)
+    fig = forest_plot(SUMMARY, references=REFERENCES)
     render(fig)
     left, right = fig.axes
     assert [tick.get_text() for tick in left.get_yticklabels()] == ["baseline", "depth=2"]
@@ -67,9 +68,9 @@ def test_every_setting_has_both_methods_with_their_intervals() -> None:
 
 
 def test_accuracies_are_held_against_the_random_and_the_best_cell() -> None:
-    fig = forest_plot(SUMMARY, best=0.82, random=0.65)
+    fig = forest_plot(SUMMARY, references=REFERENCES)
     _, right = fig.axes
-    assert [text.get_text() for text in right.texts] == ["random\n0.650", "best\n0.820"]
+    assert [text.get_text() for text in right.texts] == ["random\ncell\n0.650", "best\ncell\n0.820"]
     level = {line.get_xdata()[0]: line.get_linestyle() for line in right.lines if len(line.get_xdata()) == 2}
     assert (level[0.65], level[0.82]) == (":", "--")
 
@@ -89,7 +90,10 @@ def test_gains_end_with_that_of_all_settings() -> None:
 
 
 def test_labels_stay_inside_the_figure() -> None:
-    for fig in (forest_plot(SUMMARY, best=0.82, random=0.65), gain_plot(SUMMARY, OVERALL)):
+    for fig in (
+        forest_plot(SUMMARY, references=REFERENCES),
+        gain_plot(SUMMARY, OVERALL),
+    ):
         render(fig)
         for ax in fig.axes:
             box = ax.xaxis.label.get_window_extent()
@@ -98,7 +102,7 @@ def test_labels_stay_inside_the_figure() -> None:
 
 def test_an_unknown_interval_is_left_out() -> None:
     unknown = SUMMARY.assign(low=np.nan, high=np.nan)
-    fig = forest_plot(unknown, best=0.82, random=0.65)
+    fig = forest_plot(unknown, references=REFERENCES)
     render(fig)
     assert marks(fig.axes[1], "DARTS")[:, 0].tolist() == [0.61, 0.58]
     bars = [bar for bar in fig.axes[1].collections if isinstance(bar, LineCollection)]
@@ -107,6 +111,6 @@ def test_an_unknown_interval_is_left_out() -> None:
 
 def test_nothing_to_draw_is_an_error() -> None:
     with pytest.raises(ValueError, match="the summary has no row"):
-        forest_plot(SUMMARY.iloc[:0], best=0.82, random=0.65)
+        forest_plot(SUMMARY.iloc[:0], references=REFERENCES)
     with pytest.raises(ValueError, match="the summary has no row"):
         gain_plot(SUMMARY.iloc[:0], OVERALL)

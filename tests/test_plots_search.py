@@ -20,6 +20,7 @@ from ldarts_lib.plots_search import alignment_and_saturation, cosine_heat_maps, 
 from ldarts_lib.trajectory import Trajectory
 
 ALIGNMENTS = ("train_alignment", "valid_alignment", "train_projected_alignment", "valid_projected_alignment")
+REFERENCES = {"random cell": 0.7, "best cell": 0.8}
 
 
 def history(accuracy: list[float], **columns: Any) -> list[dict[str, Any]]:
@@ -100,18 +101,18 @@ def test_panels_have_titles_and_the_legend_counts_the_seeds() -> None:
 
 def test_best_and_random_are_lines_in_the_panel_of_the_accuracy() -> None:
     searches = {"darts": [history([0.1, 0.2], regret=0.5)]}
-    fig = watch_searches(searches, columns=("regret", "accuracy"), best=0.8, random=0.7)
+    fig = watch_searches(searches, columns=("regret", "accuracy"), references=REFERENCES)
     render(fig)
     regret, accuracy = fig.axes
     level = {
         line.get_linestyle(): line.get_ydata()[0] for line in accuracy.lines if line not in thick(accuracy)
     }
     assert level == {"--": 0.8, ":": 0.7}
-    assert [text.get_text() for text in accuracy.texts] == ["best", "random"]
+    assert [text.get_text() for text in accuracy.texts] == ["random cell", "best cell"]
     assert not regret.texts and len(regret.lines) == 1
     assert title(regret).startswith("regret")
-    (alone,) = watch_searches(searches, columns=["accuracy"], random=0.7).axes
-    assert [text.get_text() for text in alone.texts] == ["random"]
+    (alone,) = watch_searches(searches, columns=["accuracy"], references={"random cell": 0.7}).axes
+    assert [text.get_text() for text in alone.texts] == ["random cell"]
     assert alone.lines[-1].get_linestyle() == ":" and alone.lines[-1].get_ydata()[0] == 0.7
 
 

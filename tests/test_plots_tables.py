@@ -22,6 +22,7 @@ from ldarts_lib.plots_tables import (
 
 ACCURACIES = {"lambda": [0.7, 0.8], "mine": [0.4, 0.5, 0.9]}
 INTERVALS = {"lambda": (0.7, 0.78), "mine": (0.45, 0.7)}
+REFERENCES = {"random cell": 0.74, "random search": 0.79, "best cell": 0.82}
 
 
 def render(fig: Figure) -> None:
@@ -33,7 +34,7 @@ def labelled(ax: Axes, label: str) -> list[Line2D]:
 
 
 def test_every_seed_is_a_dot_and_every_mean_has_its_interval() -> None:
-    fig = compare_accuracies(ACCURACIES, INTERVALS, best=0.82, random=0.74)
+    fig = compare_accuracies(ACCURACIES, INTERVALS, references=REFERENCES)
     render(fig)
     (ax,) = fig.axes
     dots = [line for line in ax.lines if line.get_marker() == "o"]
@@ -47,26 +48,34 @@ def test_every_seed_is_a_dot_and_every_mean_has_its_interval() -> None:
 
 
 def test_rows_and_lines_are_named_with_their_numbers() -> None:
-    fig = compare_accuracies(ACCURACIES, INTERVALS, best=0.82, random=0.74, label="accuracy in %")
+    fig = compare_accuracies(ACCURACIES, INTERVALS, references=REFERENCES, label="accuracy in %")
     (ax,) = fig.axes
     texts = [text.get_text() for text in ax.texts]
-    assert texts == ["Λ-DARTS: 0.750 (n = 2)", "mine: 0.600 (n = 3)", "random\n0.740", "best\n0.820"]
+    assert texts == [
+        "Λ-DARTS: 0.750 (n = 2)",
+        "mine: 0.600 (n = 3)",
+        "random\ncell\n0.740",
+        "random\nsearch\n0.790",
+        "best\ncell\n0.820",
+    ]
     level = {
         line.get_xdata()[0]: line.get_linestyle() for line in ax.lines if len(set(line.get_xdata())) == 1
     }
-    assert (level[0.74], level[0.82]) == (":", "--")
+    assert (level[0.74], level[0.79], level[0.82]) == (":", "-.", "--")
+    with pytest.raises(ValueError, match="unknown reference 'worst'; choose from random cell, random search"):
+        compare_accuracies(ACCURACIES, INTERVALS, references={"worst": 0.1})
     assert ax.get_xlabel().startswith("accuracy in %")
 
 
 def test_texts_of_the_comparison_are_legible_on_a_phone() -> None:
-    fig = compare_accuracies(ACCURACIES, INTERVALS, best=0.82, random=0.74)
+    fig = compare_accuracies(ACCURACIES, INTERVALS, references=REFERENCES)
     on_phone = 350 / 96 / fig.get_figwidth()
     (ax,) = fig.axes
     assert min(text.get_fontsize() for text in ax.texts[: len(ACCURACIES)]) * on_phone >= 10
 
 
 def test_an_unknown_interval_is_left_out() -> None:
-    fig = compare_accuracies({"darts": [0.5]}, {"darts": (np.nan, np.nan)}, best=0.82, random=0.74)
+    fig = compare_accuracies({"darts": [0.5]}, {"darts": (np.nan, np.nan)}, references=REFERENCES)
     render(fig)
     assert np.isnan(labelled(fig.axes[0], "interval")[0].get_xdata()).all()
 
@@ -74,12 +83,16 @@ def test_an_unknown_interval_is_left_out() -> None:
 def test_bad_comparisons_are_errors() -> None:
     for accuracies in ({}, {"darts": []}):
         with pytest.raises(ValueError, match="nothing to draw"):
-            compare_accuracies(accuracies, {}, best=0.82, random=0.74)
+            compare_accuracies(accuracies, {}, references=REFERENCES)
     with pytest.raises(ValueError, match=r"\['lambda', 'mine'\], got \['lambda'\]"):
-        compare_accuracies(ACCURACIES, {"lambda": (0.7, 0.8)}, best=0.82, random=0.74)
+        compare_accuracies(ACCURACIES, {"lambda": (0.7, 0.8)}, references=REFERENCES)
     for interval in ((0.76, 0.8), (0.7, 0.74)):
         with pytest.raises(ValueError, match=r"lambda: the mean 0\.7500 is not in"):
-            compare_accuracies(ACCURACIES, INTERVALS | {"lambda": interval}, best=0.82, random=0.74)
+            compare_accuracies(
+                ACCURACIES,
+                INTERVALS | {"lambda": interval},
+                references=REFERENCES,
+            )
 
 
 def test_the_histogram_counts_every_cell() -> None:

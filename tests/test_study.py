@@ -116,6 +116,25 @@ def test_a_report_in_words_says_nothing_of_the_baseline_against_itself():
     assert words.loc["other", "gain"].startswith("+0.150 (")
 
 
+def test_regret_and_seconds_are_reported_where_they_are_known():
+    known = results(DARTS=[0.4, 0.6], other=[0.6, 0.7]).assign(regret=[0.4, 0.2, 0.2, 0.1], seconds=3.0)
+    found = verdict.report(known)
+    assert found["regret"].tolist() == pytest.approx([0.3, 0.15])
+    words = verdict.readable(found)
+    assert words.loc["other", ["regret", "seconds"]].tolist() == ["0.150", "3.0"]
+    assert not {"regret", "seconds"} & set(verdict.report(results(DARTS=[0.4, 0.6])))
+
+
+def test_contrasts_compare_pairs_seed_by_seed():
+    known = results(DARTS=[0.4, 0.6, 0.7], a=[0.6, 0.7, 0.8], b=[0.5, 0.8, 0.9])
+    found = verdict.contrasts(known, [("a", "b"), ("b", "DARTS")])
+    assert list(found.index) == [("a", "b"), ("b", "DARTS")]
+    np.testing.assert_allclose(found["gain"], [-1 / 30, 1 / 6])
+    alone = verdict.report(known, baseline="b").loc["a"]
+    assert found.loc[("a", "b"), "p"] == alone["p"]
+    assert found["p_holm"].tolist() == verdict.holm(found["p"]).tolist()
+
+
 def test_what_cannot_be_compared_is_refused():
     with pytest.raises(ValueError, match=r"unknown baseline 'darts'; choose one of .*DARTS"):
         verdict.report(results(DARTS=[0.4, 0.5]), baseline="darts")
@@ -162,9 +181,8 @@ def test_variants_are_distinct_and_each_is_in_a_group():
     assert {next(iter(names)) for names in GROUPS.values()} == {"DARTS"}
 
 
-@pytest.mark.parametrize("group", ["strengths", "lengths"])
-def test_settings_are_chosen_on_other_seeds_than_reported(group):
-    assert set(CHOOSING) < set(SEEDS[group])
+def test_settings_are_chosen_on_other_seeds_than_reported():
+    assert SEEDS["strengths"] == tuple(CHOOSING) and SEEDS["chosen"] == tuple(REPORTED)
     assert not set(CHOOSING) & (set(REPORTED) | set(CONFIRMING))
     assert not set(CONFIRMING) & (set(REPORTED) | set(robustness.SEEDS))
 
@@ -195,10 +213,9 @@ def test_groups_share_their_searches(tmp_path):
 
 
 def test_the_cost_of_a_search_is_that_of_all_its_epochs():
-    rows = pd.DataFrame(
-        {"variant": "a", "seed": seed, "epoch": range(8), "seconds": each}
-        for seed, each in ((0, 1.0), (1, 2.0))
-    )
-    rows = rows.explode("epoch").astype({"epoch": int, "seconds": float}).reset_index(drop=True)
-    assert study.seconds(rows)["a"] == study.seconds(study.last(rows, 3))["a"] == 12
+    rows = searches(a=[CONVOLUTIONS] * 8)
+    rows = pd.concat([rows.assign(seconds=1.0), rows.assign(seed=1, seconds=2.0)], ignore_index=True)
+    for kept in (rows, study.last(rows, 3)):
+        assert verdict.outcomes(kept)["seconds"].tolist() == [8, 16]
+    assert verdict.outcomes(rows, verdict.half_time)["seconds"].tolist() == [4, 8]
     assert len(study.last(rows, 3)) == 6
