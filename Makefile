@@ -2,7 +2,7 @@
 PYTHON ?= python3
 MARKERS ?= not slow
 SEEDS ?= 3
-GROUPS ?= demonstration differences strengths chosen lengths ablations
+GROUPS ?= demonstration differences precision strengths chosen lengths ablations
 BIN := .venv/bin
 # The stamp carries a checksum of pyproject.toml: a changed requirement installs again.
 STAMP := .venv/installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)

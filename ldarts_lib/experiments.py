@@ -66,9 +66,9 @@ def study(
 
     Args:
         groups: demonstration (DARTS, Λ-DARTS, finite differences, a control), differences (what the finite
-            difference does: lengths, float64, noise, smooth activations), strengths (λ of each form, on
-            the seeds for choosing), chosen (the best of these on fresh seeds), lengths (number of epochs),
-            ablations (one setting of Λ-DARTS changed at a time).
+            difference does: lengths, noise, smooth activations), precision (the same in float64), strengths
+            (λ of each form, on the seeds for choosing), chosen (the best of these on fresh seeds), lengths
+            (number of epochs), ablations (one setting of Λ-DARTS changed at a time).
         out: Parent of the run directories; OUT/GROUP has epochs.csv.gz and provenance.json of each group.
         first_seed: The smallest seed; by default each group has its own seeds, most of them 10 to 29.
         seeds: Number of seeds; by default all of the group.

@@ -23,7 +23,14 @@ from ldarts_lib._canvas import (
 )
 from ldarts_lib._styles import method_styles
 
-_LOOKS = (("#d55e00", "o"), ("#0072b2", "s"), ("#117a65", "D"), ("#5c5c5c", "^"), ("#742a86", "P"))
+_LOOKS = (
+    ("#d55e00", "o"),
+    ("#0072b2", "s"),
+    ("#117a65", "D"),
+    ("#5c5c5c", "^"),
+    ("#742a86", "P"),
+    ("#8a4b2a", "v"),
+)
 _APART = 0.09
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ldarts_lib import ablations
+from ldarts_lib import ablations, demonstration, study
 from ldarts_lib.variants import CHOSEN, FORMS, GROUPS, at, value
 
 
@@ -60,3 +60,10 @@ def test_a_choice_is_as_optimistic_as_in_a_simulation():
     assert ablations.optimism(2, 1, 1) == pytest.approx(1 / np.sqrt(np.pi))
     with pytest.raises(ValueError, match="at least one setting and one seed, got 0 and 10"):
         ablations.optimism(0, 0.13, 10)
+
+
+def test_the_chosen_strengths_are_those_of_the_record(digits201):
+    rows = study.judge(demonstration.epochs("smoke", "unused", group="strengths"), digits201)
+    table = ablations.strengths(rows)
+    assert ablations.choose(table) == {form: value(strength) for form, strength in CHOSEN.items()}
+    assert set(GROUPS["chosen"]) == {"DARTS", *(at(form, strength) for form, strength in CHOSEN.items())}

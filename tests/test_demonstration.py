@@ -1,3 +1,7 @@
+import json
+from pathlib import Path
+
+import ldarts_data
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,16 +23,42 @@ def recorded():
     return demonstration.epochs("smoke", "unused")
 
 
+def recorded_folder(group):
+    return Path(ldarts_data.__file__).parent / "recorded" / group
+
+
 def shown_seed():
     return demonstration.recorded_seeds()[0]
 
 
-def test_the_recorded_study_is_whole(recorded):
-    assert set(recorded["variant"]) == set(GROUPS["demonstration"])
-    counts = recorded.groupby(["variant", "seed"]).size()
-    assert counts.nunique() == 1
-    assert set(recorded["seed"]) == set(SEEDS["demonstration"])
-    assert len(counts) == len(GROUPS["demonstration"]) * len(SEEDS["demonstration"])
+@pytest.mark.parametrize("group", GROUPS)
+def test_the_recorded_studies_are_whole(group):
+    rows = demonstration.epochs("smoke", "unused", group=group)
+    assert tuple(rows["variant"].unique()) == GROUPS[group]
+    for _, searches in rows.groupby("variant"):
+        assert tuple(searches["seed"].unique()) == SEEDS[group]
+        assert searches.groupby("seed").size().nunique() == 1
+    provenance = json.loads((recorded_folder(group) / "provenance.json").read_text())
+    assert provenance["command"].startswith(f"ldarts study --groups {group} ")
+    assert provenance["seeds"] == sorted(SEEDS[group])
+
+
+def test_groups_share_their_recorded_searches(recorded):
+    """A search that two groups compare was made once: the same rows, digit by digit."""
+    for group in GROUPS:
+        rows = demonstration.epochs("smoke", "unused", group=group)
+        shared = rows.merge(recorded[["variant", "seed", "epoch"]], on=["variant", "seed", "epoch"])
+        whole = recorded.merge(shared[["variant", "seed", "epoch"]], on=["variant", "seed", "epoch"])
+        order = ["variant", "seed", "epoch"]
+        pd.testing.assert_frame_equal(
+            shared.sort_values(order, ignore_index=True), whole.sort_values(order, ignore_index=True)
+        )
+
+
+def test_the_records_are_small(repository):
+    folders = [recorded_folder(group) for group in GROUPS] + [repository / "data" / "recorded" / "kinds"]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 2e6
 
 
 def test_recorded_searches_are_rows_of_the_study(recorded):
