@@ -54,7 +54,7 @@ def draw_variants(
     if missing := [name for name in names if name not in summary.index]:
         raise ValueError(f"unknown variant {missing[0]!r}; the summary has {', '.join(summary.index)}")
     fig, axes = new_figure(
-        1, 3, (8.2, 0.33 * len(names) + 1.9), sharey=True, gridspec_kw={"width_ratios": (2, 1, 1)}
+        1, 3, (9.4, 0.33 * len(names) + 1.9), sharey=True, gridspec_kw={"width_ratios": (2.7, 1, 1)}
     )
     start = 0
     for (family, members), (colour, marker) in zip(families.items(), _LOOKS, strict=False):
@@ -67,11 +67,12 @@ def draw_variants(
         for place, row in zip(y, rows.itertuples(), strict=True):
             axes[0].text(1, place, f"{row.collapsed} of {row.n}", fontsize=SMALL, color=INK, **right)
         start += len(members)
-    titles = ("mean accuracy, 95 %; right: collapsed", "training loss", "Λ, α batches")
+    titles = ("mean accuracy, 95 %; how many collapsed", "training loss", "Λ, α batches")
     for ax, title in zip(axes, titles, strict=True):
         _rows(ax, names, title)
-    widest = summary.loc[names, "high"].max(), *references.values()
-    axes[0].set_xlim(right=max(widest) + 0.09)
+    left, right = axes[0].get_xlim()
+    widest = max(right, *references.values())
+    axes[0].set_xlim(left, widest + 0.3 * (widest - left))
     mark_references(axes[0], references)
     axes[2].axvline(0, color=GREY, lw=1, zorder=0)
     handles = axes[0].get_legend_handles_labels()

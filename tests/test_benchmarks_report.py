@@ -364,3 +364,10 @@ def test_what_is_recorded_is_of_the_table_that_ships(recorded, repository):
 def test_the_recorded_comparison_can_be_made_again(recorded, tmp_path):
     found = comparison.record(held("nb201_200ep_compact.csv.gz"), tmp_path)
     pd.testing.assert_frame_equal(pd.read_csv(recorded / "against_nasbench201.csv"), found, atol=0.002)
+
+
+def test_a_random_cell_is_better_than_half_of_all_cells():
+    toy = pd.DataFrame({"accuracy": [0.1, 0.5, 0.5, 0.8], "cells": [1, 2, 3, 4]})
+    found = report.share_below(toy, [0.1, 0.5, 0.8, 0.0, 0.9, 0.6])
+    assert found.tolist() == pytest.approx([0.05, 0.35, 0.8, 0, 1, 0.6])
+    assert found[:3] @ [0.1, 0.5, 0.4] == pytest.approx(0.5)

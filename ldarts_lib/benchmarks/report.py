@@ -238,5 +238,20 @@ def random_search(table: pd.DataFrame, tries: Sequence[int]) -> pd.DataFrame:
     return pd.DataFrame(rows, index=pd.Index(tries, name="cells tried"))
 
 
+def share_below(table: pd.DataFrame, accuracies: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """The share of all cells that are worse than an accuracy; of equally good ones half of them count.
+
+    A cell drawn at random has one half on average, whatever the distribution.
+
+    Args:
+        table: with the columns ``accuracy`` and ``cells``.
+        accuracies: what is compared, [n].
+    """
+    levels = table.groupby("accuracy")["cells"].sum()
+    upto = np.concatenate([[0], levels.cumsum() / levels.sum()])
+    places = (np.searchsorted(levels.index, accuracies, side) for side in ("left", "right"))
+    return sum(upto[place] for place in places) / 2
+
+
 def _seeds(table: pd.DataFrame) -> pd.DataFrame:
     return table.filter(like="accuracy_")
