@@ -21,7 +21,7 @@ from ldarts_lib.benchmarks.tables import Benchmark, open_benchmark
 from ldarts_lib.environment import device_report, environment, resolve_device
 from ldarts_lib.protocols import Size
 from ldarts_lib.runs import write_atomically, write_json
-from ldarts_lib.variants import SEEDS, Group
+from ldarts_lib.variants import CHOOSING, SEEDS, Group
 
 SettingName = Literal[tuple(grids.SETTINGS)]
 
@@ -85,8 +85,10 @@ def study(
         command = f"ldarts study --groups {group} --size {size}{options}"
         kept = epochs if group == "demonstration" else studies.last(epochs)
         record(kept, out / group, command=command, device=where)
-        results = verdict.with_stopping(studies.judge(epochs, benchmark))
-        Console().print(as_table(verdict.report(results), title=group))
+        judged = studies.judge(epochs, benchmark)
+        for choosing, part in judged.groupby(judged["seed"].isin(CHOOSING)):
+            title = f"{group}, {'seeds for choosing' if choosing else 'fresh seeds'}"
+            Console().print(as_table(verdict.report(verdict.with_stopping(part)), title=title))
 
 
 def _seeds(usual: Sequence[int], first: int | None, count: int | None) -> Sequence[int]:

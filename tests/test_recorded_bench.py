@@ -48,10 +48,18 @@ def test_the_batched_strategy_makes_a_third_of_the_calls(folder):
         assert calls["darts", "batched", "central"] <= calls["darts", "reference", "central"] / 3
 
 
+def test_packs_finish_more_searches(folder):
+    shown, measured = pd.read_csv(folder / "together.csv"), rows(folder, "together")
+    assert list(shown["ratio"]) == list(measured["ratio"].round(2))
+    assert list(shown["seconds"]) == list(measured["seconds"].round(1))
+    packed = measured[measured["together"] == 10]
+    assert (packed["ratio"] > 2.5).all() and set(packed["method"]) == {"darts", "lambda"}
+
+
 def test_where_the_records_come_from(folder):
     provenance = json.loads((folder / "provenance.json").read_text())
     assert {"commands", "commit", "date", "cpu", "threads", "versions"} <= set(provenance)
-    assert set(provenance["commands"]) == {"official", "quick", "precision"}
+    assert set(provenance["commands"]) == {"official", "quick", "precision", "together"}
     shown, measured = pd.read_csv(folder / "precision.csv"), rows(folder, "precision")
     assert list(shown["error of the loss gradient"]) == pytest.approx(list(measured.loss), rel=0.01)
     half = measured[measured.precision == "bfloat16"]
