@@ -73,6 +73,24 @@ def mark_references(ax: Axes, references: Mapping[str, float]) -> None:
         ax.text(x, 1.01, text, fontsize=SMALL, color=ACCENT, ha=side, **place)
 
 
+def dress_rows(ax: Axes, names: Sequence[str], label: str) -> None:
+    """Axes of one row per name, from top to bottom, every other one shaded; the label is that of x."""
+    for row in range(1, len(names), 2):
+        ax.axhspan(row - 0.5, row + 0.5, color=PALE, alpha=0.45, lw=0, zorder=0)
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.set_xlabel(label, fontsize=SMALL, color=INK)
+    strip(ax)
+
+
+def strip(ax: Axes) -> None:
+    """No frame but a grey line below."""
+    ax.tick_params(labelsize=SMALL, colors=INK, length=0)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.spines["bottom"].set_color(GREY)
+    ax.set_axisbelow(True)
+
+
 def label_at_right(ax: Axes, heights: Mapping[str, float], *, gap: float, colours: Sequence[str]) -> None:
     """Write labels to the right of the axes, at their heights or, where they are too close, near them.
 

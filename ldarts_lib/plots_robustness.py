@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ldarts_lib._canvas import GREY, INK, PALE, SMALL, TEXT, mark_references, new_figure
+from ldarts_lib._canvas import GREY, INK, TEXT, dress_rows, mark_references, new_figure
 from ldarts_lib._styles import MethodStyle, method_styles
 
 _APART = 0.17
@@ -37,9 +37,9 @@ def forest_plot(summary: pd.DataFrame, *, references: Mapping[str, float]) -> Fi
         share = rows["collapsed"] / rows["n"]
         _draw(left, y, share, rows["collapse_low"], rows["collapse_high"], style)
         _draw(right, y, rows["mean"], rows["low"], rows["high"], style)
-    _dress(left, settings, "share of collapsed searches")
+    dress_rows(left, settings, "share of collapsed searches")
     left.set(xlim=(-0.04, 1.04), xticks=(0, 0.5, 1))
-    _dress(right, settings, "mean accuracy (Digits-201)")
+    dress_rows(right, settings, "mean accuracy (Digits-201)")
     mark_references(right, references)
     handles = left.get_legend_handles_labels()
     fig.legend(*handles, loc="outside upper left", ncols=2, frameon=False, fontsize=TEXT, labelcolor=INK)
@@ -64,7 +64,7 @@ def gain_plot(summary: pd.DataFrame, overall: pd.Series) -> Figure:
     _draw(ax, np.arange(len(rows)), rows["gain"], rows["gain_low"], rows["gain_high"], style)
     last = (overall[[name]].astype(float) for name in ("gain", "gain_low", "gain_high"))
     _draw(ax, np.array([len(rows)]), *last, _OVERALL)
-    _dress(ax, names, "gain of Λ-DARTS in mean accuracy")
+    dress_rows(ax, names, "gain of Λ-DARTS in mean accuracy")
     ax.axhline(len(rows) - 0.5, color=GREY, lw=1)
     ax.axvline(0, color=INK, lw=1.2, ls="dashed", zorder=1)
     return fig
@@ -81,14 +81,3 @@ def _draw(
     ax.hlines(y, low, high, color=style.colour, lw=2.2, zorder=2)
     mark = {"marker": style.marker, "ms": 7, "mec": "white", "mew": 0.8, "ls": "none", "zorder": 3}
     ax.plot(middle, y, color=style.colour, label=style.label, **mark)
-
-
-def _dress(ax: Axes, names: list[str], label: str) -> None:
-    for row in range(1, len(names), 2):
-        ax.axhspan(row - 0.5, row + 0.5, color=PALE, alpha=0.45, lw=0, zorder=0)
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.set_xlabel(label, fontsize=SMALL, color=INK)
-    ax.tick_params(labelsize=SMALL, colors=INK, length=0)
-    ax.spines[["top", "right", "left"]].set_visible(False)
-    ax.spines["bottom"].set_color(GREY)

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ldarts_lib._canvas import ACCENT, GREY, INK, PALE, SMALL, TEXT, mark_references, new_figure
+from ldarts_lib._canvas import ACCENT, INK, PALE, SMALL, TEXT, mark_references, new_figure, strip
 from ldarts_lib._styles import method_styles
 
 _BLUE = "#0b4a86"
@@ -57,7 +57,7 @@ def compare_accuracies(
     mark_references(ax, references)
     ax.set(ylim=(len(accuracies) - 0.45, -0.75), yticks=[])
     ax.set_xlabel(f"{label}\ncircle: one seed; diamond and bar: mean, 95 %", fontsize=SMALL, color=INK)
-    _strip(ax)
+    strip(ax)
     return fig
 
 
@@ -105,7 +105,7 @@ def table_distribution(
     ax.set_yticks([tick for tick in ax.get_yticks() if tick <= top])
     ax.set_title(f"cells per bin, {weights.sum():,.0f} in all", loc="left", fontsize=SMALL + 0.5, color=INK)
     ax.set_xlabel(label, fontsize=SMALL, color=INK)
-    _strip(ax)
+    strip(ax)
     return fig
 
 
@@ -163,7 +163,7 @@ def _scatter(first: npt.ArrayLike, second: npt.ArrayLike, labels: tuple[str, str
     ax.set_ylabel(labels[1], fontsize=SMALL, color=INK)
     ax.grid(color=PALE, lw=0.8)
     ax.set_axisbelow(True)
-    _strip(ax)
+    strip(ax)
     return fig, ax
 
 
@@ -172,9 +172,3 @@ def _from_the_middle(marked: Mapping[str, float], middle: float) -> list[tuple[s
     left = [item for item in marked.items() if item[1] < middle]
     right = [item for item in marked.items() if item[1] >= middle]
     return sorted(left, key=lambda item: -item[1]) + sorted(right, key=lambda item: item[1])
-
-
-def _strip(ax: Axes) -> None:
-    ax.tick_params(labelsize=SMALL, colors=INK, length=0)
-    ax.spines[["top", "right", "left"]].set_visible(False)
-    ax.spines["bottom"].set_color(GREY)

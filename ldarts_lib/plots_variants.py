@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ldarts_lib._canvas import (
@@ -18,8 +17,10 @@ from ldarts_lib._canvas import (
     SMALL,
     TEXT,
     check_references,
+    dress_rows,
     mark_references,
     new_figure,
+    strip,
 )
 from ldarts_lib._styles import method_styles
 
@@ -69,7 +70,7 @@ def draw_variants(
         start += len(members)
     titles = ("mean accuracy, 95 %; how many collapsed", "training loss", "Λ, α batches")
     for ax, title in zip(axes, titles, strict=True):
-        _rows(ax, names, title)
+        dress_rows(ax, names, title)
     left, right = axes[0].get_xlim()
     widest = max(right, *references.values())
     axes[0].set_xlim(left, widest + 0.3 * (widest - left))
@@ -131,7 +132,7 @@ def draw_strengths(summary: pd.DataFrame, *, references: Mapping[str, float]) ->
         ax.set_title(title, loc="left", fontsize=SMALL + 0.5, color=INK, pad=7)
         ax.set_xticks(range(len(strengths)), [_fraction(value) for value in strengths])
         ax.set_xlabel("strength λ", fontsize=SMALL, color=INK)
-        _strip(ax)
+        strip(ax)
         ax.grid(axis="y", color=PALE, lw=0.8)
     handles = axes[0].get_legend_handles_labels()
     fig.legend(*handles, loc="outside upper left", ncols=3, frameon=False, fontsize=TEXT, labelcolor=INK)
@@ -140,19 +141,3 @@ def draw_strengths(summary: pd.DataFrame, *, references: Mapping[str, float]) ->
 
 def _fraction(value: float) -> str:
     return f"1/{round(1 / value)}" if 0 < value < 1 else f"{value:g}"
-
-
-def _rows(ax: Axes, names: Sequence[str], title: str) -> None:
-    for row in range(1, len(names), 2):
-        ax.axhspan(row - 0.5, row + 0.5, color=PALE, alpha=0.45, lw=0, zorder=0)
-    ax.set_yticks(range(len(names)), names)
-    ax.set_ylim(len(names) - 0.5, -0.5)
-    ax.set_xlabel(title, fontsize=SMALL, color=INK)
-    _strip(ax)
-
-
-def _strip(ax: Axes) -> None:
-    ax.tick_params(labelsize=SMALL, colors=INK, length=0)
-    ax.spines[["top", "right", "left"]].set_visible(False)
-    ax.spines["bottom"].set_color(GREY)
-    ax.set_axisbelow(True)
