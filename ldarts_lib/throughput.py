@@ -41,7 +41,7 @@ def throughput(
     together: Sequence[int] = (1, 10),
     *,
     searches: int = 20,
-    epochs: int = 10,
+    epochs: int = 25,
     methods: Sequence[str] = METHODS,
     size: str = "demo",
     workers: int | None = None,
