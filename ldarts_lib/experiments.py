@@ -192,7 +192,7 @@ def write_provenance(
         "variants": sorted(rows["variant"].unique()),
         "seeds": sorted(map(int, rows["seed"].unique())),
         **more,
-        "environment": environment(device),
+        "environment": {key: value for key, value in environment(device).items() if key != "command"},
     }
     write_json(out / "provenance.json", facts)
 

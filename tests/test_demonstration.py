@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from ldarts_lib import demonstration
+from ldarts_lib.benchmarks import report
 from ldarts_lib.benchmarks.computation import encode
 from ldarts_lib.genotype import parse
 from ldarts_lib.variants import GROUPS, SEEDS
@@ -41,6 +42,7 @@ def test_the_recorded_studies_are_whole(group):
     provenance = json.loads((recorded_folder(group) / "provenance.json").read_text())
     assert provenance["command"].startswith(f"ldarts study --groups {group} ")
     assert provenance["seeds"] == sorted(SEEDS[group])
+    assert "command" not in provenance["environment"]  # the paths of a machine
 
 
 def test_groups_share_their_recorded_searches(recorded):
@@ -91,6 +93,16 @@ def test_a_random_cell_is_a_random_string(benchmark):
     sample = benchmark.table["accuracy"].loc[[benchmark.key(ops) for ops in drawn]]
     error = sample.std() / len(sample) ** 0.5
     assert demonstration.random_cell(benchmark) == pytest.approx(sample.mean(), abs=4 * error)
+
+
+def test_random_search_may_cost_as_much_as_the_search(benchmark):
+    table = benchmark.table
+    training = table["seconds"].mean()
+    for seconds, tries in ((0.1 * training, 1), (7.5 * training, 7)):
+        found = demonstration.references(benchmark, seconds)
+        assert found["random search"] == report.random_search(table, [tries]).loc[tries, "by one seed"]
+    assert found["random cell"] == demonstration.random_cell(benchmark) < found["random search"]
+    assert found["random search"] < found["best cell"] == table["accuracy"].max()
 
 
 def test_a_seed_that_was_not_recorded_is_refused():

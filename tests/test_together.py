@@ -199,6 +199,18 @@ def test_an_interrupted_pack_continues(one_thread, tmp_path, monkeypatch, saves)
             assert one.history[-1]["train_loss"] == pytest.approx(other.history[-1]["train_loss"], rel=0.02)
 
 
+def test_a_pack_saves_now_and_then_and_at_its_end(one_thread, tmp_path, monkeypatch):
+    saved = []
+    save = SearchState.save
+    monkeypatch.setattr(SearchState, "save", lambda *own: (saved.append(len(own[2])), save(*own)))
+    protocols = [protocol(size="smoke", epochs=2, seed=seed, batch_size=250) for seed in range(2)]
+    search_together(protocols, [tmp_path / f"rarely{p.seed}" for p in protocols])
+    assert saved == [2, 2]
+    monkeypatch.setattr("ldarts_lib.together.SAVE_SECONDS", 0)
+    search_together(protocols, [tmp_path / f"always{p.seed}" for p in protocols])
+    assert saved[2:] == [1, 1, 2, 2]
+
+
 def test_a_study_packs_what_can_be_packed(one_thread, tmp_path):
     protocols = {
         **{f"lambda{seed}": protocol(size="smoke", epochs=1, seed=seed) for seed in range(3)},
