@@ -198,7 +198,7 @@ def test_an_ablation_changes_one_setting_of_its_baseline():
 
 @pytest.mark.usefixtures("one_thread")
 def test_groups_share_their_searches(tmp_path):
-    groups = {"demonstration": [3], "ablations": [3]}
+    groups = {"demonstration": [3], "ablations": [3, 4]}
     smaller = {
         name: protocol(size="smoke", epochs=1, **VARIANTS[name]) for name in ("DARTS", "Λ-DARTS, α first")
     }
@@ -206,9 +206,10 @@ def test_groups_share_their_searches(tmp_path):
         patch.setattr(study, "GROUPS", {"demonstration": ["DARTS"], "ablations": list(smaller)})
         patch.setattr(study, "variants", lambda group, _: {n: smaller[n] for n in study.GROUPS[group]})
         found = study.run_groups(groups, tmp_path)
-    assert len(list(tmp_path.iterdir())) == 2
-    assert found["demonstration"]["variant"].tolist() == ["DARTS"]
-    assert found["ablations"]["variant"].tolist() == list(smaller)
+    assert len(list(tmp_path.iterdir())) == 4
+    pairs = {group: list(zip(rows["variant"], rows["seed"], strict=True)) for group, rows in found.items()}
+    assert pairs["demonstration"] == [("DARTS", 3)]
+    assert pairs["ablations"] == [(name, seed) for name in smaller for seed in (3, 4)]
     pd.testing.assert_frame_equal(found["demonstration"], found["ablations"].head(1))
 
 
