@@ -1,12 +1,12 @@
-"""Run directories: everything that one search leaves behind.
+"""Run directories: everything that one search or one training leaves behind.
 
 ============================  =====================================================================
-``config.json``               the protocol
+``config.json``               the protocol, of a search or of a training
 ``environment.json``          versions, device, command line
 ``history.csv``               one row per finished epoch
-``trajectory.npz``            architecture weights and the cells' cosines, one entry per finished epoch
+``trajectory.npz``            of a search: architecture weights and cosines, one entry per finished epoch
 ``checkpoint.pt``             tensors to continue from, after the last finished epoch
-``genotype.json``             the derived cell, in the field's notation and as edges
+``genotype.json``             the derived or trained cell, in the field's notation and as edges
 ``metrics.json``              the outcome; written last, so its presence means that the run is finished
 ============================  =====================================================================
 
@@ -25,12 +25,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from pydantic import BaseModel
 
 from ldarts_lib.genotype import Genotype
 from ldarts_lib.protocols import Protocol
 
 CONFIG, ENVIRONMENT, HISTORY = "config.json", "environment.json", "history.csv"
 CHECKPOINT, GENOTYPE, METRICS = "checkpoint.pt", "genotype.json", "metrics.json"
+METRICS_VERSION = 1
+"""Of the keys in ``metrics.json``; a reader of another version refuses them."""
 
 
 class RunError(RuntimeError):
@@ -63,7 +66,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 class RunDirectory:
-    """One search's directory.
+    """The directory of one search or training.
 
     Use :meth:`create` for a new or an interrupted run, the constructor to read a run.
     """
@@ -72,8 +75,8 @@ class RunDirectory:
         self.path = Path(path)
 
     @classmethod
-    def create(cls, path: str | Path, protocol: Protocol, *, resume: bool = False) -> RunDirectory:
-        """Claim a directory for a protocol.
+    def create(cls, path: str | Path, protocol: BaseModel, *, resume: bool = False) -> RunDirectory:
+        """Claim a directory for a protocol, all settings of what is to run.
 
         Raises:
             RunError: it holds another run and ``resume`` is off; or, with ``resume``, a run of another
@@ -97,11 +100,11 @@ class RunDirectory:
             leftover.unlink()
         if any(run.path.iterdir()):
             raise RunError(f"{run.path} is not empty and holds no run; choose another directory")
-        write_json(run.path / CONFIG, protocol.model_dump())
+        write_json(run.path / CONFIG, protocol.model_dump(mode="json"))
         return run
 
-    def _require_same(self, protocol: Protocol) -> None:
-        fields = Protocol.model_fields.items()
+    def _require_same(self, protocol: BaseModel) -> None:
+        fields = type(protocol).model_fields.items()
         defaults = {name: field.default for name, field in fields if not field.is_required()}
         stored = defaults | self.read_json(CONFIG)  # a setting may be newer than the run
         asked = json.loads(protocol.model_dump_json())
@@ -112,12 +115,12 @@ class RunDirectory:
 
     @property
     def finished(self) -> bool:
-        """Whether the search ran to its end."""
+        """Whether the run came to its end."""
         return (self.path / METRICS).exists()
 
     @property
     def protocol(self) -> Protocol:
-        """The protocol of the run."""
+        """The protocol of a search."""
         return Protocol(**self.read_json(CONFIG))
 
     def read_json(self, name: str) -> dict[str, Any]:
@@ -186,7 +189,7 @@ class RunDirectory:
     def write_outcome(self, genotype: Genotype, metrics: Mapping[str, Any]) -> None:
         """Write the genotype and, last of all, the metrics: the run is finished."""
         write_json(self.path / GENOTYPE, genotype_to_json(genotype))
-        write_json(self.path / METRICS, metrics)
+        write_json(self.path / METRICS, {"version": METRICS_VERSION, **metrics})
 
 
 def _number(text: str) -> int | float | str:

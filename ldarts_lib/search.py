@@ -316,6 +316,7 @@ def metrics(protocol: Protocol, rows: list[dict[str, Any]]) -> dict[str, Any]:
     identity = {key: getattr(protocol, key) for key in ("space", "dataset", "method", "size", "seed")}
     seconds = sum(float(row["seconds"]) for row in rows)
     return {
+        "stage": "search",
         **identity,
         "epochs": protocol.epochs,
         **{key: last[key] for key in kept},

@@ -101,9 +101,14 @@ def open_key(ops):
 
 @pytest.mark.slow
 def test_ten_random_rows_are_trained_again(table):
-    """Other seeds than the table's: within its noise, each row and on average."""
+    """Other seeds than the table's: within its noise, each row and on average.
+
+    One row of each tenth of the ranking: ten rows from anywhere often differ by less than their noise.
+    """
     images = load("noisy-digits")
-    rows = table.sample(10, random_state=int(np.random.default_rng().integers(2**31)))
+    random = np.random.default_rng()
+    tenths = np.array_split(np.arange(len(table)), 10)
+    rows = table.sort_values("accuracy").iloc[[random.choice(tenth) for tenth in tenths]]
     noise = np.sqrt((table["std"] ** 2).mean())
     found = np.array(
         [
@@ -114,4 +119,4 @@ def test_ten_random_rows_are_trained_again(table):
     apart = (found - rows["accuracy"]) / np.maximum(rows["std"], noise)
     assert apart.abs().max() < 6, rows.assign(found=found, apart=apart).to_string()
     assert abs(apart.mean()) < 2
-    assert np.corrcoef(found, rows["accuracy"])[0, 1] > 0.5
+    assert np.corrcoef(found, rows["accuracy"])[0, 1] > 0.8
