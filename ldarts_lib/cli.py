@@ -21,7 +21,8 @@ from ldarts_lib.benchmarks.computation import decode
 from ldarts_lib.benchmarks.descriptions import describe
 from ldarts_lib.benchmarks.errors import BenchmarkCorrupt, BenchmarkMissing
 from ldarts_lib.benchmarks.tables import BENCHMARKS, open_benchmark
-from ldarts_lib.environment import DeviceUnavailable, device_report, resolve_device, versions
+from ldarts_lib.cli_architectures import Pairs, UsageError, evaluate, info
+from ldarts_lib.environment import DeviceUnavailable, device_report, resolve_device
 from ldarts_lib.genotype import GenotypeError, parse
 from ldarts_lib.precision import precision_effects
 from ldarts_lib.protocols import Method, Protocol, ProtocolError, Size, protocol
@@ -31,16 +32,12 @@ from ldarts_lib.search import SearchDiverged
 from ldarts_lib.search import search as run_search
 from ldarts_lib.spaces import SPACES
 from ldarts_lib.throughput import throughput
+from ldarts_lib.training import TrainingDiverged
 
 SpaceName = Literal[tuple(SPACES)]
 DatasetName = Literal[datasets.DATASETS]
 DataName = Literal[(*datasets.DATASETS, "nasbench201")]
 BenchmarkName = Literal[BENCHMARKS]
-Pairs = tyro.conf.UseAppendAction[tuple[tuple[str, str], ...]]
-
-
-class UsageError(ValueError):
-    """Options that do not go together."""
 
 
 EXPECTED_ERRORS = (
@@ -53,6 +50,7 @@ EXPECTED_ERRORS = (
     ProtocolError,
     RunError,
     SearchDiverged,
+    TrainingDiverged,
     UsageError,
     datasets.DatasetMissing,
     datasets.DatasetCorrupt,
@@ -68,6 +66,9 @@ DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cel
   ldarts search --space s2 --dataset cifar10 --size paper --device cuda
   ldarts search --method darts --seed 3 --resume  go on after an interruption
   ldarts discretize RUN --draw cell.png           the cell that a search derives
+  ldarts evaluate RUN                             train that cell from scratch with a paper's recipe
+  ldarts evaluate DARTS_V2 --recipe cifar --dataset cifar10 --size paper --device cuda
+  ldarts info --arch DARTS_V2 --channels 36 --cells 20 --classes 10    how large a network is
   ldarts query 333133                             how good that cell of NAS-Bench-201 is, looked up
   ldarts data nasbench201 --from FILE             make the table for ldarts query --benchmark nasbench201
   ldarts protocol --space s2 --size paper         all settings of a preset, and what they mean
@@ -227,23 +228,6 @@ def data(
 
 
 @app.command
-def info() -> None:
-    """Print versions, the device, and which data sets are present."""
-    console = Console()
-    console.print(device_report(resolve_device("auto")), highlight=False)
-    table = Table("package", "version")
-    for name, version in versions().items():
-        table.add_row(name, version)
-    console.print(table)
-    table = Table("data set", "present", "size (MB)", "where, or how to get it")
-    for record in datasets.status():
-        present = "yes" if record.present else "no"
-        where = str(record.location) if record.present else record.how
-        table.add_row(record.name, present, f"{record.megabytes:.0f}", where)
-    console.print(table)
-
-
-@app.command
 def bench(
     quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     spaces: tuple[SpaceName, ...] = benchmarks.SPACES,
@@ -336,6 +320,8 @@ def run_notebook(
     print(f"executed notebook: {executed}")
 
 
+app.command(evaluate)
+app.command(info)
 app.command(experiments.study)
 app.command(experiments.kinds)
 app.command(experiments.robustness)

@@ -1,7 +1,8 @@
 """Candidate operations as plain modules: every one maps [batch, C, height, width] to the same C.
 
-Names and definitions are those of DARTS (Liu et al., 2019), NAS-Bench-201 (Dong & Yang, 2020) and, for
-``noise``, RobustDARTS (Zela et al., 2020). With ``stride=2`` height and width are halved.
+Names and definitions are those of DARTS (Liu et al., 2019; ``sep_conv_7x7`` and ``conv_7x1_1x7`` are only in
+cells of NASNet and AmoebaNet), NAS-Bench-201 (Dong & Yang, 2020) and, for ``noise``, RobustDARTS (Zela et
+al., 2020). With ``stride=2`` height and width are halved.
 """
 
 from __future__ import annotations
@@ -146,6 +147,17 @@ def _separable_twice(kernel: int) -> Callable[[Settings], nn.Module]:
     return lambda s: nn.Sequential(*_separable(s, kernel, s.stride), *_separable(s, kernel, 1))
 
 
+def _two_lines(s: Settings) -> nn.Module:
+    """ReLU, a row of 7 pixels, a column of 7 pixels, BatchNorm (NASNet)."""
+    row = s.layers.convolution(
+        s.channels, s.channels, (1, 7), stride=(1, s.stride), padding=(0, 3), bias=False
+    )
+    column = s.layers.convolution(
+        s.channels, s.channels, (7, 1), stride=(s.stride, 1), padding=(3, 0), bias=False
+    )
+    return nn.Sequential(s.layers.activation(), row, column, s.layers.norm(s.channels, affine=s.affine))
+
+
 def _dilated(kernel: int) -> Callable[[Settings], nn.Module]:
     return lambda s: nn.Sequential(*_separable(s, kernel, s.stride, dilation=2))
 
@@ -160,6 +172,8 @@ OPERATIONS: dict[str, Callable[[Settings], nn.Module]] = {
     "nor_conv_3x3": _convolution(3),
     "sep_conv_3x3": _separable_twice(3),
     "sep_conv_5x5": _separable_twice(5),
+    "sep_conv_7x7": _separable_twice(7),
+    "conv_7x1_1x7": _two_lines,
     "dil_conv_3x3": _dilated(3),
     "dil_conv_5x5": _dilated(5),
 }

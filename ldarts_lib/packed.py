@@ -59,13 +59,14 @@ class PackedNetwork(nn.Module):
         self.layout = space.layout(protocol.depth)
         cells = [genotype.normal for genotype in genotypes]
         macro = build_macro(
-            space,
+            space.macro,
             lambda _, width: PackedCell(cells, width, copies),
             channels=protocol.channels,
             depth=protocol.depth,
             classes=classes,
             channels_in=channels_in,
             reduction=protocol.reduction,
+            outputs=space.outputs,
             affine=True,
             layers=packed_layers(self.networks),
         )

@@ -229,13 +229,14 @@ def protocol(
     try:
         return Protocol(**(settings | preset(space, dataset, size) | overrides))
     except ValidationError as error:
-        raise ProtocolError("; ".join(_explain(item) for item in error.errors())) from None
+        raise ProtocolError("; ".join(explain(item, Protocol) for item in error.errors())) from None
 
 
-def _explain(item: Any) -> str:
+def explain(item: Any, protocol: type[BaseModel]) -> str:
+    """An error of pydantic's in the words of a protocol's settings."""
     if not item["loc"]:
         return item["msg"].removeprefix("Value error, ")
     field = item["loc"][0]
     if item["type"] == "extra_forbidden":
-        return f"unknown setting {field!r}; the settings are {', '.join(Protocol.model_fields)}"
+        return f"unknown setting {field!r}; the settings are {', '.join(protocol.model_fields)}"
     return f"{field} = {item['input']!r}: {item['msg']}"

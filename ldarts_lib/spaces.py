@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ldarts_lib.genotype import Cell, Edge, Genotype, GenotypeError
+from ldarts_lib.macro import Macro, layout
 from ldarts_lib.operations import OPERATIONS
 
 Weights = Mapping[str, npt.ArrayLike]
@@ -107,7 +108,7 @@ class Space:
 
     name: str
     cells: Mapping[str, CellSpace]
-    macro: Literal["stages", "chain"]
+    macro: Macro
     discretization: Literal["argmax", "top2"]
     pooling_norm: bool = True
 
@@ -127,8 +128,6 @@ class Space:
                     f"{where} needs cells of {inputs} input nodes and the output {' or '.join(outputs)}, "
                     f"the {kind} cell has {cell.inputs} and {cell.output}"
                 )
-        if len({len(cell.output_nodes) for cell in self.cells.values()}) > 1:
-            raise ValueError("all cell kinds need equally many output nodes")
 
     @property
     def random(self) -> bool:
@@ -147,12 +146,12 @@ class Space:
         Args:
             depth: cells per stage (``stages``) or in the whole network (``chain``).
         """
-        if depth < 1:
-            raise ValueError(f"depth must be at least 1, got {depth}")
-        if self.macro == "stages":
-            return ("normal",) * (3 * depth)
-        reductions = {depth // 3, 2 * depth // 3}
-        return tuple("reduce" if i in reductions else "normal" for i in range(depth))
+        return layout(self.macro, depth)
+
+    @property
+    def outputs(self) -> dict[str, int]:
+        """Per cell kind the number of nodes that make up its output."""
+        return {kind: len(cell.output_nodes) for kind, cell in self.cells.items()}
 
     def validate(self, genotype: Genotype) -> None:
         """Raise :class:`~ldarts_lib.genotype.GenotypeError` if the genotype is not of this space."""

@@ -107,13 +107,14 @@ class Supernet(nn.Module):
             )
 
         self.macro = build_macro(
-            space,
+            space.macro,
             make_cell,
             channels=channels,
             depth=depth,
             classes=classes,
             channels_in=channels_in,
             reduction=reduction,
+            outputs=space.outputs,
             affine=False,
             layers=layers,
         )

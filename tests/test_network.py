@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from helpers import naive_norm
@@ -6,6 +8,7 @@ from torch.nn import functional as F
 
 from ldarts_lib.genotype import GenotypeError, parse
 from ldarts_lib.network import DiscreteNetwork
+from ldarts_lib.operations import OPERATIONS, Settings
 from ldarts_lib.spaces import SPACES
 
 DARTS_V2 = (
@@ -86,3 +89,93 @@ def test_every_space_builds_and_learns(space):
 def test_a_genotype_of_another_space_is_refused():
     with pytest.raises(GenotypeError, match="space 's2', normal cell: dil_conv_3x3 on edge 5<-2"):
         DiscreteNetwork(SPACES["s2"], parse(DARTS_V2), channels=4, depth=5, classes=10)
+
+
+@pytest.mark.parametrize("operation", ["sep_conv_7x7", "conv_7x1_1x7"])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_operations_of_nasnet_keep_or_halve_the_size(operation, stride):
+    module = OPERATIONS[operation](Settings(4, stride, affine=True))
+    assert module(torch.randn(2, 4, 10, 12)).shape == (2, 4, 10 // stride, 12 // stride)
+
+
+def test_a_row_and_a_column_of_seven_pixels_by_hand():
+    module = OPERATIONS["conv_7x1_1x7"](Settings(3, 2, affine=False)).double()
+    x = torch.randn(2, 3, 10, 12, dtype=torch.float64)
+    row, column = module[1].weight, module[2].weight
+    wide = F.conv2d(x.relu(), row, padding=(0, 3))
+    expected = naive_norm(F.conv2d(wide, column, padding=(3, 0))[:, :, ::2, ::2], module[3])
+    torch.testing.assert_close(module(x), expected)
+
+
+@pytest.fixture(scope="module")
+def chain():
+    """A small chain of DARTS_V2 with an auxiliary head, in training."""
+    torch.manual_seed(0)
+    return DiscreteNetwork(None, parse(DARTS_V2), channels=4, depth=6, classes=3, auxiliary=True).double()
+
+
+def test_a_path_that_is_dropped_is_a_zero_operation(chain):
+    """Factors of 0 and 2 equal operations replaced by hand; identities are never dropped."""
+    x = torch.randn(5, 3, 32, 32, dtype=torch.float64)
+    factors = 2.0 * torch.randint(2, (sum(chain.edges), 5)).double()
+    expected = copy.deepcopy(chain)
+    edge = 0
+    for cell in expected.macro.cells:
+        for position, operation in enumerate(cell.operations):
+            if not isinstance(operation, nn.Identity):
+                cell.operations[position] = Scaled(operation, factors[edge])
+            edge += 1
+    torch.testing.assert_close(chain(x, factors), expected(x))
+    torch.testing.assert_close(chain(x, torch.ones_like(factors)), chain(x))
+
+
+class Scaled(nn.Module):
+    def __init__(self, operation, factors):
+        super().__init__()
+        self.operation, self.factors = operation, factors
+
+    def forward(self, x):
+        return self.operation(x) * self.factors.view(-1, 1, 1, 1)
+
+
+def test_the_auxiliary_head_reads_the_last_reduction_cell(chain):
+    """Cells 0 to 5: those at 2 and 4 reduce; the head reads the output of cell 4."""
+    outputs = []
+    hook = chain.macro.cells[4].register_forward_hook(lambda *call: outputs.append(call[-1]))
+    x = torch.randn(5, 3, 32, 32, dtype=torch.float64)
+    logits, second = chain.with_auxiliary(x)
+    hook.remove()
+    torch.testing.assert_close(logits, chain(x))
+    pooled = F.avg_pool2d(outputs[0].relu(), 5, 3)
+    assert outputs[0].shape == (5, 64, 8, 8)
+    head = chain.auxiliary
+    narrow = naive_norm(F.conv2d(pooled, head[2].weight), head[3]).relu()
+    wide = naive_norm(F.conv2d(narrow, head[5].weight), head[6]).relu()
+    expected = wide.flatten(1) @ head[9].weight.T + head[9].bias
+    torch.testing.assert_close(second, expected)
+
+
+def test_the_stem_for_imagenet():
+    """Three convolutions of stride 2; the first cell reads states of different sizes."""
+    sizes = {"channels": 8, "depth": 6, "classes": 3}
+    net = DiscreteNetwork(None, parse(DARTS_V2), stem="imagenet", auxiliary=True, **sizes)
+    x = torch.randn(2, 3, 224, 224)
+    assert net.macro.stem(x).shape == (2, 8, 56, 56)
+    assert net.macro.second_stem(net.macro.stem(x)).shape == (2, 8, 28, 28)
+    logits, second = net.with_auxiliary(x)
+    assert logits.shape == second.shape == (2, 3)
+
+
+def test_stages_have_no_auxiliary_head():
+    cell = parse("|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_3x3~2|")
+    with pytest.raises(ValueError, match="only a chain"):
+        DiscreteNetwork(None, cell, channels=4, depth=1, classes=3, auxiliary=True)
+
+
+def test_cells_may_concatenate_different_numbers_of_nodes():
+    """NASNet: five nodes of the normal cell, three of the reduction cell."""
+    cell = "[('sep_conv_3x3', 0), ('skip_connect', 1), ('avg_pool_3x3', 0), ('skip_connect', 2)]"
+    text = f"Genotype(normal={cell}, normal_concat=[2, 3], reduce={cell}, reduce_concat=[3])"
+    net = DiscreteNetwork(None, parse(text), channels=4, depth=6, classes=3)
+    assert net.macro.widths == [8, 8, 8, 16, 16, 32]
+    assert net(torch.randn(2, 3, 16, 16)).shape == (2, 3)

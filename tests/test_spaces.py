@@ -264,12 +264,6 @@ TWO = CellSpace(2, 1, (NAMES,) * 2, "concat")
         ({"normal": TWO}, "stages", "argmax", "cells of 1 input nodes .* cell has 2 and concat"),
         ({"normal": ONE, "reduce": ONE}, "chain", "top2", "cells of 2 input nodes"),
         ({"normal": replace(ONE, output="concat")}, "stages", "argmax", "the output last"),
-        (
-            {"normal": TWO, "reduce": CellSpace(2, 2, (NAMES,) * 5, "concat")},
-            "chain",
-            "top2",
-            "equally many output nodes",
-        ),
     ],
 )
 def test_bad_spaces_are_refused(cells, macro, discretization, message):

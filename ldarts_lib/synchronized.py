@@ -1,0 +1,55 @@
+"""BatchNorm whose statistics are those of the batches of all processes together."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, distributed, nn
+
+
+class _SumOfProcesses(torch.autograd.Function):
+    """The sum of a tensor over all processes; its gradient is the sum of their gradients."""
+
+    @staticmethod
+    def forward(_: object, x: Tensor) -> Tensor:
+        total = x.clone()
+        distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_: object, gradient: Tensor) -> Tensor:
+        return _SumOfProcesses.forward(_, gradient)
+
+
+class SynchronizedNorm(nn.BatchNorm2d):
+    """BatchNorm over the batches of all processes, on any device; PyTorch's own needs a GPU.
+
+    Every process must have as many images.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[batch, channels, height, width] → the same, normalized."""
+        if not self.training:
+            return super().forward(x)
+        world = distributed.get_world_size()
+        mean = _SumOfProcesses.apply(x.mean((0, 2, 3)) / world)
+        centered = x - mean[:, None, None]
+        variance = _SumOfProcesses.apply(centered.square().mean((0, 2, 3)) / world)
+        self._follow(mean.detach(), variance.detach(), world * x.numel() // x.shape[1])
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return centered * scale[:, None, None] + self.bias[:, None, None]
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+
+
+def synchronize_norms(network: nn.Module, device: torch.device) -> None:
+    """Let all BatchNorms of a network see the batches of all processes; in place."""
+    if device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        return
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = SynchronizedNorm
