@@ -53,5 +53,5 @@ $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is $$($(PYTHON) --version), but 3.11 or newer is needed; name another: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@echo "Installing into .venv: some minutes the first time, most of them for PyTorch."
 	@$(BIN)/python -c '' 2> /dev/null || $(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --editable ".[book,dev]"
+	$(BIN)/python -m pip install --editable ".[book,dev,cluster]"
 	@rm -f .venv/installed-* && touch $@

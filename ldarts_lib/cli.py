@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ldarts_lib import bench as benchmarks
-from ldarts_lib import datasets, experiments, notebooks
+from ldarts_lib import datasets, experiments, gridcommands, jobs, notebooks
+from ldarts_lib.bench import BenchmarkError
 from ldarts_lib.benchmarks import nasbench201
 from ldarts_lib.benchmarks.computation import decode
 from ldarts_lib.benchmarks.descriptions import describe
 from ldarts_lib.benchmarks.errors import BenchmarkCorrupt, BenchmarkMissing
 from ldarts_lib.benchmarks.tables import BENCHMARKS, open_benchmark
-from ldarts_lib.cli_architectures import Pairs, UsageError, evaluate, info
+from ldarts_lib.cli_architectures import ImagesOrText, Pairs, UsageError, evaluate, info
+from ldarts_lib.cli_bench import bench
 from ldarts_lib.environment import DeviceUnavailable, device_report, resolve_device
 from ldarts_lib.genotype import GenotypeError, parse
-from ldarts_lib.precision import precision_effects
 from ldarts_lib.protocols import Method, Protocol, ProtocolError, Size, protocol
+from ldarts_lib.recurrent.protocols import RecurrentProtocol
+from ldarts_lib.recurrent.protocols import protocol as language_protocol
+from ldarts_lib.recurrent.search import search as language_search
 from ldarts_lib.regularizers import ImpreciseDifference
-from ldarts_lib.runs import RunDirectory, RunError, write_json
+from ldarts_lib.runs import RunDirectory, RunError
 from ldarts_lib.search import SearchDiverged
-from ldarts_lib.search import search as run_search
+from ldarts_lib.search import search as image_search
 from ldarts_lib.spaces import SPACES
-from ldarts_lib.throughput import throughput
 from ldarts_lib.training import TrainingDiverged
 
-SpaceName = Literal[tuple(SPACES)]
-DatasetName = Literal[datasets.DATASETS]
+SearchableName = Literal[(*SPACES, jobs.LANGUAGE)]
 DataName = Literal[(*datasets.DATASETS, "nasbench201")]
 BenchmarkName = Literal[BENCHMARKS]
 
@@ -43,7 +40,7 @@ BenchmarkName = Literal[BENCHMARKS]
 EXPECTED_ERRORS = (
     BenchmarkCorrupt,
     BenchmarkMissing,
-    benchmarks.BenchmarkError,
+    BenchmarkError,
     DeviceUnavailable,
     GenotypeError,
     ImpreciseDifference,
@@ -57,6 +54,7 @@ EXPECTED_ERRORS = (
     notebooks.NotebookError,
     notebooks.NotebookFailed,
     notebooks.ParameterError,
+    *gridcommands.EXPECTED_ERRORS,
 )
 
 DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cells that agree.
@@ -64,6 +62,7 @@ DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cel
   ldarts search                                   Λ-DARTS on images that ship, a minute of CPU
   ldarts search --method darts --seed 3           plain DARTS
   ldarts search --space s2 --dataset cifar10 --size paper --device cuda
+  ldarts search --space ptb                       a recurrent cell, on a text that ships
   ldarts search --method darts --seed 3 --resume  go on after an interruption
   ldarts discretize RUN --draw cell.png           the cell that a search derives
   ldarts evaluate RUN                             train that cell from scratch with a paper's recipe
@@ -79,6 +78,9 @@ DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cel
   ldarts robustness                               the same with one setting changed at a time
   ldarts digits201                                make the table Digits-201 again (CPU hours)
   ldarts run-notebook book/quickstart.ipynb -p size demo -p seeds 5
+  ldarts plan workflow/grids/paper.yaml           what the paper's tables cost, and what is missing
+  ldarts sweep workflow/grids/demo.yaml           search and evaluate a whole grid, side by side, resumable
+  ldarts collect runs/grid                        its results
 
 Every command has a --help of its own."""
 
@@ -87,8 +89,8 @@ app = tyro.extras.SubcommandApp()
 
 @app.command
 def search(
-    space: SpaceName = "nasbench201",
-    dataset: DatasetName = "noisy-digits",
+    space: SearchableName = "nasbench201",
+    dataset: ImagesOrText = None,
     method: Method = "lambda",
     size: Size = "demo",
     epochs: int | None = None,
@@ -103,8 +105,10 @@ def search(
     """Search a cell, and record the whole search in a run directory.
 
     Args:
-        space: Search space: NAS-Bench-201's, that of DARTS (darts8: with the operation none), or S1 to S4.
-        dataset: Images to search on; `ldarts info` says which are present.
+        space: Search space: NAS-Bench-201's, that of DARTS (darts8: with the operation none), S1 to S4, or
+            ptb, the recurrent cell of a language model.
+        dataset: Images to search on, by default noisy-digits; `ldarts info` says which are present. A text
+            for ptb: civics (the default), ptb, or a folder with train.txt, valid.txt and test.txt.
         method: darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign,
             lambda-projected (without the offset that α cannot feel), or a control, lambda-random or
             lambda-noise; `ldarts protocol` says more.
@@ -118,10 +122,12 @@ def search(
             `ldarts protocol` lists them all.
     """
     overrides = dict(settings) | ({} if epochs is None else {"epochs": epochs})
-    chosen = protocol(space, dataset, method, size, seed=seed, **overrides)
-    out = out or Path("runs") / f"{space}-{dataset}-{method}-{size}-seed{seed}"
+    chosen = _protocol(space, dataset, method, size, seed=seed, **overrides)
+    label = Path(chosen.dataset).name
+    out = out or Path("runs") / f"{space}-{label}-{method}-{size}-seed{seed}"
     where = resolve_device(device)
     print(device_report(where))
+    run_search = image_search if isinstance(chosen, Protocol) else language_search
     result = run_search(chosen, out, resume=resume, device=where)
     last = result.history[-1]
     print(f"cell       {result.genotype}")
@@ -131,10 +137,18 @@ def search(
     print(f"run        {result.path}")
 
 
+def _protocol(
+    space: str, dataset: str | None, method: str, size: str, **overrides: Any
+) -> Protocol | RecurrentProtocol:
+    if space == jobs.LANGUAGE:
+        return language_protocol(dataset or "civics", method, size, **overrides)
+    return protocol(space, dataset or "noisy-digits", method, size, **overrides)
+
+
 @app.command(name="protocol")
 def show_protocol(
-    space: SpaceName = "nasbench201",
-    dataset: DatasetName = "noisy-digits",
+    space: SearchableName = "nasbench201",
+    dataset: ImagesOrText = None,
     method: Method = "lambda",
     size: Size = "demo",
 ) -> None:
@@ -142,13 +156,14 @@ def show_protocol(
 
     Args:
         space: Search space.
-        dataset: Data set.
+        dataset: Images, by default noisy-digits; or a text for ptb, by default civics.
         method: Search method.
         size: Preset.
     """
     table = Table("setting", "value", "meaning")
-    for name, value in protocol(space, dataset, method, size):
-        table.add_row(name, str(value), Protocol.model_fields[name].description)
+    chosen = _protocol(space, dataset, method, size)
+    for name, value in chosen:
+        table.add_row(name, str(value), type(chosen).model_fields[name].description)
     Console().print(table)
 
 
@@ -227,82 +242,6 @@ def data(
     print(f"{record.name}: {record.location}")
 
 
-@app.command
-def bench(
-    quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
-    spaces: tuple[SpaceName, ...] = benchmarks.SPACES,
-    rounds: int | None = None,
-    threads: int = 1,
-    device: str = "cpu",
-    json: Path | None = None,
-    precision: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
-    together: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
-) -> None:
-    """Measure the search step: reference against fast and batched supernet, for each regularizer.
-
-    Seconds are the median of the measured steps, ratios that of the rounds; in each, all take turns.
-
-    Args:
-        quick: Small networks (C = 8, 5 cells or one per stage, 16x16 images, batch 32), under a minute; two
-            processes side by side on a CPU.
-        spaces: Search spaces.
-        rounds: Measured steps of each candidate; by default 3, and 1 with --quick.
-        threads: CPU threads; by default one, as each of several searches side by side has.
-        device: cpu, cuda, cuda:1, ...
-        json: Also write the rows to this file.
-        precision: Measure instead what lower precision does to Λ and to the gradients.
-        together: Measure instead how many small searches end in a given time, one by one and packed.
-    """
-    where = resolve_device(device)
-    if threads < 1:
-        raise benchmarks.BenchmarkError(f"threads = {threads}: expected at least 1")
-    torch.set_num_threads(threads)
-    if json is not None:
-        json.parent.mkdir(parents=True, exist_ok=True)
-    print(device_report(where))
-    if precision:
-        names = ("space", "precision", "Λ", "Λ in float64", "cells", "loss", "regularizer")
-        table = Table(
-            *names, box=None, title="One batch: Λ, and relative errors of gradients against float64"
-        )
-        _show_plainly(table, precision_effects(spaces, device=where), json, ".2g")
-        return
-    if together:
-        names = ("method", "together", "searches", "epochs", "seconds", "ratio")
-        table = Table(*names, box=None, title="Searches of the demonstration, in processes of one thread")
-        _show_plainly(table, throughput(device=where), json, ".2f")
-        return
-    rows = benchmarks.benchmark(
-        scale=benchmarks.QUICK if quick else benchmarks.OFFICIAL,
-        spaces=spaces,
-        rounds=(1 if quick else 3) if rounds is None else rounds,
-        checkpoints=not quick,
-        workers=2 if quick and threads == 1 and where.type == "cpu" and (os.cpu_count() or 1) > 1 else 1,
-        device=where,
-    )
-    columns = ("space", "supernet", "regularizer", "seconds", "n", "ratio", "MiB", "calls")
-    table = Table(*columns, box=None, title="One search step; ratio: reference / this one")
-    for row in rows:
-        name = f"{row.implementation}, checkpoints" if row.checkpoint else row.implementation
-        numbers = (f"{row.seconds:.3f}", str(row.n), f"{row.ratio:.2f}", f"{row.peak_memory_mb:.0f}")
-        table.add_row(row.space, name, row.regularizer, *numbers, f"{row.operator_calls:,}")
-    _show(table, [asdict(row) for row in rows], json)
-
-
-def _show_plainly(table: Table, rows: Sequence[Any], json: Path | None, digits: str) -> None:
-    records = [asdict(row) for row in rows]
-    for record in records:
-        table.add_row(*(f"{v:{digits}}" if isinstance(v, float) else str(v) for v in record.values()))
-    _show(table, records, json)
-
-
-def _show(table: Table, records: list[dict[str, Any]], json: Path | None) -> None:
-    Console().print(table)
-    if json is not None:
-        write_json(json, records)
-        print(f"rows: {json}")
-
-
 @app.command(name="run-notebook")
 def run_notebook(
     notebook: tyro.conf.Positional[Path],
@@ -320,12 +259,16 @@ def run_notebook(
     print(f"executed notebook: {executed}")
 
 
+app.command(bench)
 app.command(evaluate)
 app.command(info)
 app.command(experiments.study)
 app.command(experiments.kinds)
 app.command(experiments.robustness)
 app.command(experiments.digits201)
+app.command(gridcommands.sweep)
+app.command(gridcommands.plan)
+app.command(gridcommands.collect)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ldarts_lib import datasets, jobs, published
+from ldarts_lib.datasets.imagenet import IMAGENET
 from ldarts_lib.environment import device_report, resolve_device, versions
 from ldarts_lib.macro import Stem
 from ldarts_lib.protocols import Size
@@ -19,6 +20,10 @@ from ldarts_lib.sizes import sizes
 from ldarts_lib.training_protocols import Recipe, preset
 
 RecipeName = Literal[jobs.ALL_RECIPES]
+ImagesOrText = Annotated[
+    str | None, tyro.conf.arg(metavar=f"{{{','.join((*datasets.DATASETS, IMAGENET))}}}|TEXT")
+]
+"""A data set, or a text for the recurrent cell."""
 Pairs = tyro.conf.UseAppendAction[tuple[tuple[str, str], ...]]
 
 
@@ -29,7 +34,7 @@ class UsageError(ValueError):
 def evaluate(
     architecture: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ARCH")],
     recipe: RecipeName | None = None,
-    dataset: str | None = None,
+    dataset: ImagesOrText = None,
     size: Size = "demo",
     epochs: int | None = None,
     seed: int = 0,

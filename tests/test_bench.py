@@ -82,7 +82,7 @@ def test_lower_precision_is_measured():
     assert (full.precision, half.precision) == ("float32", "bfloat16")
     assert full.alignment_float64 == half.alignment_float64
     for measure in ("cells", "loss", "regularizer"):
-        assert 0 < getattr(full, measure) < 1e-3 < getattr(half, measure) < 1
+        assert 0 < getattr(full, measure) < 0.01 < getattr(half, measure) < 1  # float32 by machine
 
 
 def test_the_command_line_writes_the_rows(capsys, monkeypatch, tmp_path):
