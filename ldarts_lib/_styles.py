@@ -43,6 +43,12 @@ OPERATION_STYLES: Mapping[str, OperationStyle] = {
     "dil_conv_3x3": OperationStyle("dil3", "a 3×3 dilated convolution", "#5c7600"),
     "dil_conv_5x5": OperationStyle("dil5", "a 5×5 dilated convolution", "#3a4b00"),
     "noise": OperationStyle("noise", "noise", "#8a4b2a"),
+    "sep_conv_7x7": OperationStyle("sep7", "a 7×7 separable convolution", "#00312b"),
+    "conv_7x1_1x7": OperationStyle("7×1", "a 1×7 and a 7×1 convolution", "#062c50"),
+    "identity": OperationStyle("id", "the identity", "#2b2b2b", (0, (3.5, 1.8))),
+    "tanh": OperationStyle("tanh", "tanh", "#1f6ea6"),
+    "sigmoid": OperationStyle("σ", "the sigmoid", "#a33a84"),
+    "relu": OperationStyle("relu", "ReLU", "#00695d"),
 }
 """The look of the operations; others are drawn in grey under their own name."""
 

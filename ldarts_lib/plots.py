@@ -133,7 +133,8 @@ def cell_alt_text(cell: Cell) -> str:
         parts.append(f"node {node} receives {_enumerate(terms)}" if terms else f"node {node} is empty")
     inputs = f"{cell.inputs} input node{'s' * (cell.inputs != 1)}"
     inner = f"{cell.nodes} further node{'s' * (cell.nodes != 1)}"
-    verb = "concatenates the nodes" if len(cell.output) > 1 else "is node"
+    gathers = "averages" if cell.inputs == 1 else "concatenates"
+    verb = f"{gathers} the nodes" if len(cell.output) > 1 else "is node"
     parts.append(f"the output {verb} {_enumerate([str(node) for node in cell.output])}")
     return f"A cell with {inputs} and {inner}: {'; '.join(parts)}."
 
@@ -282,7 +283,7 @@ def _draw_nodes(ax: Axes, cell: Cell) -> None:
 
 
 def _draw_concatenation(ax: Axes, cell: Cell) -> None:
-    """The output, and a rail below the nodes that gathers those that it concatenates."""
+    """The output, and a rail below the nodes that gathers those that it concatenates, or averages (recurrent)."""
     end = cell.inputs + cell.nodes
     line = {"color": GREY, "lw": 1.3, "zorder": 0.5}
     for node in cell.output:
@@ -292,7 +293,7 @@ def _draw_concatenation(ax: Axes, cell: Cell) -> None:
     corner, width, height = (end - 0.28, -RADIUS), 0.56, 2 * RADIUS
     ax.add_patch(FancyBboxPatch(corner, width, height, box, fc=PALE, ec=INK, lw=1.3))
     _write(ax, end, -0.01, "out", fontsize=SMALL)
-    _write(ax, end - 0.5, _RAIL, "concat", halo=True, fontsize=SMALL)
+    _write(ax, end - 0.5, _RAIL, "mean" if cell.inputs == 1 else "concat", halo=True, fontsize=SMALL)
 
 
 def _validate_columns(columns: Sequence[str], frames: Sequence[pd.DataFrame]) -> None:

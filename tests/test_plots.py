@@ -140,11 +140,11 @@ def test_only_a_concatenation_has_a_rail() -> None:
 
 
 def test_repeated_edges_and_unknown_operations_are_drawn() -> None:
-    edges = (Edge(2, 0, "sep_conv_7x7"), Edge(2, 0, "skip_connect"))
+    edges = (Edge(2, 0, "sep_conv_9x9"), Edge(2, 0, "skip_connect"))
     ax = draw_cell(Cell(inputs=2, edges=edges, output=(2,)))
     heights = [patch.get_path().vertices[:, 1].max() for patch in curves(ax)]
     assert heights[1] > heights[0] + 0.1
-    assert "sep_conv_7x7" in texts(ax)
+    assert "sep_conv_9x9" in texts(ax)
 
 
 def test_a_cell_is_drawn_on_the_axes_that_are_given() -> None:
@@ -175,9 +175,9 @@ def test_alt_text_names_every_edge_and_the_output() -> None:
 
 
 def test_every_operation_has_its_own_readable_style() -> None:
-    assert set(OPERATION_STYLES) == set(OPERATIONS)
+    assert set(OPERATION_STYLES) == set(OPERATIONS) | {"tanh", "relu", "sigmoid", "identity"}
     for values in zip(*((s.label, s.words, s.colour) for s in OPERATION_STYLES.values())):  # noqa: B905
-        assert len(set(values)) == len(OPERATIONS)
+        assert len(set(values)) == len(OPERATION_STYLES)
     for style in OPERATION_STYLES.values():
         channels = np.array(to_rgb(style.colour))
         linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
@@ -323,3 +323,11 @@ def test_costs_are_drawn_as_measured():
     assert heights == [1.0, 2.0, 0.5, 1.0]
     assert [bar.get_height() for bar in fig.axes[3].patches] == [100, 200, 100, 200]
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["reference", "fast"]
+
+
+def test_a_recurrent_cell_averages_its_nodes():
+    cell = parse("Genotype(recurrent=[('tanh', 0), ('sigmoid', 1)], concat=range(1, 3))").normal
+    words = [text.get_text() for text in draw_cell(cell).texts]
+    assert {"tanh", "σ", "mean"} < set(words)
+    assert "concat" not in words
+    assert "the output averages the nodes 1 and 2" in cell_alt_text(cell)
