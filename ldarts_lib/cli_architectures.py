@@ -133,7 +133,11 @@ def _show_size(
     genotype = published.architecture(arch)
     fitting = jobs.fitting_recipes(genotype)
     recipe = recipe or fitting[0]
-    if recipe not in fitting or recipe == jobs.LANGUAGE:
+    if jobs.LANGUAGE in fitting:
+        raise UsageError(
+            f"--arch {arch}: the size of a language model depends on its text; `ldarts evaluate` prints it"
+        )
+    if recipe not in fitting:
         raise UsageError(f"--recipe {recipe}: {arch} is no architecture of such a network")
     settings = {"channels": 36, "depth": 20} | preset(recipe, "paper")
     stem: Stem = settings.get("stem", "small")

@@ -1,8 +1,9 @@
-"""Genotypes: discrete cells as immutable values, in the two notations of the field.
+"""Genotypes: discrete cells as immutable values, in the notations of the field.
 
 NAS-Bench-201 writes a cell as ``|op~source|+|op~source|op~source|+...`` (Dong & Yang, 2020), DARTS as
-``Genotype(normal=[('op', source), ...], normal_concat=range(2, 6), reduce=..., reduce_concat=...)``
-(Liu et al., 2019). Both are read without evaluating any text.
+``Genotype(normal=[('op', source), ...], normal_concat=range(2, 6), reduce=..., reduce_concat=...)``, and a
+recurrent cell as ``Genotype(recurrent=[('activation', source), ...], concat=range(1, 9))`` (Liu et al.,
+2019). All are read without evaluating any text.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 _NASBENCH201_EDGE = re.compile(r"(?P<operation>[A-Za-z0-9_]+)~(?P<source>\d+)")
 _DARTS_FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
+_RECURRENT_FIELDS = ("recurrent", "concat")
 
 
 class GenotypeError(ValueError):
@@ -37,9 +39,10 @@ class Cell:
     """A discrete cell.
 
     Attributes:
-        inputs: number of input nodes (1 in NAS-Bench-201, 2 in DARTS); they are nodes 0 .. inputs-1.
+        inputs: number of input nodes (1 in NAS-Bench-201 and in a recurrent cell, 2 in DARTS); they are nodes
+            0 .. inputs-1.
         edges: the chosen operations, in the order of their target nodes.
-        output: the nodes that are concatenated to the cell's output.
+        output: the nodes that are concatenated (in a recurrent cell averaged) to the cell's output.
     """
 
     inputs: int
@@ -71,6 +74,16 @@ class Cell:
         return last + 1 - self.inputs
 
     @property
+    def recurrent(self) -> bool:
+        """Whether this is a recurrent cell: each node reads one node, and not just the last is the output.
+
+        What has the last node alone as its output is a cell of NAS-Bench-201.
+        """
+        targets = tuple(edge.target for edge in self.edges)
+        last = self.nodes
+        return self.inputs == 1 and targets == tuple(range(1, last + 1)) and self.output != (last,)
+
+    @property
     def operations(self) -> tuple[str, ...]:
         """The chosen operations, one per edge."""
         return tuple(edge.operation for edge in self.edges)
@@ -84,8 +97,9 @@ class Cell:
 class Genotype:
     """A discrete architecture: its normal cell and, in two-cell spaces, its reduction cell.
 
-    ``str(genotype)`` prints the notation of the field: the NAS-Bench-201 string for cells with one
-    input node, the DARTS tuple otherwise; :func:`parse` reads it back.
+    ``str(genotype)`` prints the notation of the field: for cells with one input node DARTS's recurrent
+    tuple (see :attr:`Cell.recurrent`) or the NAS-Bench-201 string, DARTS's other tuple otherwise;
+    :func:`parse` reads it back.
     """
 
     normal: Cell
@@ -101,16 +115,18 @@ class Genotype:
         return sum(cell.operations.count(operation) for cell in self.cells.values())
 
     def __str__(self) -> str:
+        if self.reduce is None and self.normal.recurrent:
+            return f"Genotype(recurrent={_pairs(self.normal)}, concat={_output(self.normal)})"
         if self.reduce is None and self.normal.inputs == 1:
             return _print_nasbench201(self.normal)
         return _print_darts(self)
 
 
 def parse(text: str) -> Genotype:
-    """Read a genotype in either notation.
+    """Read a genotype in any of the notations.
 
     Raises:
-        GenotypeError: the text is in neither notation, or an edge is impossible; it is named.
+        GenotypeError: the text is in none of them, or an edge is impossible; it is named.
     """
     text = text.strip()
     if text.startswith("|"):
@@ -119,7 +135,8 @@ def parse(text: str) -> Genotype:
         return _parse_darts(text)
     raise GenotypeError(
         f"{_shorten(text)!r} is no genotype: expected the NAS-Bench-201 notation "
-        "'|op~0|+|op~0|op~1|+...' or the DARTS notation 'Genotype(normal=[(op, source), ...], ...)'"
+        "'|op~0|+|op~0|op~1|+...' or the DARTS notation 'Genotype(normal=[(op, source), ...], ...)' or "
+        "'Genotype(recurrent=[(activation, source), ...], concat=...)'"
     )
 
 
@@ -144,14 +161,20 @@ def _parse_nasbench201(text: str) -> Cell:
 
 
 def _print_darts(genotype: Genotype) -> str:
-    fields = []
-    for kind, cell in genotype.cells.items():
-        pairs = ", ".join(f"({edge.operation!r}, {edge.source})" for edge in cell.edges)
-        first, last = cell.output[0], cell.output[-1]
-        contiguous = cell.output == tuple(range(first, last + 1))
-        output = f"range({first}, {last + 1})" if contiguous else str(list(cell.output))
-        fields.append(f"{kind}=[{pairs}], {kind}_concat={output}")
+    fields = (
+        f"{kind}={_pairs(cell)}, {kind}_concat={_output(cell)}" for kind, cell in genotype.cells.items()
+    )
     return f"Genotype({', '.join(fields)})"
+
+
+def _pairs(cell: Cell) -> str:
+    return "[" + ", ".join(f"({edge.operation!r}, {edge.source})" for edge in cell.edges) + "]"
+
+
+def _output(cell: Cell) -> str:
+    first, last = cell.output[0], cell.output[-1]
+    contiguous = cell.output == tuple(range(first, last + 1))
+    return f"range({first}, {last + 1})" if contiguous else str(list(cell.output))
 
 
 def _parse_darts(text: str) -> Genotype:
@@ -164,9 +187,13 @@ def _parse_darts(text: str) -> Genotype:
             values = {str(keyword.arg): keyword.value for keyword in keywords}
         case _:
             raise GenotypeError("expected Genotype(normal=[...], normal_concat=..., ...)")
+    if "recurrent" in values and set(values) <= set(_RECURRENT_FIELDS):
+        return Genotype(_recurrent_cell(values["recurrent"], values.get("concat")))
     unknown = sorted(set(values) - set(_DARTS_FIELDS))
     if unknown or "normal" not in values:
-        raise GenotypeError(f"a DARTS genotype has the fields {_DARTS_FIELDS}, got {sorted(values)}")
+        raise GenotypeError(
+            f"a DARTS genotype has the fields {_DARTS_FIELDS} or {_RECURRENT_FIELDS}, got {sorted(values)}"
+        )
     cells = {
         kind: _darts_cell(kind, values[kind], values.get(f"{kind}_concat"))
         for kind in ("normal", "reduce")
@@ -176,23 +203,41 @@ def _parse_darts(text: str) -> Genotype:
 
 
 def _darts_cell(kind: str, pairs_node: ast.expr, concat_node: ast.expr | None) -> Cell:
-    pairs = _literal(kind, pairs_node)
-    if not isinstance(pairs, list | tuple) or not pairs:
-        raise GenotypeError(f"{kind}: expected a list of (operation, source) pairs")
-    edges = []
-    for position, pair in enumerate(pairs):
-        match pair:
-            case (str(operation), int(source)):
-                edges.append(Edge(2 + position // 2, source, operation))
-            case _:
-                raise GenotypeError(f"{kind}, entry {position}: expected (operation, source), got {pair!r}")
+    edges = tuple(
+        Edge(2 + position // 2, source, operation)
+        for position, (operation, source) in enumerate(_read_pairs(kind, pairs_node))
+    )
     if len(edges) % 2:
         raise GenotypeError(f"{kind}: every node reads two edges, but {len(edges)} are given")
-    nodes = len(edges) // 2
-    output = range(2, 2 + nodes) if concat_node is None else _literal(f"{kind}_concat", concat_node)
+    return Cell(2, edges, _read_output(f"{kind}_concat", concat_node, range(2, 2 + len(edges) // 2)))
+
+
+def _recurrent_cell(pairs_node: ast.expr, concat_node: ast.expr | None) -> Cell:
+    edges = tuple(
+        Edge(target, source, activation)
+        for target, (activation, source) in enumerate(_read_pairs("recurrent", pairs_node), start=1)
+    )
+    return Cell(1, edges, _read_output("concat", concat_node, range(1, 1 + len(edges))))
+
+
+def _read_pairs(field: str, node: ast.expr) -> list[tuple[str, int]]:
+    pairs = _literal(field, node)
+    if not isinstance(pairs, list | tuple) or not pairs:
+        raise GenotypeError(f"{field}: expected a list of (operation, source) pairs")
+    for position, pair in enumerate(pairs):
+        match pair:
+            case (str(), int()):
+                continue
+            case _:
+                raise GenotypeError(f"{field}, entry {position}: expected (operation, source), got {pair!r}")
+    return list(pairs)
+
+
+def _read_output(field: str, node: ast.expr | None, default: range) -> tuple[int, ...]:
+    output = default if node is None else _literal(field, node)
     if not isinstance(output, range | list | tuple) or not all(type(n) is int for n in output):
-        raise GenotypeError(f"{kind}_concat: expected node numbers, got {output}")
-    return Cell(inputs=2, edges=tuple(edges), output=tuple(output))
+        raise GenotypeError(f"{field}: expected node numbers, got {output}")
+    return tuple(output)
 
 
 def _literal(name: str, node: ast.expr) -> Any:

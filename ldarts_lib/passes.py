@@ -18,7 +18,7 @@ class Gradients:
 
     Attributes:
         loss: mean cross-entropy, a scalar.
-        logits: [batch, classes].
+        logits: [batch, classes]; of a recurrent supernet a :class:`~ldarts_lib.recurrent.windows.Prediction`.
         cells: per cell kind ∂L/∂p of each cell, [cells, edges, operations].
         weights: ∂L/∂ω, in the order of ``supernet.parameters()``; empty if not asked for.
     """
@@ -39,6 +39,10 @@ class Batch:
     images: Tensor
     labels: Tensor
 
+    def losses(self, logits: Tensor) -> Tensor:
+        """What is differentiated, a scalar, or [copies]: see :func:`losses`."""
+        return losses(logits, self.labels)
+
 
 def gradients(
     supernet: Supernet,
@@ -56,7 +60,7 @@ def gradients(
     parameters = tuple(supernet.parameters()) if of_parameters else ()
     with nullcontext() if of_parameters else supernet.architecture_only():
         logits = supernet(batch.images, weights, update_statistics=update_statistics)
-        loss = losses(logits, batch.labels)
+        loss = batch.losses(logits)
         found = torch.autograd.grad(loss.sum(), (*weights.values(), *parameters), materialize_grads=True)
     return Gradients(
         loss.detach(),

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ldarts_lib.deltas import DELTAS, Form, projected_delta, random_delta
-from ldarts_lib.passes import Batch, Gradients, gradients, losses, scale_copies, total_lengths
+from ldarts_lib.passes import Batch, Gradients, gradients, scale_copies, total_lengths
 from ldarts_lib.supernet import Supernet
 
 
@@ -211,7 +211,7 @@ def _differentiable_pass(
     """The cells' gradients, and as differentiable scalars the loss and ⟨δ, g⟩ with δ held fixed."""
     noise = _noise(supernet, weights, regularizer)
     logits = supernet(batch.images, weights, update_statistics=update_statistics)
-    loss = losses(logits, batch.labels)
+    loss = batch.losses(logits)
     with supernet.architecture_only():
         by_cell = torch.autograd.grad(
             loss.sum(), tuple(weights.values()), create_graph=True, materialize_grads=True

@@ -13,6 +13,20 @@ DARTS = (
     "reduce=[('max_pool_3x3', 1), ('avg_pool_3x3', 0), ('skip_connect', 2), ('sep_conv_5x5', 1)], "
     "reduce_concat=range(2, 4))"
 )
+# Published cells: quark0/darts, rnn/genotypes.py.
+DARTS_V1_RECURRENT = (
+    "Genotype(recurrent=[('relu', 0), ('relu', 1), ('tanh', 2), ('relu', 3), ('relu', 4), ('identity', 1), "
+    "('relu', 5), ('relu', 1)], concat=range(1, 9))"
+)
+DARTS_V2_RECURRENT = (
+    "Genotype(recurrent=[('sigmoid', 0), ('relu', 1), ('relu', 1), ('identity', 1), ('tanh', 2), "
+    "('sigmoid', 5), ('tanh', 3), ('relu', 5)], concat=range(1, 9))"
+)
+ENAS_RECURRENT = (
+    "Genotype(recurrent=[('tanh', 0), ('tanh', 1), ('relu', 1), ('tanh', 3), ('tanh', 3), ('relu', 3), "
+    "('relu', 4), ('relu', 7), ('relu', 8), ('relu', 8), ('relu', 8)], concat=[2, 5, 6, 9, 10, 11])"
+)
+RECURRENT = (DARTS_V1_RECURRENT, DARTS_V2_RECURRENT, ENAS_RECURRENT)
 
 
 @st.composite
@@ -40,7 +54,25 @@ def test_printing_and_parsing_round_trip(space, data):
     space.validate(genotype)
 
 
-@pytest.mark.parametrize("text", [NASBENCH201, DARTS])
+@st.composite
+def recurrent_cells(draw):
+    """Any cell whose nodes read one node each, with any output."""
+    nodes = draw(st.integers(1, 12))
+    names = st.sampled_from(["tanh", "relu", "sigmoid", "identity"])
+    edges = [Edge(node, draw(st.integers(0, node - 1)), draw(names)) for node in range(1, nodes + 1)]
+    output = draw(st.lists(st.integers(0, nodes), min_size=1, unique=True))
+    return Cell(1, tuple(edges), tuple(sorted(output)))
+
+
+@given(cell=recurrent_cells())
+def test_recurrent_cells_round_trip(cell):
+    genotype = Genotype(cell)
+    text = str(genotype)
+    assert parse(text) == genotype
+    assert text.startswith("|" if cell.output == (cell.nodes,) else "Genotype(recurrent=[")
+
+
+@pytest.mark.parametrize("text", [NASBENCH201, DARTS, *RECURRENT])
 def test_the_notation_of_the_field_is_kept(text):
     assert str(parse(text)) == text
 
@@ -78,6 +110,25 @@ def test_a_darts_tuple_is_read_edge_by_edge():
     assert genotype.count("skip_connect") == 2
 
 
+def test_a_recurrent_tuple_is_read_edge_by_edge():
+    cell = parse(DARTS_V2_RECURRENT).normal
+    assert cell.inputs == 1 and cell.nodes == 8 and cell.output == tuple(range(1, 9))
+    assert cell.edges[0] == Edge(1, 0, "sigmoid") and cell.edges[5] == Edge(6, 5, "sigmoid")
+    assert parse(DARTS_V2_RECURRENT).count("relu") == 3
+    assert parse(ENAS_RECURRENT).normal.output == (2, 5, 6, 9, 10, 11)
+    without = DARTS_V2_RECURRENT.replace(", concat=range(1, 9)", "")
+    assert parse(without) == parse(DARTS_V2_RECURRENT)
+
+
+def test_only_a_cell_with_one_predecessor_per_node_and_more_than_its_end_is_recurrent():
+    assert parse(DARTS_V1_RECURRENT).normal.recurrent
+    assert not parse(NASBENCH201).normal.recurrent
+    assert not parse("|tanh~0|+|relu~1|").normal.recurrent
+    assert not parse(DARTS).normal.recurrent
+    two = Cell(1, (Edge(1, 0, "tanh"), Edge(2, 0, "tanh"), Edge(2, 1, "tanh")), (1, 2))
+    assert not two.recurrent
+
+
 def test_the_output_may_be_a_list_of_nodes():
     text = DARTS.replace("normal_concat=range(2, 4)", "normal_concat=[3]", 1)
     assert parse(text).normal.output == (3,)
@@ -96,12 +147,15 @@ def test_the_output_may_be_a_list_of_nodes():
         "(lambda: [])()",
     ],
 )
-@pytest.mark.parametrize("field", ["normal", "normal_concat"])
-def test_text_is_never_evaluated(expression, field, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("pairs", "output"), [("normal", "normal_concat"), ("recurrent", "concat")])
+@pytest.mark.parametrize("bad", [0, 1])
+def test_text_is_never_evaluated(expression, pairs, output, bad, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    values = {"normal": "[('none', 0), ('none', 1)]", "normal_concat": "[2]", field: expression}
+    values = {pairs: "[('none', 0), ('none', 1)]", output: "[2]"}
+    field = (pairs, output)[bad]
+    values[field] = expression
     with pytest.raises(GenotypeError, match=f"{field}: expected a literal"):
-        parse(f"Genotype(normal={values['normal']}, normal_concat={values['normal_concat']})")
+        parse(f"Genotype({pairs}={values[pairs]}, {output}={values[output]})")
     assert not list(tmp_path.iterdir())
 
 
@@ -124,6 +178,17 @@ def test_text_is_never_evaluated(expression, field, tmp_path, monkeypatch):
         ("Genotype(reduce=[('none', 0), ('none', 1)])", "has the fields"),
         ("Genotype(normal=[('none', 0), ('none', 1)], normals=1)", "has the fields.*normals"),
         ("Genotype(**{})", "has the fields"),
+        ("Genotype(recurrent=[('tanh', 0)], normal=[('none', 0), ('none', 1)])", "has the fields"),
+        ("Genotype(recurrent=[('tanh', 0)], recurrent_concat=[1])", "has the fields"),
+        ("Genotype(concat=[1])", "has the fields"),
+        ("Genotype(recurrent=[])", "recurrent: expected a list"),
+        ("Genotype(recurrent=[('tanh', 0), ('relu', '1')])", r"recurrent, entry 1: .*\('relu', '1'\)"),
+        ("Genotype(recurrent=[('tanh', 0), ('relu', 2)])", "relu on edge 2<-2: node 2 can read"),
+        (
+            "Genotype(recurrent=[('tanh', 0)], concat=[2])",
+            r"the nodes \[2\], but the cell has the nodes 0..1",
+        ),
+        ("Genotype(recurrent=[('tanh', 0)], concat='x')", "concat: expected node numbers"),
         ("Genotype(normal=[])", "normal: expected a list"),
         ("Genotype(normal='none')", "normal: expected a list"),
         ("Genotype(normal=[('none', 0), (1, 'none')])", r"normal, entry 1: .*\(1, 'none'\)"),

@@ -1,0 +1,149 @@
+"""Word-level texts: ``civics``, which ships, ``ptb``, which the reader has to put there, or any folder.
+
+A text is three files, ``train.txt``, ``valid.txt`` and ``test.txt`` (or ``ptb.train.txt`` ...), with words
+parted by spaces; every end of a line becomes the word ``<eos>``. The vocabulary is that of the training file;
+any other word is ``<unk>``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ldarts_lib.datasets import DatasetCorrupt, DatasetMissing, Status
+from ldarts_lib.datasets.downloads import data_root
+
+TEXTS = ("civics", "ptb")
+"""The texts with a name; a folder is one too."""
+PARTS = ("train", "valid", "test")
+END, UNKNOWN = "<eos>", "<unk>"
+PTB_WORDS = {"train": 929_589, "valid": 73_760, "test": 82_430}
+"""Words of the Penn Treebank as Mikolov prepared it, ends of lines included."""
+PTB_VOCABULARY = 10_000
+PTB_MEGABYTES = 6
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text as numbers of words.
+
+    Attributes:
+        name: its name or folder.
+        vocabulary: the words, in the order in which they come first in the training part.
+        train, valid, test: the parts, int64, [words].
+    """
+
+    name: str
+    vocabulary: tuple[str, ...]
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+
+    def to(self, device: torch.device | str) -> Corpus:
+        """The same text on another device."""
+        return replace(self, **{part: getattr(self, part).to(device) for part in PARTS})
+
+
+def load(
+    name: str,
+    *,
+    min_count: int = 1,
+    root: str | os.PathLike | None = None,
+    device: torch.device | str = "cpu",
+) -> Corpus:
+    """Read a text.
+
+    Args:
+        name: one of :data:`TEXTS`, or a folder.
+        min_count: words that come less often than this in the training part are ``<unk>``.
+        root: where ``ptb`` lies; by default $LDARTS_DATA, else ~/.cache/ldarts.
+        device: where to put it.
+
+    Raises:
+        DatasetMissing: a file or the folder is not there; the message says what belongs where.
+        DatasetCorrupt: a file is empty or not UTF-8, or the text called ``ptb`` is not the usual one.
+    """
+    folder = _folder(name, root)
+    texts = {part: _read(name, folder, part) for part in PARTS}
+    counts = Counter(texts["train"])
+    kept = [word for word, count in counts.items() if count >= min_count]
+    vocabulary = tuple(dict.fromkeys([*kept, END, UNKNOWN]))
+    numbers = {word: number for number, word in enumerate(vocabulary)}
+    unknown = numbers[UNKNOWN]
+    parts = {
+        part: torch.tensor([numbers.get(word, unknown) for word in words], device=device)
+        for part, words in texts.items()
+    }
+    corpus = Corpus(name, vocabulary, **parts)
+    if name == "ptb":
+        _require_usual(corpus, folder)
+    return corpus
+
+
+def status(root: str | os.PathLike | None = None) -> list[Status]:
+    """Which of the named texts can be loaded here, without loading any."""
+    folder = _folder("ptb", root)
+    present = all(_path(folder, part) for part in PARTS)
+    return [
+        Status("civics", True, "inside the package ldarts_data", 0, ""),
+        Status("ptb", present, str(folder), PTB_MEGABYTES, _instructions(folder)),
+    ]
+
+
+def _folder(name: str, root: str | os.PathLike | None) -> Path:
+    if name == "civics":
+        return Path(str(files("ldarts_data"))) / "texts" / name
+    return data_root(root) / "ptb" if name == "ptb" else Path(name).expanduser()
+
+
+def _path(folder: Path, part: str) -> Path | None:
+    candidates = (folder / f"{part}.txt", folder / f"ptb.{part}.txt")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _read(name: str, folder: Path, part: str) -> list[str]:
+    """All words of a part, with the ends of its lines."""
+    path = _path(folder, part)
+    if path is None:
+        raise DatasetMissing(_missing(name, folder, part))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DatasetCorrupt(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
+    if not text.strip():
+        raise DatasetCorrupt(f"{path} is empty; it should hold lines of words")
+    return [word for line in text.removesuffix("\n").split("\n") for word in (*line.split(), END)]
+
+
+def _missing(name: str, folder: Path, part: str) -> str:
+    if name == "ptb":
+        return f"ptb: {folder / f'{part}.txt'} is missing; {_instructions(folder)}"
+    if folder.is_dir():
+        return f"{folder / f'{part}.txt'} is missing; a text is the files train.txt, valid.txt and test.txt"
+    return (
+        f"{name!r} is no text: choose one of {', '.join(TEXTS)}, or a folder with the files train.txt, "
+        "valid.txt and test.txt"
+    )
+
+
+def _instructions(folder: Path) -> str:
+    return (
+        "put the word-level Penn Treebank as prepared by Mikolov, the files ptb.train.txt, ptb.valid.txt "
+        f"and ptb.test.txt (about {PTB_MEGABYTES} MB together), into {folder}. Its licence, of the "
+        "Linguistic Data Consortium, does not allow us to ship or to fetch it"
+    )
+
+
+def _require_usual(corpus: Corpus, folder: Path) -> None:
+    found = {part: len(getattr(corpus, part)) for part in PARTS}
+    if found != PTB_WORDS or len(corpus.vocabulary) != PTB_VOCABULARY:
+        raise DatasetCorrupt(
+            f"ptb: the files in {folder} hold {found} words and {len(corpus.vocabulary)} different ones, "
+            f"expected {PTB_WORDS} and {PTB_VOCABULARY}. To use another text, name its folder as the data set"
+        )
