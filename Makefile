@@ -2,13 +2,15 @@
 PYTHON ?= python3
 MARKERS ?= not slow
 SEEDS ?= 3
+SIZE ?= smoke
+PROFILE ?= local
 GROUPS ?= demonstration differences precision strengths chosen lengths ablations
 BIN := .venv/bin
 # The stamp carries a checksum of pyproject.toml: a changed requirement installs again.
 STAMP := .venv/installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint book bench digits201 study robustness address clean
+.PHONY: help demo test lint book bench digits201 study robustness reproduce address clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +43,12 @@ study: $(STAMP) ## search with many variants, 20 seeds each (resumable; GROUPS=a
 
 robustness: $(STAMP) ## search around the demonstration, one setting changed at a time (resumable)
 	$(BIN)/ldarts robustness
+
+reproduce: $(STAMP) ## search, evaluate, tables: SIZE=smoke (minutes), demo or paper (GPUs); PROFILE=slurm: a cluster
+	$(BIN)/ldarts plan workflow/grids/$(SIZE).yaml --out runs/reproduce/$(SIZE) --check $(if $(filter slurm,$(PROFILE)),--cluster)
+	$(BIN)/snakemake --snakefile workflow/Snakefile --profile workflow/profiles/$(PROFILE) \
+		--directory runs/reproduce/$(SIZE) $(SNAKEMAKE) --config grid=$(SIZE) $(CONFIG)
+	$(BIN)/ldarts collect runs/reproduce/$(SIZE)
 
 address: ## give the book another home: make address URL=https://github.com/OWNER/NAME
 	$(PYTHON) scripts/set_address.py "$(URL)"

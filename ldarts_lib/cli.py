@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ldarts_lib import datasets, experiments, gridcommands, jobs, notebooks
+from ldarts_lib import datasets, experiments, jobs, notebooks
 from ldarts_lib.bench import BenchmarkError
 from ldarts_lib.benchmarks import nasbench201
 from ldarts_lib.benchmarks.computation import decode
@@ -21,6 +21,7 @@ from ldarts_lib.cli_architectures import ImagesOrText, Pairs, UsageError, evalua
 from ldarts_lib.cli_bench import bench
 from ldarts_lib.environment import DeviceUnavailable, device_report, resolve_device
 from ldarts_lib.genotype import GenotypeError, parse
+from ldarts_lib.grids import commands as grid_commands
 from ldarts_lib.protocols import Method, Protocol, ProtocolError, Size, protocol
 from ldarts_lib.recurrent.protocols import RecurrentProtocol
 from ldarts_lib.recurrent.protocols import protocol as language_protocol
@@ -54,7 +55,7 @@ EXPECTED_ERRORS = (
     notebooks.NotebookError,
     notebooks.NotebookFailed,
     notebooks.ParameterError,
-    *gridcommands.EXPECTED_ERRORS,
+    *grid_commands.EXPECTED_ERRORS,
 )
 
 DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cells that agree.
@@ -266,9 +267,9 @@ app.command(experiments.study)
 app.command(experiments.kinds)
 app.command(experiments.robustness)
 app.command(experiments.digits201)
-app.command(gridcommands.sweep)
-app.command(gridcommands.plan)
-app.command(gridcommands.collect)
+app.command(grid_commands.sweep)
+app.command(grid_commands.plan)
+app.command(grid_commands.collect)
 
 
 def main() -> None:

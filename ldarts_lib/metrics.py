@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ldarts_lib.axes import RECIPES, SPACE_NAMES
+from ldarts_lib.grids.axes import RECIPES, SPACE_NAMES
 from ldarts_lib.protocols import METHODS, SIZES
 from ldarts_lib.runs import CONFIG, METRICS_VERSION
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from ldarts_lib._styles import METHOD_STYLES
-from ldarts_lib.grid import read_grid
-from ldarts_lib.plan import plan
+from ldarts_lib.grids.grid import read_grid
+from ldarts_lib.grids.plan import plan
 from ldarts_lib.reproduction import NOT_RUN, evaluations, matching, mean_std, paper, per_search
 
 
@@ -81,8 +81,8 @@ def cost(*parts: str) -> pd.DataFrame:
     """What parts of ``workflow/grids/paper.yaml`` cost if nothing of them is done yet.
 
     Columns: ``jobs`` and ``GPU-hours``, under (part, job); hours are estimates for
-    ``ldarts_lib.plan.HARDWARE``, from :data:`ldarts_lib.plan.SOURCES`. Without a checkout there is no
-    grid and the table is empty.
+    ``ldarts_lib.grids.plan.HARDWARE``, from :data:`ldarts_lib.grids.plan.SOURCES`. Without a checkout there
+    is no grid and the table is empty.
 
     Args:
         parts: their names; all of them by default.

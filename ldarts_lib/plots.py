@@ -283,7 +283,7 @@ def _draw_nodes(ax: Axes, cell: Cell) -> None:
 
 
 def _draw_concatenation(ax: Axes, cell: Cell) -> None:
-    """The output, and a rail below the nodes that gathers those that it concatenates, or averages (recurrent)."""
+    """The output, and a rail below the nodes that gathers those that it concatenates or averages."""
     end = cell.inputs + cell.nodes
     line = {"color": GREY, "lw": 1.3, "zorder": 0.5}
     for node in cell.output:

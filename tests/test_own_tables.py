@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from ldarts_lib import own_tables, reproduction
-from ldarts_lib.grid import GridError
+from ldarts_lib.grids.grid import GridError
 
 EMPTY = pd.DataFrame()
 

@@ -45,7 +45,7 @@ def test_an_architecture_is_a_name_a_genotype_or_a_run(tmp_path):
 def test_what_is_no_architecture_is_named(tmp_path):
     with pytest.raises(ValueError, match="unknown published architecture 'DARTS_V3'; choose one of lambda"):
         published.get("DARTS_V3")
-    with pytest.raises(GenotypeError, match="unknown architecture 'DARTS_V3': expected .* DARTS_V2"):
+    with pytest.raises(GenotypeError, match=r"unknown architecture 'DARTS_V3': expected .* DARTS_V2"):
         published.architecture("DARTS_V3")
     with pytest.raises(RunError, match=r"has no genotype\.json"):
         published.architecture(str(tmp_path))

@@ -52,7 +52,9 @@ def test_environment_names_the_requirements_of_pyproject(repository: Path, proje
     assert conda["python"] == project["requires-python"]
 
     extras = project["optional-dependencies"]
-    expected = dict(map(split, [*project["dependencies"], *(item for extra in extras.values() for item in extra)]))
+    expected = dict(
+        map(split, [*project["dependencies"], *(item for extra in extras.values() for item in extra)])
+    )
     assert {name: bound for name, bound in conda.items() if name not in CONDA_ONLY} == expected
 
 

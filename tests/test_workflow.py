@@ -15,7 +15,7 @@ import slurm
 import yaml
 from tiny import write_notebooks
 
-from ldarts_lib.grid import read_grid
+from ldarts_lib.grids.grid import read_grid
 
 pytest.importorskip("snakemake", reason="needs the extra 'cluster'")
 GRID = """

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ldarts_lib.runs import METRICS
 
 if TYPE_CHECKING:
-    from ldarts_lib.grid import Evaluation, Part
+    from ldarts_lib.grids.grid import Evaluation, Part
 
 NOTEBOOKS = {"search": "one_search.ipynb", "evaluate": "one_evaluation.ipynb"}
 """The notebook of each kind of job, in the folder of the book."""
@@ -77,7 +77,7 @@ class Job:
         """The parameters of the notebook, without device.
 
         Where the best of several cells is evaluated, ``architecture`` maps the run directory of each search
-        to the metrics that judge it; :mod:`ldarts_lib.onejob` chooses when they are there.
+        to the metrics that judge it; :mod:`ldarts_lib.grids.onejob` chooses when they are there.
 
         Args:
             out: the directory of the grid.

@@ -14,10 +14,10 @@ from ldarts_lib import datasets
 from ldarts_lib.benchmarks import nasbench201
 from ldarts_lib.datasets.errors import DatasetMissing
 from ldarts_lib.datasets.imagenet import IMAGENET, folders
-from ldarts_lib.grid import Grid
-from ldarts_lib.gridjobs import Job
+from ldarts_lib.grids.grid import Grid
+from ldarts_lib.grids.jobs import Job
+from ldarts_lib.grids.status import status
 from ldarts_lib.recurrent import corpus
-from ldarts_lib.status import status
 
 HARDWARE = "one GTX 1080 Ti, or a GPU of its time that the source does not name; a recent one is faster"
 _DAY = 24.0
@@ -83,7 +83,7 @@ class Row:
         part: the part of the grid.
         what: ``search``, or the recipe.
         jobs: how many there are.
-        states: how many are in each state of :mod:`ldarts_lib.status`.
+        states: how many are in each state of :mod:`ldarts_lib.grids.status`.
         hours: estimated GPU-hours of those that are not finished; None without an estimate.
     """
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ldarts_lib.located import LocatedError, read_yaml
+from ldarts_lib.grids.located import LocatedError, read_yaml
 
 TEXT = """\
 a:

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from ldarts_lib import locks
-from ldarts_lib.locks import FolderBusy, alone
+from ldarts_lib.grids import locks
+from ldarts_lib.grids.locks import FolderBusy, alone
 
 
 def test_the_second_is_kept_out_and_comes_in_when_the_first_is_gone(tmp_path, monkeypatch):

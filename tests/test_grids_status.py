@@ -4,8 +4,8 @@ import nbformat
 import pytest
 from runfolders import EVALUATION, SEARCH, write_run
 
-from ldarts_lib.grid import read_grid
-from ldarts_lib.status import status
+from ldarts_lib.grids.grid import read_grid
+from ldarts_lib.grids.status import status
 
 GRID = """
 size: paper

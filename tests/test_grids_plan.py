@@ -5,8 +5,8 @@ import torch
 from rich.console import Console
 from runfolders import EVALUATION, SEARCH, write_run
 
-from ldarts_lib.grid import read_grid
-from ldarts_lib.plan import NotPossible, gpu_hours, missing, plan, plan_table, refuse_if_impossible
+from ldarts_lib.grids.grid import read_grid
+from ldarts_lib.grids.plan import NotPossible, gpu_hours, missing, plan, plan_table, refuse_if_impossible
 
 GRID = """
 size: paper

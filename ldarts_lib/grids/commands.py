@@ -8,14 +8,14 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from ldarts_lib import plan as plans
 from ldarts_lib import results
-from ldarts_lib.grid import Grid, GridError, read_grid
-from ldarts_lib.locks import FolderBusy
+from ldarts_lib.grids import plan as plans
+from ldarts_lib.grids.grid import Grid, GridError, read_grid
+from ldarts_lib.grids.locks import FolderBusy
+from ldarts_lib.grids.plan import NotPossible
+from ldarts_lib.grids.sweep import PlacesError, SweepFailed, run_grid
 from ldarts_lib.notebooks import NotebookError
-from ldarts_lib.plan import NotPossible
 from ldarts_lib.results import ResultsError
-from ldarts_lib.sweep import PlacesError, SweepFailed, run_grid
 
 Flag = tyro.conf.FlagCreatePairsOff
 EXPECTED_ERRORS = (FolderBusy, GridError, NotPossible, PlacesError, ResultsError, SweepFailed)

@@ -9,8 +9,8 @@ import pytest
 from runfolders import EVALUATION, SEARCH, write_run
 from tiny import write_notebooks
 
+from ldarts_lib.grids.onejob import best, main
 from ldarts_lib.metrics import MetricsError
-from ldarts_lib.onejob import best, main
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +82,6 @@ def test_what_cannot_begin_ends_with_2(book, tmp_path, capsys, notebook, paramet
 
 
 def test_torch_is_not_imported_by_the_process_that_starts_the_notebook():
-    code = "import sys, ldarts_lib.onejob; print('torch' in sys.modules)"
+    code = "import sys, ldarts_lib.grids.onejob; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"

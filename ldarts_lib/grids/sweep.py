@@ -20,11 +20,11 @@ from typing import IO
 import torch
 
 from ldarts_lib.environment import resolve_device
-from ldarts_lib.grid import Grid
-from ldarts_lib.gridjobs import Job
-from ldarts_lib.locks import alone
-from ldarts_lib.status import Status, status
-from ldarts_lib.sweepview import SweepView, Tally, view
+from ldarts_lib.grids.grid import Grid
+from ldarts_lib.grids.jobs import Job
+from ldarts_lib.grids.locks import alone
+from ldarts_lib.grids.status import Status, status
+from ldarts_lib.grids.view import SweepView, Tally, view
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 10.0
@@ -194,7 +194,7 @@ class _Sweep:
 
     def _start(self, job: Job, slot: Slot) -> None:
         parameters = json.dumps({**job.parameters(self.out), "device": slot.device})
-        command = [sys.executable, "-m", "ldarts_lib.onejob", "--leashed"]
+        command = [sys.executable, "-m", "ldarts_lib.grids.onejob", "--leashed"]
         log = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 - closed when the process ends
         process = subprocess.Popen(
             [*command, str(self.notebooks / job.notebook), str(self.out / job.executed), parameters],

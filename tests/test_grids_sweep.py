@@ -13,11 +13,11 @@ import pytest
 import torch
 from tiny import GRID, write_notebooks
 
-from ldarts_lib import locks, sweep
-from ldarts_lib.grid import read_grid
-from ldarts_lib.locks import FolderBusy
-from ldarts_lib.status import status
-from ldarts_lib.sweep import PlacesError, SweepFailed, run_grid, slots
+from ldarts_lib.grids import locks, sweep
+from ldarts_lib.grids.grid import read_grid
+from ldarts_lib.grids.locks import FolderBusy
+from ldarts_lib.grids.status import status
+from ldarts_lib.grids.sweep import PlacesError, SweepFailed, run_grid, slots
 
 DARTS, LAMBDA = "nasbench201/noisy-digits/darts/seed0", "nasbench201/noisy-digits/lambda/seed0"
 
@@ -91,8 +91,8 @@ def test_failures_are_kept_dependants_skipped_and_the_rest_runs_then_only_what_i
 
 SWEEP = """
 import sys
-from ldarts_lib.grid import read_grid
-from ldarts_lib.sweep import run_grid
+from ldarts_lib.grids.grid import read_grid
+from ldarts_lib.grids.sweep import run_grid
 grid, out, notebooks = sys.argv[1:]
 run_grid(read_grid(grid), out, notebooks=notebooks, workers=2, device="cpu")
 """

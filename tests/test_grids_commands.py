@@ -5,10 +5,10 @@ import torch
 from runfolders import EVALUATION, SEARCH, SEARCHED, write_run
 from tiny import GRID, write_notebooks
 
-from ldarts_lib.gridcommands import EXPECTED_ERRORS, collect, plan, sweep
+from ldarts_lib.grids.commands import EXPECTED_ERRORS, collect, plan, sweep
+from ldarts_lib.grids.plan import NotPossible
+from ldarts_lib.grids.sweep import SweepFailed
 from ldarts_lib.notebooks import NotebookError
-from ldarts_lib.plan import NotPossible
-from ldarts_lib.sweep import SweepFailed
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ldarts_lib.grid import read_grid
+from ldarts_lib.grids.grid import read_grid
 
 GRID = """\
 size: smoke

@@ -32,7 +32,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
 
-from ldarts_lib.axes import (
+from ldarts_lib.grids.axes import (
     EVALUATED_ON,
     METHODS_OF_TEXT,
     RECIPES,
@@ -41,8 +41,8 @@ from ldarts_lib.axes import (
     misfit,
     searchable,
 )
-from ldarts_lib.gridjobs import Job, evaluation_name, expand
-from ldarts_lib.located import Located, LocatedError, Place, read_yaml
+from ldarts_lib.grids.jobs import Job, evaluation_name, expand
+from ldarts_lib.grids.located import Located, LocatedError, Place, read_yaml
 from ldarts_lib.protocols import METHODS, SIZES
 
 

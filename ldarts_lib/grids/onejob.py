@@ -1,4 +1,4 @@
-"""One job of a grid in a process of its own: ``python -m ldarts_lib.onejob NOTEBOOK EXECUTED PARAMETERS``.
+"""One job of a grid in a process: ``python -m ldarts_lib.grids.onejob NOTEBOOK EXECUTED PARAMETERS``.
 
 EXECUTED is where the executed notebook goes, PARAMETERS are JSON. It is what ``ldarts sweep`` and the
 Snakemake workflow start; torch is imported by the notebook alone.
@@ -70,7 +70,7 @@ def best(judged: Mapping[str, str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job; returns the exit code: 0, 1 for a failed notebook, 2 for one that cannot be begun."""
-    parser = argparse.ArgumentParser(prog="python -m ldarts_lib.onejob", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m ldarts_lib.grids.onejob", description=__doc__)
     parser.add_argument("notebook", type=Path)
     parser.add_argument("executed", type=Path)
     parser.add_argument("parameters", type=json.loads)

@@ -6,8 +6,8 @@ import pytest
 from rich.console import Console
 from tiny import GRID
 
-from ldarts_lib import sweepview
-from ldarts_lib.grid import read_grid
+from ldarts_lib.grids import view
+from ldarts_lib.grids.grid import read_grid
 
 
 def small_grid(folder):
@@ -19,10 +19,10 @@ def small_grid(folder):
 def test_the_live_table_shows_counts_epochs_and_the_time_left(tmp_path, monkeypatch):
     jobs = small_grid(tmp_path).jobs()
     console = Console(force_terminal=True, width=100, record=True)
-    tally, live = sweepview.Tally(jobs, 2), sweepview.LiveView(console)
+    tally, live = view.Tally(jobs, 2), view.LiveView(console)
     assert tally.seconds_left is None
     now = [0.0]
-    monkeypatch.setattr(sweepview.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(view.time, "monotonic", lambda: now[0])
     first, second = jobs[0], next(job for job in jobs if job.method == "lambda")
     folder = tmp_path / "run"
     folder.mkdir()
@@ -45,9 +45,9 @@ def test_the_live_table_shows_counts_epochs_and_the_time_left(tmp_path, monkeypa
 def test_plain_lines_say_what_ended_and_why(tmp_path, monkeypatch):
     jobs = small_grid(tmp_path).jobs()
     text = io.StringIO()
-    tally, plain = sweepview.Tally(jobs, 1), sweepview.SweepView(Console(file=text, width=40))
+    tally, plain = view.Tally(jobs, 1), view.SweepView(Console(file=text, width=40))
     now = [0.0]
-    monkeypatch.setattr(sweepview.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(view.time, "monotonic", lambda: now[0])
     plain.begin(tally)
     tally.started(jobs[0])
     now[0] = 4.0
@@ -63,4 +63,4 @@ def test_plain_lines_say_what_ended_and_why(tmp_path, monkeypatch):
 
 
 def test_a_view_fits_standard_output(capsys):
-    assert type(sweepview.view()) is sweepview.SweepView
+    assert type(view.view()) is view.SweepView

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ldarts_lib.gridjobs import Job
+from ldarts_lib.grids.jobs import Job
 from ldarts_lib.metrics import MetricsError, read_metrics
 from ldarts_lib.runs import CONFIG, METRICS
 

@@ -3,7 +3,7 @@
 import pytest
 
 from ldarts_lib import published
-from ldarts_lib.grid import GridError, read_grid
+from ldarts_lib.grids.grid import GridError, read_grid
 
 GRID = """\
 size: smoke

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ldarts_lib.gridjobs import Job
+from ldarts_lib.grids.jobs import Job
 from ldarts_lib.runs import CONFIG, RunDirectory, RunError
 
 End = Literal["finished", "failed", "skipped"]

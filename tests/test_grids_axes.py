@@ -1,6 +1,7 @@
 """What goes together: spaces, recipes and data sets."""
 
-from ldarts_lib import axes, jobs
+from ldarts_lib import jobs
+from ldarts_lib.grids import axes
 from ldarts_lib.spaces import SPACES
 
 
