@@ -134,9 +134,8 @@ def write_tables(source: Path | str, target: Path | str) -> Results:
     results, target = read(source), Path(target)
     target.mkdir(parents=True, exist_ok=True)
     for name, table in {"results": results.rows, "summary": summary(results.rows)}.items():
-        filled = table.dropna(
-            axis="columns", how="all"
-        ).convert_dtypes()  # whole numbers, with gaps, stay whole
+        filled = table.dropna(axis="columns", how="all")
+        filled = filled.convert_dtypes()  # whole numbers, with gaps, stay whole
         text = filled.to_csv(index=False, lineterminator="\n")
         write_atomically(target / f"{name}.csv", lambda file, text=text: file.write(text.encode()))
     return results

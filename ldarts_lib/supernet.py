@@ -57,7 +57,41 @@ class SearchCell(nn.Module):
         return torch.cat([states[node] for node in self.space.output_nodes], dim=1)
 
 
-class Supernet(nn.Module):
+class RandomNumbers:
+    """What a supernet draws with: its passes can be repeated with the same random numbers.
+
+    Attributes:
+        generator: where random operations and dropout draw from; it lives on the supernet's device.
+    """
+
+    generator: torch.Generator | None
+
+    @property
+    def draws(self) -> bool:
+        """Whether a pass draws random numbers."""
+        raise NotImplementedError
+
+    def random_state(self) -> Tensor | None:
+        """State of the generator; None without one, or if no pass draws."""
+        return self.generator.get_state() if self.generator and self.draws else None
+
+    def set_random_state(self, state: Tensor | None) -> None:
+        """Go back to an earlier :meth:`random_state`, so that passes see the same random numbers."""
+        if self.generator and state is not None:
+            self.generator.set_state(state)
+
+    def normal_like(self, weights: Tensor) -> Tensor:
+        """Standard normal numbers from the supernet's generator, like the architecture weights of a kind."""
+        return torch.randn(
+            weights.shape, generator=self.generator, dtype=weights.dtype, device=weights.device
+        )
+
+    def noise_like_parameters(self) -> list[Tensor]:
+        """Standard normal numbers from the supernet's generator, like the parameters ω."""
+        return [self.normal_like(parameter) for parameter in self.parameters()]
+
+
+class Supernet(RandomNumbers, nn.Module):
     """All architectures of a search space in one network with shared weights ω.
 
     Attributes:
@@ -147,24 +181,10 @@ class Supernet(nn.Module):
         """Within it, gradients are asked for by the architecture weights only; forward and backward."""
         return nullcontext()
 
-    def random_state(self) -> Tensor | None:
-        """State of the generator of random operations; None without a generator or such operations."""
-        return self.generator.get_state() if self.generator and self.space.random else None
-
-    def set_random_state(self, state: Tensor | None) -> None:
-        """Go back to an earlier :meth:`random_state`, so that passes see the same random numbers."""
-        if self.generator and state is not None:
-            self.generator.set_state(state)
-
-    def normal_like(self, weights: Tensor) -> Tensor:
-        """Standard normal numbers from the supernet's generator, like the architecture weights of a kind."""
-        return torch.randn(
-            weights.shape, generator=self.generator, dtype=weights.dtype, device=weights.device
-        )
-
-    def noise_like_parameters(self) -> list[Tensor]:
-        """Standard normal numbers from the supernet's generator, like the parameters ω."""
-        return [self.normal_like(parameter) for parameter in self.parameters()]
+    @property
+    def draws(self) -> bool:
+        """Whether a candidate operation draws random numbers."""
+        return self.space.random
 
     def _expected(self, kind: str) -> tuple[int, ...]:
         """Shape of the architecture weights of a cell kind."""

@@ -9,7 +9,6 @@ from ldarts_lib.protocols import ProtocolError
 from ldarts_lib.recurrent import corpus
 from ldarts_lib.recurrent.evaluate import (
     Training,
-    TrainingDiverged,
     evaluate,
     is_time_to_average,
     window_length,
@@ -18,6 +17,7 @@ from ldarts_lib.recurrent.perplexity import mean_loss, perplexity
 from ldarts_lib.recurrent.protocols import evaluation_protocol
 from ldarts_lib.recurrent.windows import Inputs, columns_of
 from ldarts_lib.runs import METRICS_VERSION, RunDirectory, RunError
+from ldarts_lib.training import TrainingDiverged
 
 CELL = parse("Genotype(recurrent=[('sigmoid', 0), ('relu', 1), ('tanh', 1)], concat=range(1, 4))")
 NAMED = {"architecture": "DARTS_V2", "searched": None, "progress": False}

@@ -31,6 +31,7 @@ from ldarts_lib.recurrent.perplexity import mean_loss, perplexity
 from ldarts_lib.recurrent.protocols import LanguageProtocol
 from ldarts_lib.recurrent.windows import Reader, columns_of
 from ldarts_lib.runs import RunDirectory, RunError
+from ldarts_lib.training import TrainingDiverged
 
 SHORTEST = 5
 """Words of the shortest window that is drawn."""
@@ -38,10 +39,6 @@ HALF_WINDOWS = 0.05
 """Share of the windows whose mean length is half."""
 SPREAD = 5.0
 """Standard deviation of a window's length."""
-
-
-class TrainingDiverged(RuntimeError):
-    """The loss is no longer a number; the message says when. The last checkpoint is of the epoch before."""
 
 
 class _Evaluation(LanguageProtocol):

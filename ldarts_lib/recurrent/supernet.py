@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ldarts_lib.recurrent.model import Dropouts, LanguageModel, RecurrentCell, dropped
 from ldarts_lib.recurrent.space import ACTIVATIONS, PTB, RecurrentSpace
 from ldarts_lib.recurrent.windows import Inputs, Prediction
+from ldarts_lib.supernet import RandomNumbers
 
 
 class SearchCell(RecurrentCell):
@@ -53,7 +54,7 @@ class SearchCell(RecurrentCell):
         return states[1:].mean(0)
 
 
-class RecurrentSupernet(LanguageModel):
+class RecurrentSupernet(RandomNumbers, LanguageModel):
     """All recurrent cells of the space in one language model with shared weights ω.
 
     Args:
@@ -112,24 +113,10 @@ class RecurrentSupernet(LanguageModel):
         """Within it, gradients are asked for by the architecture weights only."""
         return nullcontext()
 
-    def random_state(self) -> Tensor | None:
-        """State of the generator of the masks; None without one."""
-        return self.generator.get_state() if self.generator else None
-
-    def set_random_state(self, state: Tensor | None) -> None:
-        """Go back to an earlier :meth:`random_state`, so that passes see the same masks."""
-        if self.generator and state is not None:
-            self.generator.set_state(state)
-
-    def normal_like(self, weights: Tensor) -> Tensor:
-        """Standard normal numbers from the supernet's generator, like the architecture weights."""
-        return torch.randn(
-            weights.shape, generator=self.generator, dtype=weights.dtype, device=weights.device
-        )
-
-    def noise_like_parameters(self) -> list[Tensor]:
-        """Standard normal numbers from the supernet's generator, like the parameters ω."""
-        return [self.normal_like(parameter) for parameter in self.parameters()]
+    @property
+    def draws(self) -> bool:
+        """Every pass draws its dropout masks."""
+        return True
 
     @contextmanager
     def _statistics(self, update: bool) -> Iterator[None]:
