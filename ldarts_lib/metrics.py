@@ -28,7 +28,9 @@ class MetricsError(ValueError):
     """A ``metrics.json`` that cannot be used; the message names the file and says why."""
 
 
-class _Identity(BaseModel):
+class SearchIdentity(BaseModel):
+    """What tells one search from another."""
+
     model_config = ConfigDict(frozen=True)
 
     space: Literal[SPACE_NAMES]
@@ -38,7 +40,7 @@ class _Identity(BaseModel):
     seed: Count
 
 
-class SearchMetrics(_Identity):
+class SearchMetrics(SearchIdentity):
     """The outcome of a search."""
 
     stage: Literal["search"]
@@ -69,7 +71,7 @@ class EvaluationMetrics(BaseModel):
     size: Literal[SIZES]
     seed: Count
     architecture: Name
-    searched: _Identity | None
+    searched: SearchIdentity | None
     genotype: Name
     benchmark: Name | None = None
     epochs: Annotated[int, Field(ge=1)] | None = None

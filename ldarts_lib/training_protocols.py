@@ -176,7 +176,7 @@ _SMALL: dict[str, dict[str, Any]] = {
 }
 _EPOCHS = {
     "smoke": {"epochs": 2, "batch_size": 32, "images": 128},
-    "demo": {"epochs": 20, "batch_size": 64, "test_every": 5},
+    "demo": {"epochs": 20, "batch_size": 64, "images": 1000, "test_every": 5},
 }
 
 

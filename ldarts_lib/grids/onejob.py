@@ -30,7 +30,7 @@ def run_job(notebook: Path, executed: Path, parameters: Mapping[str, Any]) -> No
         parameters: its parameters; an ``architecture`` may be a mapping, see :func:`best`.
 
     Raises:
-        NotebookError, ParameterError, NotebookFailed: as :func:`~ldarts_lib.notebooks.run_notebook`.
+        NotebookFailed: as :func:`~ldarts_lib.notebooks.run_notebook`, which refuses bad parameters as well.
         MetricsError: what decides between architectures cannot be read.
     """
     chosen = dict(parameters)
