@@ -17,10 +17,10 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from ldarts_lib.datasets import ImageDataset
+from ldarts_lib.devices import launch, require_devices
 from ldarts_lib.environment import environment, resolve_device, seed_everything
 from ldarts_lib.genotype import Cell
 from ldarts_lib.network import DiscreteNetwork
-from ldarts_lib.protocols import ProtocolError
 from ldarts_lib.runs import RunDirectory, RunError
 from ldarts_lib.sizes import sizes
 from ldarts_lib.synchronized import synchronize_norms
@@ -90,15 +90,26 @@ def train(
     Raises:
         ProtocolError: the images do not go with the protocol.
         RunError: the directory cannot be used or written.
-        TrainingDiverged: the loss is NaN or infinite.
+        TrainingDiverged: the loss is NaN or infinite (RuntimeError with the same text on several devices).
     """
     where = resolve_device(device)
-    fabric = _fabric(protocol, where, devices)
+    require_devices(where, devices)
     training_images(protocol, torch.device("cpu"), part=(0, devices), dataset=dataset)
     run = RunDirectory.create(out, protocol, resume=resume)
     if not run.finished:
         run.write_environment({**environment(where), "devices": devices})
-        fabric.launch(_train, run, protocol, searched, dataset, progress)
+        launch(
+            _train,
+            run,
+            protocol,
+            searched,
+            dataset,
+            progress,
+            device=where,
+            devices=devices,
+            precision=protocol.precision,
+            dead_ends=not all(_feeds_output(cell) for cell in protocol.cells.cells.values()),
+        )
     return run.read_json("metrics.json")
 
 
@@ -117,28 +128,6 @@ def network_of(protocol: TrainingProtocol, *, classes: int, channels_in: int) ->
         channels_in=channels_in,
         auxiliary=protocol.auxiliary > 0,
         **protocol.model_dump(include={"channels", "depth", "reduction", "stem"}),
-    )
-
-
-def _fabric(protocol: TrainingProtocol, device: torch.device, devices: int) -> Fabric:
-    from lightning_fabric import Fabric  # takes longer to import than all the rest
-    from lightning_fabric.plugins.environments import LightningEnvironment
-    from lightning_fabric.strategies import DDPStrategy
-
-    if devices < 1:
-        raise ProtocolError(f"devices = {devices}: expected at least 1")
-    if device.type == "cuda" and devices > torch.cuda.device_count():
-        raise ProtocolError(f"devices = {devices}, but torch sees {torch.cuda.device_count()} GPU(s)")
-    chosen = [device.index] if devices == 1 and device.type == "cuda" else devices
-    dead_ends = not all(_feeds_output(cell) for cell in protocol.cells.cells.values())
-    ddp = DDPStrategy(start_method="spawn", find_unused_parameters=dead_ends)
-    strategy = ddp if devices > 1 else "auto"
-    return Fabric(
-        accelerator=device.type,
-        devices=chosen,
-        strategy=strategy,
-        precision=protocol.precision,
-        plugins=[LightningEnvironment()],  # the processes are ours, also within a job of a cluster
     )
 
 

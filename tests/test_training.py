@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ldarts_lib import published, training
+from ldarts_lib.devices import make_fabric
 from ldarts_lib.genotype import parse
 from ldarts_lib.protocols import ProtocolError
 from ldarts_lib.runs import RunDirectory, RunError
@@ -110,6 +111,17 @@ def test_two_processes_train_the_network_of_one(tmp_path):
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
 
 
+def test_two_processes_start_from_a_notebook(tmp_path, monkeypatch):
+    """Where Fabric would refuse to start processes; and what one of them raises arrives."""
+    from lightning_fabric import connector
+
+    monkeypatch.setattr(connector, "_IS_INTERACTIVE", True)
+    diverging = small(learning_rate=1e30, clip=None, images=32, batch_size=16)
+    with pytest.raises(RuntimeError, match="TrainingDiverged: the training loss is nan in epoch 0"):
+        run(diverging, tmp_path / "run", devices=2)
+    assert RunDirectory(tmp_path / "run").epochs == 0
+
+
 def test_two_processes_train_a_network_with_dead_ends(tmp_path):
     """Edges behind an operation without a gradient, which DDP would otherwise wait for."""
     dead = parse("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_1x1~1|+|nor_conv_3x3~0|none~1|none~2|")
@@ -141,7 +153,7 @@ def test_the_loss_is_that_of_the_recipe():
 def test_drop_path_keeps_the_expectation(tmp_path):
     protocol = small(epochs=2, batch_size=64)
     state = training.TrainingState(
-        training._fabric(protocol, torch.device("cpu"), 1),
+        make_fabric(torch.device("cpu"), 1, protocol.precision),
         protocol,
         training.training_images(protocol, torch.device("cpu")),
     )

@@ -1,0 +1,89 @@
+"""One computation on one device or several, one process each (Lightning Fabric)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.multiprocessing.spawn import ProcessRaisedException
+
+from ldarts_lib.parallel import process_pool
+from ldarts_lib.protocols import ProtocolError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+def require_devices(device: torch.device, devices: int) -> None:
+    """Check that so many devices are there; the CPU counts as any number.
+
+    Raises:
+        ProtocolError: there are fewer, or less than one is asked for.
+    """
+    if devices < 1:
+        raise ProtocolError(f"devices = {devices}: expected at least 1")
+    if device.type == "cuda" and devices > torch.cuda.device_count():
+        raise ProtocolError(f"devices = {devices}, but torch sees {torch.cuda.device_count()} GPU(s)")
+
+
+def make_fabric(device: torch.device, devices: int, precision: str, *, dead_ends: bool = False) -> Fabric:
+    """Fabric for one device, or for the first so many of its kind.
+
+    Args:
+        device: the device, or its kind.
+        devices: how many share each batch, one process each.
+        precision: as Fabric calls it.
+        dead_ends: whether the loss does not depend on some parameters.
+    """
+    from lightning_fabric import Fabric  # takes longer to import than all the rest
+    from lightning_fabric.plugins.environments import LightningEnvironment
+    from lightning_fabric.strategies import DDPStrategy
+
+    one = devices == 1
+    return Fabric(
+        accelerator=device.type,
+        devices=[device.index] if one and device.type == "cuda" else devices,
+        strategy="auto" if one else DDPStrategy(start_method="spawn", find_unused_parameters=dead_ends),
+        precision=precision,
+        plugins=[LightningEnvironment()],  # the processes are ours, also within a job of a cluster
+    )
+
+
+def launch(
+    function: Callable[..., None],
+    *arguments: Any,
+    device: torch.device,
+    devices: int,
+    precision: str,
+    dead_ends: bool,
+) -> None:
+    """Call ``function(fabric, *arguments)`` in every process; other arguments as of :func:`make_fabric`.
+
+    Several processes are started by one of their own: a notebook's may not start them, and may hold a GPU.
+
+    Raises:
+        RuntimeError: several processes, and one raised an error; with its name and text. A single process
+            raises its error itself.
+    """
+    settings = device, devices, precision, dead_ends
+    if devices == 1:
+        _run(function, arguments, *settings)
+        return
+    with process_pool(1, "cpu") as pool:
+        pool.submit(_run, function, arguments, *settings).result()
+
+
+def _run(
+    function: Callable[..., None],
+    arguments: tuple[Any, ...],
+    device: torch.device,
+    devices: int,
+    precision: str,
+    dead_ends: bool,
+) -> None:
+    fabric = make_fabric(device, devices, precision, dead_ends=dead_ends)
+    try:
+        fabric.launch(function, *arguments)
+    except ProcessRaisedException as error:
+        raise RuntimeError(str(error).strip().splitlines()[-1]) from None
