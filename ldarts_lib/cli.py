@@ -19,6 +19,7 @@ from ldarts_lib.benchmarks.errors import BenchmarkCorrupt, BenchmarkMissing
 from ldarts_lib.benchmarks.tables import BENCHMARKS, open_benchmark
 from ldarts_lib.cli_architectures import ImagesOrText, Pairs, UsageError, evaluate, info
 from ldarts_lib.cli_bench import bench
+from ldarts_lib.devices import ProcessFailed
 from ldarts_lib.environment import DeviceUnavailable, device_report, resolve_device
 from ldarts_lib.genotype import GenotypeError, parse
 from ldarts_lib.grids import commands as grid_commands
@@ -48,6 +49,7 @@ EXPECTED_ERRORS = (
     ProtocolError,
     RunError,
     SearchDiverged,
+    ProcessFailed,
     TrainingDiverged,
     UsageError,
     datasets.DatasetMissing,

@@ -17,7 +17,7 @@ from ldarts_lib.macro import Stem
 from ldarts_lib.protocols import Size
 from ldarts_lib.recurrent import corpus
 from ldarts_lib.sizes import sizes
-from ldarts_lib.training_protocols import Recipe, preset
+from ldarts_lib.training_protocols import Recipe, preset, require_pixels
 
 RecipeName = Literal[jobs.ALL_RECIPES]
 ImagesOrText = Annotated[
@@ -70,7 +70,7 @@ def evaluate(
     overrides = dict(settings) | ({} if epochs is None else {"epochs": epochs})
     overrides |= {"compile": True} if compile else {}
     label = name.replace("/", "-") if len(name) < 80 else "architecture"
-    out = out or Path("runs") / f"{label}-{recipe}-{dataset}-{size}-seed{seed}"
+    out = out or Path("runs") / f"{label}-{recipe}-{Path(dataset).name}-{size}-seed{seed}"
     print(device_report(resolve_device(device)))
     found = jobs.evaluate(
         architecture, dataset, recipe, size, seed, out, device=device, devices=devices, **overrides
@@ -139,14 +139,22 @@ def _show_size(
         )
     if recipe not in fitting:
         raise UsageError(f"--recipe {recipe}: {arch} is no architecture of such a network")
+    for name, value in {"channels": channels, "cells": cells, "classes": classes}.items():
+        if value is not None and value < 1:
+            raise UsageError(f"--{name} {value}: expected at least 1")
     settings = {"channels": 36, "depth": 20} | preset(recipe, "paper")
     stem: Stem = settings.get("stem", "small")
+    pixels = resolution if resolution is not None else (224 if recipe == "imagenet" else 32)
+    try:
+        require_pixels(pixels, stem, auxiliary=False)
+    except ValueError as error:
+        raise UsageError(f"--resolution {pixels}: {error}") from None
     found = sizes(
         genotype,
         channels=channels or settings["channels"],
         depth=cells or settings["depth"],
         classes=classes or (1000 if recipe == "imagenet" else 10),
-        resolution=resolution or (224 if recipe == "imagenet" else 32),
+        resolution=pixels,
         stem=stem,
     )
     if json:

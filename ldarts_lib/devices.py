@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from ldarts_lib.parallel import process_pool
 from ldarts_lib.protocols import ProtocolError
@@ -15,12 +16,23 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-def require_devices(device: torch.device, devices: int) -> None:
+class ProcessFailed(RuntimeError):
+    """One of several processes raised an error or was killed; the message says which error."""
+
+
+def require_devices(device: torch.device, devices: int, *, named: bool = False) -> None:
     """Check that so many devices are there; the CPU counts as any number.
 
+    Args:
+        device: the device, or the first of its kind.
+        devices: how many are asked for.
+        named: whether the device was asked for by its index.
+
     Raises:
-        ProtocolError: there are fewer, or less than one is asked for.
+        ProtocolError: there are fewer, less than one is asked for, or several beside one that was named.
     """
+    if devices > 1 and (named or device.type == "mps"):
+        raise ProtocolError(f"devices = {devices} does not go with the device {device}; use cuda or cpu")
     if devices < 1:
         raise ProtocolError(f"devices = {devices}: expected at least 1")
     if device.type == "cuda" and devices > torch.cuda.device_count():
@@ -63,15 +75,18 @@ def launch(
     Several processes are started by one of their own: a notebook's may not start them, and may hold a GPU.
 
     Raises:
-        RuntimeError: several processes, and one raised an error; with its name and text. A single process
-            raises its error itself.
+        ProcessFailed: several processes, and one raised an error (with its name and text) or was killed. A
+            single process raises its error itself.
     """
     settings = device, devices, precision, dead_ends
     if devices == 1:
         _run(function, arguments, *settings)
         return
-    with process_pool(1, "cpu") as pool:
-        pool.submit(_run, function, arguments, *settings).result()
+    try:
+        with process_pool(1, "cpu") as pool:
+            pool.submit(_run, function, arguments, *settings).result()
+    except BrokenProcessPool as error:
+        raise ProcessFailed(f"the process that starts the others was killed: {error}") from None
 
 
 def _run(
@@ -85,5 +100,5 @@ def _run(
     fabric = make_fabric(device, devices, precision, dead_ends=dead_ends)
     try:
         fabric.launch(function, *arguments)
-    except ProcessRaisedException as error:
-        raise RuntimeError(str(error).strip().splitlines()[-1]) from None
+    except (ProcessRaisedException, ProcessExitedException) as error:
+        raise ProcessFailed(str(error).strip().splitlines()[-1]) from None

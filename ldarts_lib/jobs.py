@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ldarts_lib import published, training
 from ldarts_lib import search as image_search
 from ldarts_lib.benchmarks.tables import open_benchmark
 from ldarts_lib.environment import environment, resolve_device
 from ldarts_lib.genotype import Genotype, GenotypeError, parse
-from ldarts_lib.protocols import ProtocolError, protocol
+from ldarts_lib.protocols import ProtocolError, Size, explain, protocol
 from ldarts_lib.recurrent import evaluate as language_training
 from ldarts_lib.recurrent import protocols as language
 from ldarts_lib.recurrent import search as language_search
@@ -52,8 +52,8 @@ class Lookup(BaseModel):
     genotype: str
     recipe: str = LOOKUP
     dataset: str
-    size: str
-    seed: int
+    size: Size
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
 
 
 def search(
@@ -136,12 +136,10 @@ def evaluate(
     """
     name, genotype, searched = identify(architecture)
     _require_fitting(genotype, recipe)
+    if devices > 1 and recipe in (LANGUAGE, LOOKUP):
+        raise ProtocolError(f"devices = {devices}: the recipe {recipe!r} runs on one device")
     if recipe == LOOKUP:
-        return _look_up(
-            Lookup(architecture=name, genotype=str(genotype), dataset=dataset, size=size, seed=seed),
-            searched,
-            out,
-        )
+        return _look_up(_lookup(name, genotype, dataset, size, seed, settings), searched, out)
     if recipe == LANGUAGE:
         chosen = language.evaluation_protocol(dataset, size, seed=seed, **settings)
         return language_training.evaluate(
@@ -170,7 +168,9 @@ def identify(architecture: str) -> tuple[str, Genotype, dict[str, Any] | None]:
         GenotypeError: it is none of these.
         RunError: the search is not finished.
     """
-    if not Path(architecture).is_dir() or architecture in published.names():
+    architecture = architecture.strip()
+    written = architecture.startswith(("|", "Genotype("))
+    if written or architecture in published.names() or not Path(architecture).is_dir():
         return architecture, published.architecture(architecture), None
     run = RunDirectory(architecture)
     if not run.finished:
@@ -179,7 +179,7 @@ def identify(architecture: str) -> tuple[str, Genotype, dict[str, Any] | None]:
     missing = [key for key in IDENTITY if key not in found]
     if missing:
         raise RunError(f"{run.path / METRICS} is not that of a search: it has no {', '.join(missing)}")
-    searched = {key: found[key] for key in IDENTITY}
+    searched = {key: found[key] for key in IDENTITY} | {"changed": found.get("changed", "")}
     name = "{space}/{dataset}/{method}/seed{seed}".format(**searched)
     return name, parse(run.read_json(GENOTYPE)["genotype"]), searched
 
@@ -199,6 +199,17 @@ def fitting_recipes(genotype: Genotype) -> tuple[str, ...]:
     if genotype.reduce:
         return "cifar", "cifar-small", "imagenet"
     return (LANGUAGE,) if len(genotype.normal.output) > 1 else ("nasbench201", LOOKUP)
+
+
+def _lookup(
+    name: str, genotype: Genotype, dataset: str, size: str, seed: int, settings: Mapping[str, Any]
+) -> Lookup:
+    if settings:
+        raise ProtocolError(f"the recipe {LOOKUP!r} trains nothing: drop {', '.join(settings)}")
+    try:
+        return Lookup(architecture=name, genotype=str(genotype), dataset=dataset, size=size, seed=seed)
+    except ValidationError as error:
+        raise ProtocolError("; ".join(explain(item, Lookup) for item in error.errors())) from None
 
 
 def _look_up(settings: Lookup, searched: Mapping[str, Any] | None, out: str | Path) -> dict[str, Any]:

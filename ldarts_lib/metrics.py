@@ -38,6 +38,8 @@ class SearchIdentity(BaseModel):
     method: Literal[METHODS]
     size: Literal[SIZES]
     seed: Count
+    changed: str = ""
+    """Settings other than the preset's."""
 
 
 class SearchMetrics(SearchIdentity):
@@ -71,6 +73,7 @@ class EvaluationMetrics(BaseModel):
     size: Literal[SIZES]
     seed: Count
     architecture: Name
+    changed: str = ""
     searched: SearchIdentity | None
     genotype: Name
     benchmark: Name | None = None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ldarts_lib.genotype import Cell, Genotype
+from ldarts_lib.genotype import Cell, Genotype, GenotypeError
 from ldarts_lib.macro import Chain, Reduction, Stem, build_macro, layout
 from ldarts_lib.operations import OPERATIONS, Settings
 from ldarts_lib.spaces import Space
@@ -67,9 +67,23 @@ class AuxiliaryHead(nn.Sequential):
             nn.Conv2d(128, 768, 2, bias=False),
             nn.Identity() if imagenet else nn.BatchNorm2d(768),
             nn.ReLU(),
-            nn.Flatten(),
+            nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),  # one pixel already at the published sizes
             nn.Linear(768, classes),
         )
+
+
+def require_known_operations(genotype: Genotype) -> None:
+    """Check that a network can be built of a genotype's operations.
+
+    Raises:
+        GenotypeError: an operation is unknown; it is named.
+    """
+    for kind, cell in genotype.cells.items():
+        for edge in cell.edges:
+            if edge.operation not in OPERATIONS:
+                raise GenotypeError(
+                    f"{kind} cell: unknown operation {edge}; choose one of {', '.join(OPERATIONS)}"
+                )
 
 
 class DiscreteNetwork(nn.Module):
@@ -102,6 +116,7 @@ class DiscreteNetwork(nn.Module):
         auxiliary: bool = False,
     ) -> None:
         super().__init__()
+        require_known_operations(genotype)
         if space is not None:
             space.validate(genotype)
         kind = "chain" if genotype.reduce else "stages"

@@ -184,6 +184,11 @@ class Protocol(BaseModel):
             return self.lambda_max
         return self.lambda_max * epoch / (self.epochs - 1)
 
+    @property
+    def changed(self) -> str:
+        """In which settings it differs from its preset, as text."""
+        return changes(self, protocol(self.space, self.dataset, self.method, self.size, seed=self.seed))
+
     def learning_rate(self, epoch: int) -> float:
         """Learning rate of ω in an epoch: a cosine from ``weight_lr`` to ``weight_lr_min``."""
         half = (self.weight_lr - self.weight_lr_min) / 2
@@ -230,6 +235,13 @@ def protocol(
         return Protocol(**(settings | preset(space, dataset, size) | overrides))
     except ValidationError as error:
         raise ProtocolError("; ".join(explain(item, Protocol) for item in error.errors())) from None
+
+
+def changes(chosen: BaseModel, usual: BaseModel) -> str:
+    """The settings in which a protocol differs from its preset, as ``name = value, ...``; empty if none."""
+    names = type(usual).model_fields
+    different = [name for name in names if getattr(chosen, name) != getattr(usual, name)]
+    return ", ".join(f"{name} = {getattr(chosen, name)}" for name in different)
 
 
 def explain(item: Any, protocol: type[BaseModel]) -> str:

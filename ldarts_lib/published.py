@@ -76,6 +76,7 @@ def architecture(text: str) -> Genotype:
         GenotypeError: the text is none of these.
         RunError: the directory holds no finished search.
     """
+    text = text.strip()
     if text in _all():
         return get(text)
     if text.startswith(("|", "Genotype(")):

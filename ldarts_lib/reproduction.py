@@ -32,7 +32,7 @@ RECIPES: Mapping[str, str] = {
 """The recipes of an evaluation in words."""
 COLUMNS = (
     "stage", "recipe", "dataset", "size", "seed", "architecture", "searched_space", "searched_dataset",
-    "searched_method", "searched_size", "searched_seed", "test_accuracy", "best_test_accuracy",
+    "searched_method", "searched_size", "changed", "searched_changed", "searched_seed", "test_accuracy", "best_test_accuracy",
     "valid_accuracy", "parameters", "test_perplexity", "path",
 )  # fmt: skip
 """The columns that the tables read; one that is missing counts as not recorded."""
@@ -171,15 +171,19 @@ def points(table: str, dataset: str, quantity: str, rows: pd.DataFrame) -> dict[
 
 
 def paper(rows: pd.DataFrame) -> pd.DataFrame:
-    """The evaluations of size ``paper`` whose search, if there was one, is of size ``paper`` as well."""
+    """The evaluations of size ``paper`` whose search, if there was one, is of size ``paper`` as well.
+
+    Those with a setting other than the preset's are left out.
+    """
     rows = evaluations(rows)
-    return rows[(rows["size"] == "paper") & rows["searched_size"].isin(["paper", ""])]
+    as_published = (rows[["changed", "searched_changed"]] == "").all(axis=1)
+    return rows[(rows["size"] == "paper") & rows["searched_size"].isin(["paper", ""]) & as_published]
 
 
 def evaluations(rows: pd.DataFrame) -> pd.DataFrame:
     """The evaluations among the runs, with all of :data:`COLUMNS`; empty text where one was not recorded."""
     rows = rows.reindex(columns=[*COLUMNS, *(name for name in rows if name not in COLUMNS)])
-    texts = [name for name in COLUMNS[:10] if name != "seed"]
+    texts = [name for name in COLUMNS[:12] if name != "seed"]
     rows = rows.astype(dict.fromkeys(texts, object)).fillna(dict.fromkeys(texts, ""))
     return rows[rows["stage"] == "evaluate"]
 

@@ -19,7 +19,7 @@ MEASURES = ("test_accuracy", "best_test_accuracy", "test_perplexity")
 """What evaluations are compared by; only the perplexity is better when lower."""
 GROUP = (
     *("size", "searched_size", "searched_space", "searched_dataset", "searched_method", "architecture"),
-    *("recipe", "dataset"),
+    *("recipe", "dataset", "searched_changed", "changed"),
 )
 """What evaluations must have in common to be averaged; ``architecture`` is the name of a published one."""
 
@@ -67,8 +67,8 @@ def read(source: Path | str) -> Results:
     return Results(frame, problems)
 
 
-_SEARCHED = tuple(f"searched_{key}" for key in IDENTITY)
-_KEYS = ("stage", *IDENTITY, "recipe", "architecture", *_SEARCHED)
+_SEARCHED = tuple(f"searched_{key}" for key in (*IDENTITY, "changed"))
+_KEYS = ("stage", *IDENTITY, "changed", "recipe", "architecture", *_SEARCHED)
 
 
 def _row(metrics: Metrics) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def _refuse_twins(rows: pd.DataFrame, source: Path) -> None:
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean, spread and best of the evaluations that differ in nothing but their seeds.
 
-    Sizes and recipes are never mixed.
+    Sizes, recipes and runs with changed settings are never mixed.
 
     Args:
         rows: as in :class:`Results`.

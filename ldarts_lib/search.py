@@ -318,6 +318,7 @@ def metrics(protocol: Protocol, rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "stage": "search",
         **identity,
+        "changed": protocol.changed,
         "epochs": protocol.epochs,
         **{key: last[key] for key in kept},
         "seconds": round(seconds, 3),

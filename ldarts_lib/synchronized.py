@@ -30,13 +30,14 @@ class SynchronizedNorm(nn.BatchNorm2d):
         """[batch, channels, height, width] → the same, normalized."""
         if not self.training:
             return super().forward(x)
+        kind, x = x.dtype, x if x.dtype == torch.float64 else x.float()
         world = distributed.get_world_size()
         mean = _SumOfProcesses.apply(x.mean((0, 2, 3)) / world)
         centered = x - mean[:, None, None]
         variance = _SumOfProcesses.apply(centered.square().mean((0, 2, 3)) / world)
         self._follow(mean.detach(), variance.detach(), world * x.numel() // x.shape[1])
         scale = self.weight * (variance + self.eps).rsqrt()
-        return centered * scale[:, None, None] + self.bias[:, None, None]
+        return (centered * scale[:, None, None] + self.bias[:, None, None]).to(kind)
 
     @torch.no_grad()
     def _follow(self, mean: Tensor, variance: Tensor, count: int) -> None:

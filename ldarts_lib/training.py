@@ -1,7 +1,8 @@
 """Train one architecture from scratch with a paper's recipe, and test it.
 
 One device or several (Lightning Fabric): the same batches, augmentation and dropped paths whatever their
-number, with BatchNorm over the whole batch.
+number, with BatchNorm over the whole batch. Two things depend on it: the operation ``noise``, and the
+augmentation of ImageNet, which worker processes draw.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from tqdm import tqdm
 
 from ldarts_lib.datasets import ImageDataset
 from ldarts_lib.devices import launch, require_devices
-from ldarts_lib.environment import environment, resolve_device, seed_everything
+from ldarts_lib.environment import arithmetic, environment, resolve_device, seed_everything
 from ldarts_lib.genotype import Cell
 from ldarts_lib.network import DiscreteNetwork
-from ldarts_lib.runs import RunDirectory, RunError
+from ldarts_lib.runs import METRICS, RunDirectory, RunError
 from ldarts_lib.sizes import sizes
 from ldarts_lib.synchronized import synchronize_norms
-from ldarts_lib.training_images import PATHS, TrainingImages, random_stream, training_images
+from ldarts_lib.training_images import NOISE, PATHS, TrainingImages, random_stream, training_images
 from ldarts_lib.training_protocols import TrainingProtocol
 
 if TYPE_CHECKING:
@@ -90,10 +91,12 @@ def train(
     Raises:
         ProtocolError: the images do not go with the protocol.
         RunError: the directory cannot be used or written.
-        TrainingDiverged: the loss is NaN or infinite (RuntimeError with the same text on several devices).
+        TrainingDiverged: the loss is NaN or infinite (ProcessFailed with the same text on several devices).
     """
     where = resolve_device(device)
-    require_devices(where, devices)
+    require_devices(where, devices, named=":" in device)
+    if resume and RunDirectory(out).finished:
+        return RunDirectory.create(out, protocol, resume=True).read_json(METRICS)
     training_images(protocol, torch.device("cpu"), part=(0, devices), dataset=dataset)
     run = RunDirectory.create(out, protocol, resume=resume)
     if not run.finished:
@@ -103,14 +106,14 @@ def train(
             run,
             protocol,
             searched,
-            dataset,
+            dataset.to("cpu") if dataset and devices > 1 else dataset,
             progress,
             device=where,
             devices=devices,
             precision=protocol.precision,
             dead_ends=not all(_feeds_output(cell) for cell in protocol.cells.cells.values()),
         )
-    return run.read_json("metrics.json")
+    return run.read_json(METRICS)
 
 
 def network_of(protocol: TrainingProtocol, *, classes: int, channels_in: int) -> DiscreteNetwork:
@@ -132,12 +135,12 @@ def network_of(protocol: TrainingProtocol, *, classes: int, channels_in: int) ->
 
 
 def _feeds_output(cell: Cell) -> bool:
-    """Whether every edge has a path to the output that passes no operation without a gradient."""
+    """Whether each input and each edge has a path to the output, past no operation without a gradient."""
     live = set(cell.output)
     for edge in reversed(cell.edges):
         if edge.target in live and edge.operation not in ("none", "noise"):
             live.add(edge.source)
-    return all(edge.target in live for edge in cell.edges)
+    return set(range(cell.inputs)) <= live and all(edge.target in live for edge in cell.edges)
 
 
 def _train(
@@ -148,6 +151,7 @@ def _train(
     dataset: ImageDataset | None,
     progress: bool,
 ) -> None:
+    torch.backends.cudnn.benchmark = fabric.device.type == "cuda"  # all batches have one shape
     part = fabric.global_rank, fabric.world_size
     images = training_images(protocol, fabric.device, part=part, dataset=dataset)
     state = TrainingState(fabric, protocol, images)
@@ -161,7 +165,8 @@ def _train(
         disable=not progress or not fabric.is_global_zero,
     ) as bar:
         for epoch in range(len(rows), protocol.epochs):
-            rows.append(state.run_epoch(epoch, bar))
+            with arithmetic("float32" if protocol.precision == "32-true" else "tf32"):
+                rows.append(state.run_epoch(epoch, bar))
             if fabric.is_global_zero:
                 run.write_history(rows)
                 run.write_checkpoint(state.checkpoint(epoch))
@@ -198,12 +203,14 @@ class TrainingState:
     def run_epoch(self, epoch: int, bar: tqdm) -> dict[str, Any]:
         """One pass over the training images, and a test if one is due; returns the row of the history."""
         begin = time.perf_counter()
+        seed, rank = self.protocol.seed, self.fabric.global_rank
+        torch.manual_seed(random_stream(seed, epoch, NOISE, rank).initial_seed())
         rate, drop = self.protocol.rate(epoch), self.protocol.drop_probability(epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        generator = random_stream(self.protocol.seed, epoch, PATHS)
+        generator = random_stream(seed, epoch, PATHS)
         self.network.train()
-        found = torch.zeros(3, dtype=torch.float64, device=self.fabric.device)
+        found = torch.zeros(3, dtype=_sums(self.fabric.device), device=self.fabric.device)
         for images, labels in self.images.epoch(epoch):
             found += self._step(images, labels, self._paths(drop, generator))
             bar.update()
@@ -232,7 +239,7 @@ class TrainingState:
             )
         self.optimizer.step()
         hits = (logits.argmax(-1) == labels).sum()
-        return torch.stack([loss.detach() * len(labels), hits, torch.full_like(hits, len(labels))]).double()
+        return torch.stack([loss.detach() * len(labels), hits, torch.full_like(hits, len(labels))])
 
     def _paths(self, drop: float, generator: torch.Generator) -> Tensor | None:
         """Factors of this process's part of a batch, [edges, images]: 0 for a dropped path."""
@@ -240,13 +247,14 @@ class TrainingState:
             return None
         shape = sum(self.network.edges), self.protocol.batch_size
         kept = (torch.rand(shape, generator=generator) >= drop).float() / (1 - drop)
-        return kept[:, self.fabric.global_rank :: self.fabric.world_size].to(self.fabric.device)
+        part = kept[:, self.fabric.global_rank :: self.fabric.world_size].contiguous()
+        return part.to(self.fabric.device, non_blocking=True)
 
     @torch.no_grad()
     def _tested(self) -> tuple[float, float]:
         """Test accuracy, and the share of test images whose class is among the first five."""
         self.network.eval()
-        found = torch.zeros(3, dtype=torch.float64, device=self.fabric.device)
+        found = torch.zeros(3, dtype=_sums(self.fabric.device), device=self.fabric.device)
         with self.fabric.autocast():
             for images, labels in self.images.test():
                 x = self.fabric.strategy.precision.convert_input(images)
@@ -282,6 +290,11 @@ class TrainingState:
         return rows
 
 
+def _sums(device: torch.device) -> torch.dtype:
+    """The floating type of sums over an epoch; Apple's GPUs have no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def metrics(
     protocol: TrainingProtocol,
     searched: Mapping[str, Any] | None,
@@ -303,6 +316,7 @@ def metrics(
     return {
         "stage": "evaluate",
         **protocol.model_dump(include={"recipe", "dataset", "size", "seed", "architecture", "genotype"}),
+        "changed": protocol.changed,
         "searched": dict(searched) if searched else None,
         "epochs": protocol.epochs,
         "test_accuracy": rows[-1]["test_accuracy"],

@@ -1,7 +1,8 @@
 """Where the training of an architecture takes its images from: tensors on the device, or folders of files.
 
 Every draw depends on the protocol's seed and the number of the epoch alone, so that a training can be
-continued after any epoch, and several processes that share a batch see what one process would.
+continued after any epoch, and several processes that share a batch see what one process would; but the crops
+and colours of ImageNet depend on the process and on the number of its workers, too.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from torch.nn import functional
 from ldarts_lib.datasets import ImageDataset, cutout, load
 from ldarts_lib.datasets.imagenet import IMAGENET, PIXELS, Folders
 from ldarts_lib.protocols import ProtocolError
-from ldarts_lib.training_protocols import SMALLEST_IMAGE, TrainingProtocol
+from ldarts_lib.training_protocols import TrainingProtocol, require_pixels
 
-TEST_BATCH = 512
+TEST_BATCH, TEST_BATCH_OF_FILES = 512, 128
 """Images at a time when nothing is learned."""
 
-BATCHES, PATHS = 0, 1
+BATCHES, PATHS, NOISE = 0, 1, 2
 """Streams of random numbers."""
 
 
@@ -116,24 +117,32 @@ class FolderImages:
         self.rank, self.world = part
         self.classes = folders.classes
         self.pixels = protocol.resolution or PIXELS
-        self.training_count, self.test_count = len(folders.training), len(folders.testing)
+        self.training = _spread(len(folders.training), protocol.images)
+        self.testing = _spread(len(folders.testing), protocol.images)
+        self.training_count, self.test_count = len(self.training), len(self.testing)
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's part of each batch; the last batch is filled up from the start of the order."""
         seed, size = self.protocol.seed, self.protocol.batch_size
         order = torch.randperm(self.training_count, generator=random_stream(seed, epoch, BATCHES))
         order = torch.cat([order, order[: -len(order) % size]])[self.rank :: self.world]
+        order = self.training[order]
         workers = random_stream(seed, epoch, BATCHES, 1 + self.rank)
         yield from self._moved(self.folders.epoch(order, size // self.world, workers))
 
     def test(self) -> Iterator[tuple[Tensor, Tensor]]:
         """This process's part of the test images."""
-        order = torch.arange(self.test_count)[self.rank :: self.world]
-        yield from self._moved(self.folders.test(order, TEST_BATCH))
+        order = self.testing[self.rank :: self.world]
+        yield from self._moved(self.folders.test(order, TEST_BATCH_OF_FILES))
 
     def _moved(self, batches: Iterator[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         for images, labels in batches:
             yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+
+
+def _spread(images: int, count: int | None) -> Tensor:
+    """Positions of so many images, evenly spread over the classes; of all if None."""
+    return torch.linspace(0, images - 1, min(count or images, images)).round().long()
 
 
 def training_images(
@@ -152,16 +161,17 @@ def training_images(
         dataset: the images, if they are loaded already.
 
     Raises:
-        ProtocolError: the batch is larger than the data set or cannot be shared out, or the images are too
-            small for the auxiliary head.
+        ProtocolError: the batch is larger than the data set or cannot be shared out, or the network cannot
+            read images of this size.
         DatasetMissing, DatasetCorrupt: as :func:`~ldarts_lib.datasets.load`.
     """
     found: TrainingImages
     if protocol.dataset == IMAGENET:
-        folders = Folders(pixels=protocol.resolution or PIXELS)
+        folders = Folders(pixels=protocol.resolution or PIXELS, processes=part[1])
         found = FolderImages(folders, protocol, part, device)
     else:
-        found = TensorImages(dataset or load(protocol.dataset, device=device), protocol, part)
+        loaded = dataset.to(device) if dataset else load(protocol.dataset, device=device)
+        found = TensorImages(loaded, protocol, part)
     if protocol.batch_size > found.training_count:
         raise ProtocolError(
             f"batch_size = {protocol.batch_size} is larger than the {found.training_count} training images "
@@ -169,9 +179,8 @@ def training_images(
         )
     if protocol.batch_size % part[1]:
         raise ProtocolError(f"batch_size = {protocol.batch_size} cannot be shared by {part[1]} devices")
-    if protocol.auxiliary and found.pixels < SMALLEST_IMAGE[protocol.stem]:
-        raise ProtocolError(
-            f"images of {protocol.dataset} have {found.pixels} pixels, the auxiliary head needs "
-            f"{SMALLEST_IMAGE[protocol.stem]}: set resolution, or auxiliary to 0"
-        )
+    try:
+        require_pixels(found.pixels, protocol.stem, auxiliary=protocol.auxiliary > 0)
+    except ValueError as error:
+        raise ProtocolError(f"{protocol.dataset}: {error}") from None
     return found

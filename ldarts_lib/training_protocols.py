@@ -17,13 +17,16 @@ from ldarts_lib.datasets import DATASETS
 from ldarts_lib.datasets.imagenet import IMAGENET
 from ldarts_lib.genotype import Genotype, parse
 from ldarts_lib.macro import Reduction, Stem
-from ldarts_lib.protocols import Count, NonNegative, Positive, ProtocolError, Size, explain
+from ldarts_lib.network import require_known_operations
+from ldarts_lib.protocols import Count, NonNegative, Positive, ProtocolError, Size, changes, explain
 
 Recipe = Literal["cifar", "cifar-small", "imagenet", "nasbench201"]
 RECIPES: tuple[str, ...] = get_args(Recipe)
 
-SMALLEST_IMAGE: dict[Stem, int] = {"small": 32, "imagenet": 193}
+SMALLEST_IMAGE: dict[Stem, int] = {"small": 32, "imagenet": 224}
 """Pixels that the auxiliary head needs, from each stem."""
+UNIT: dict[Stem, int] = {"small": 4, "imagenet": 32}
+"""What height and width of an image must be a multiple of, as they are halved so often."""
 
 SLOW_END = 5
 """Epochs at the end of a linear schedule in which the learning rate falls more slowly (Λ-DARTS code)."""
@@ -58,7 +61,7 @@ class TrainingProtocol(BaseModel):
     resolution: Count | None = None
     """Height and width to which images are resized; as they are if None."""
     images: Count | None = None
-    """Train on the first so many images, and test on as many; all if None. Not for imagenet."""
+    """Train on so many images and test on as many, the first (ImageNet: evenly spread); all if None."""
 
     epochs: Count = 600
     """Passes over the training images."""
@@ -105,11 +108,9 @@ class TrainingProtocol(BaseModel):
             raise ValueError("auxiliary: only an architecture with a reduction cell has an auxiliary head")
         if self.stem == "imagenet" and not chain:
             raise ValueError("stem 'imagenet' needs an architecture with a reduction cell")
-        least = SMALLEST_IMAGE[self.stem]
-        if self.auxiliary and self.resolution is not None and self.resolution < least:
-            raise ValueError(
-                f"resolution = {self.resolution}: the auxiliary head needs images of {least} pixels or more"
-            )
+        require_known_operations(self.cells)
+        if self.resolution is not None:
+            require_pixels(self.resolution, self.stem, auxiliary=self.auxiliary > 0)
         if self.stem == "imagenet" and (self.channels < 8 or self.channels % 2):
             raise ValueError(f"channels = {self.channels}: the stem 'imagenet' needs an even number from 8")
         if self.schedule == "linear" and self.warm_up >= self.epochs:
@@ -120,6 +121,12 @@ class TrainingProtocol(BaseModel):
     def cells(self) -> Genotype:
         """The architecture itself."""
         return parse(self.genotype)
+
+    @property
+    def changed(self) -> str:
+        """In which settings it differs from its recipe's, as text."""
+        names = (self.architecture, self.cells, self.dataset, self.recipe, self.size)
+        return changes(self, training_protocol(*names, seed=self.seed))
 
     def rate(self, epoch: int) -> float:
         """Learning rate in an epoch, counted from 0."""
@@ -135,6 +142,21 @@ class TrainingProtocol(BaseModel):
     def drop_probability(self, epoch: int) -> float:
         """Probability that an edge is dropped for an image in an epoch, counted from 0."""
         return self.drop_path * epoch / self.epochs
+
+
+def require_pixels(pixels: int, stem: Stem, *, auxiliary: bool) -> None:
+    """Check that a network can read images of so many pixels in height and width.
+
+    Raises:
+        ValueError: it cannot; the message names the number and what is allowed.
+    """
+    if pixels < 1 or pixels % UNIT[stem]:
+        raise ValueError(f"images of {pixels} pixels: the stem {stem!r} needs a multiple of {UNIT[stem]}")
+    if auxiliary and pixels < SMALLEST_IMAGE[stem]:
+        raise ValueError(
+            f"images of {pixels} pixels: the auxiliary head needs {SMALLEST_IMAGE[stem]} or more; set "
+            "resolution, or auxiliary to 0"
+        )
 
 
 _PAPER: dict[str, dict[str, Any]] = {

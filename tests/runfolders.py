@@ -3,7 +3,14 @@
 import json
 from pathlib import Path
 
-SEARCHED = {"space": "s2", "dataset": "cifar10", "method": "lambda", "size": "paper", "seed": 1}
+SEARCHED = {
+    "space": "s2",
+    "dataset": "cifar10",
+    "method": "lambda",
+    "size": "paper",
+    "seed": 1,
+    "changed": "",
+}
 SEARCH = {
     "version": 1,
     "stage": "search",
@@ -25,6 +32,7 @@ EVALUATION = {
     "size": "paper",
     "seed": 0,
     "architecture": "s2/cifar10/lambda/seed1",
+    "changed": "",
     "searched": SEARCHED,
     "genotype": "|none~0|",
     "epochs": 600,

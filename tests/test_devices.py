@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ldarts_lib.devices import launch, require_devices
+from ldarts_lib.devices import ProcessFailed, launch, require_devices
 from ldarts_lib.protocols import ProtocolError
 
 CPU = torch.device("cpu")
@@ -29,7 +29,7 @@ def test_errors_arrive():
     options = {"device": CPU, "precision": "32-true", "dead_ends": False}
     with pytest.raises(ValueError, match="no good"):
         launch(fail, "no good", devices=1, **options)
-    with pytest.raises(RuntimeError, match="ValueError: no good"):
+    with pytest.raises(ProcessFailed, match="ValueError: no good"):
         launch(fail, "no good", devices=2, **options)
 
 
@@ -40,3 +40,5 @@ def test_missing_devices_are_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(ProtocolError, match=r"devices = 3, but torch sees 2 GPU\(s\)"):
         require_devices(torch.device("cuda", 0), 3)
+    with pytest.raises(ProtocolError, match="devices = 2 does not go with the device cuda:1"):
+        require_devices(torch.device("cuda", 1), 2, named=True)

@@ -37,6 +37,7 @@ def test_a_search_and_its_evaluation(tmp_path, cell):
         "method": "darts",
         "size": "smoke",
         "seed": 3,
+        "changed": "epochs = 1",
     }
     assert found["genotype"] == searched["genotype"]
     assert (found["dataset"], found["seed"], found["epochs"]) == ("digits", 5, 1)
@@ -111,3 +112,20 @@ def test_a_search_that_is_not_finished_cannot_be_evaluated(tmp_path):
         RunError, match="is not that of a search: it has no space, dataset, method, size, seed"
     ):
         jobs.evaluate(str(tmp_path / "search"), "digits", "cifar", "smoke", 0, tmp_path / "run", **QUIET)
+
+
+def test_a_genotype_in_quotes_is_an_architecture():
+    """Longer than the name of a file may be."""
+    text = str(published.get("DARTS_V2"))
+    assert jobs.identify(f" {text} ") == (text, published.get("DARTS_V2"), None)
+
+
+def test_a_look_up_takes_no_settings(tmp_path, cell):
+    arguments = (str(cell), "noisy-digits", "lookup")
+    with pytest.raises(ProtocolError, match="the recipe 'lookup' trains nothing: drop epochs, foo"):
+        jobs.evaluate(*arguments, "smoke", 0, tmp_path / "run", **QUIET, epochs=7, foo=1)
+    with pytest.raises(ProtocolError, match="size = 'large'"):
+        jobs.evaluate(*arguments, "large", 0, tmp_path / "run", **QUIET)
+    with pytest.raises(ProtocolError, match="devices = 2: the recipe 'lookup' runs on one device"):
+        jobs.evaluate(*arguments, "smoke", 0, tmp_path / "run", **QUIET, devices=2)
+    assert not (tmp_path / "run").exists()

@@ -51,6 +51,7 @@ def test_an_evaluation_is_recorded(tmp_path, civics):
         "architecture": "DARTS_V2",
         "searched": None,
         "genotype": str(CELL),
+        "changed": "units = 16, epochs = 4",
         "epochs": 4,
         "valid_perplexity": rows[-1]["valid_perplexity"],
         "test_perplexity": found["test_perplexity"],

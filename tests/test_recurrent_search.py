@@ -57,6 +57,7 @@ def test_a_search_and_the_evaluation_of_its_cell_end_to_end(tmp_path):
     metrics = run.read_json("metrics.json")
     assert metrics == {
         "version": METRICS_VERSION,
+        "changed": "",
         "stage": "search",
         "space": "ptb",
         "dataset": "civics",

@@ -118,11 +118,13 @@ def test_sizes_recipes_and_data_sets_are_never_mixed(runs):
         "dataset": {"dataset": "cifar100"},
         "published": {"searched": None, "architecture": "DARTS_V2"},
         "space": {"searched": {**SEARCHED, "space": "s3"}},
+        "setting": {"changed": "cutout = 8"},
+        "searched setting": {"searched": {**SEARCHED, "changed": "lambda_max = 0.5"}},
     }.items():
         write_run(runs / name, {**EVALUATION, **changes})
     table = summary(read(runs).rows)
     table = table[table["measure"] == "test_accuracy"]
-    assert sorted(table["n"]) == [1, 1, 1, 1, 1, 3]
+    assert sorted(table["n"]) == [1, 1, 1, 1, 1, 1, 1, 3]
     single = table[table["n"] == 1]
     assert single["std"].isna().all()
     assert (single["mean"] == 0.97).all()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ldarts_lib import published, training
-from ldarts_lib.devices import make_fabric
+from ldarts_lib.devices import ProcessFailed, make_fabric
 from ldarts_lib.genotype import parse
 from ldarts_lib.protocols import ProtocolError
 from ldarts_lib.runs import RunDirectory, RunError
@@ -16,8 +16,14 @@ from ldarts_lib.training_protocols import training_protocol
 ONE_CELL = parse("|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_conv_3x3~2|")
 
 
-def small(recipe="cifar-small", size="smoke", **overrides):
-    cell = ONE_CELL if recipe == "nasbench201" else published.get("DARTS_V2")
+NOISY = parse(
+    "Genotype(normal=[('noise', 0), ('sep_conv_3x3', 1)], normal_concat=[2], "
+    "reduce=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1)], reduce_concat=[2])"
+)
+
+
+def small(recipe="cifar-small", size="smoke", cell=None, **overrides):
+    cell = cell or (ONE_CELL if recipe == "nasbench201" else published.get("DARTS_V2"))
     settings = {"images": 64} | overrides
     return training_protocol("a cell", cell, "digits", recipe, size, **settings)
 
@@ -64,9 +70,10 @@ def test_the_run_directory_says_everything(tmp_path):
     assert found["parameters"] == sum(p.numel() for p in network.parameters()) - head
 
 
-@pytest.mark.parametrize("recipe", ["cifar-small", "nasbench201"])
+@pytest.mark.parametrize("recipe", ["cifar-small", "nasbench201", "noise"])
 def test_one_seed_repeats_and_resumes_bit_for_bit(tmp_path, monkeypatch, recipe):
-    protocol = small(recipe, epochs=3)
+    recipe, cell = ("cifar-small", NOISY) if recipe == "noise" else (recipe, None)
+    protocol = small(recipe, epochs=3, cell=cell)
     found = run(protocol, tmp_path / "whole")
     written = RunDirectory.write_checkpoint
 
@@ -117,14 +124,21 @@ def test_two_processes_start_from_a_notebook(tmp_path, monkeypatch):
 
     monkeypatch.setattr(connector, "_IS_INTERACTIVE", True)
     diverging = small(learning_rate=1e30, clip=None, images=32, batch_size=16)
-    with pytest.raises(RuntimeError, match="TrainingDiverged: the training loss is nan in epoch 0"):
+    with pytest.raises(ProcessFailed, match="TrainingDiverged: the training loss is nan in epoch 0"):
         run(diverging, tmp_path / "run", devices=2)
     assert RunDirectory(tmp_path / "run").epochs == 0
 
 
-def test_two_processes_train_a_network_with_dead_ends(tmp_path):
-    """Edges behind an operation without a gradient, which DDP would otherwise wait for."""
-    dead = parse("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_1x1~1|+|nor_conv_3x3~0|none~1|none~2|")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_1x1~1|+|nor_conv_3x3~0|none~1|none~2|",
+        "|none~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_3x3~2|",
+    ],
+)
+def test_two_processes_train_a_network_with_dead_ends(tmp_path, text):
+    """Edges behind an operation without a gradient, or an input that none reads: DDP must not wait."""
+    dead = parse(text)
     protocol = training_protocol(
         "dead ends", dead, "digits", "nasbench201", "smoke", images=32, batch_size=16, precision="64-true"
     )
@@ -181,6 +195,17 @@ def test_a_loss_that_is_no_number_stops_the_training(tmp_path):
     with pytest.raises(TrainingDiverged, match="the training loss is nan in epoch 0"):
         run(small(learning_rate=1e30, clip=None, epochs=3), tmp_path / "run")
     assert not RunDirectory(tmp_path / "run").finished
+
+
+def test_a_finished_run_needs_no_images(tmp_path, monkeypatch):
+    found = run(small(), tmp_path / "run")
+    monkeypatch.setattr(training, "training_images", lambda *_, **__: pytest.fail("loaded"))
+    assert run(small(), tmp_path / "run", resume=True) == found
+
+
+def test_changed_settings_are_named(tmp_path):
+    found = run(small(images=32, cutout=8), tmp_path / "run")
+    assert found["changed"] == "images = 32, cutout = 8"
 
 
 @pytest.mark.slow

@@ -62,7 +62,9 @@ def test_what_does_not_fit_is_named():
         training_images(small(batch_size=101), CPU)
     with pytest.raises(ProtocolError, match="batch_size = 40 cannot be shared by 3 devices"):
         training_images(small(), CPU, part=(0, 3))
-    with pytest.raises(ProtocolError, match="digits have 8 pixels, the auxiliary head needs 32"):
+    with pytest.raises(
+        ProtocolError, match="digits: images of 8 pixels: the auxiliary head needs 32 or more"
+    ):
         training_images(small(resolution=None), CPU)
 
 
@@ -86,7 +88,7 @@ def few_files(tmp_path, monkeypatch):
 
 
 def imagenet(**overrides):
-    settings = {"batch_size": 8, "resolution": 224} | overrides
+    settings = {"batch_size": 8, "resolution": 224, "images": None} | overrides
     return training_protocol("V2", published.get("DARTS_V2"), "imagenet", "imagenet", "smoke", **settings)
 
 
@@ -99,6 +101,13 @@ def test_imagenet_is_read_from_files(few_files):
     images, labels = (torch.cat(parts) for parts in zip(*tested, strict=True))
     assert labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert torch.equal(images.mean((2, 3)).argmax(1), 2 * labels)  # the colour, standardized
+
+
+def test_a_few_images_of_imagenet_are_of_all_classes(few_files):
+    found = training_images(imagenet(images=4, batch_size=4), CPU)
+    assert (found.training_count, found.test_count) == (4, 4)
+    ((_, labels),) = found.epoch(0)
+    assert sorted(labels.tolist()) == [0, 0, 1, 1]
 
 
 def test_processes_share_imagenet(few_files):

@@ -75,11 +75,13 @@ def test_every_recipe_has_small_sizes(recipe, size):
         ("cifar", {"dataset": "cifar11"}, "unknown dataset 'cifar11'; choose one of noisy-digits"),
         ("cifar", {"width": 3}, "unknown setting 'width'; the settings are architecture"),
         ("cifar", {"epochs": 0}, "epochs = 0"),
-        ("cifar", {"resolution": 16}, "resolution = 16: the auxiliary head needs images of 32 pixels"),
+        ("cifar", {"resolution": 16}, "images of 16 pixels: the auxiliary head needs 32 or more"),
         ("nasbench201", {"auxiliary": 0.4}, "only an architecture with a reduction cell"),
         ("nasbench201", {"stem": "imagenet"}, "needs an architecture with a reduction cell"),
         ("imagenet", {"warm_up": 250}, "warm_up = 250 must be less than epochs = 250"),
         ("imagenet", {"channels": 4}, "channels = 4: the stem 'imagenet' needs an even number from 8"),
+        ("cifar", {"resolution": 34}, "images of 34 pixels: the stem 'small' needs a multiple of 4"),
+        ("imagenet", {"resolution": 240}, "images of 240 pixels: the stem 'imagenet' needs a multiple of 32"),
         ("cifar", {"precision": "8"}, "precision = '8'"),
     ],
 )
@@ -91,3 +93,12 @@ def test_bad_settings_are_named(recipe, overrides, message):
 def test_an_unknown_recipe_lists_the_known_ones():
     with pytest.raises(ProtocolError, match=r"recipe = 'cifar11'.*'cifar-small'"):
         of("cifar11")
+
+
+def test_an_unknown_operation_is_named():
+    cell = "[('sep_conv_9x9', 0), ('skip_connect', 1)]"
+    text = f"Genotype(normal={cell}, normal_concat=[2], reduce={cell}, reduce_concat=[2])"
+    with pytest.raises(
+        ProtocolError, match="unknown operation sep_conv_9x9 on edge 2<-0; choose one of none"
+    ):
+        training_protocol("mine", parse(text), "cifar10", "cifar", "paper")

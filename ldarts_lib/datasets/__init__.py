@@ -20,7 +20,7 @@ Means, standard deviations, crops and flips of the last four are those of the of
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -112,6 +112,11 @@ class ImageDataset:
     def size(self) -> int:
         """Height and width of the images in pixels."""
         return self.search_images.shape[-1]
+
+    def to(self, device: torch.device | str) -> ImageDataset:
+        """The same data set on another device."""
+        tensors = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **tensors)
 
     def search(self) -> Batches:
         """All search images, for the training of a derived architecture."""

@@ -41,27 +41,40 @@ def folders(root: str | os.PathLike | None = None) -> tuple[Path, Path]:
     return home / "train", home / "val"
 
 
+def usable_cores() -> int:
+    """Cores that this process may use, which a cluster may have limited."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class Folders:
     """The images of the folders in batches, standardized.
 
     Args:
         root: see :func:`folders`.
         pixels: height and width of the batches' images.
-        workers: processes that read images; by default one per core, at most 16.
+        processes: how many processes read images like this one.
+        workers: processes of this one that read images; by default its share of the cores, at most 16.
 
     Raises:
         DatasetMissing: as :func:`folders`.
     """
 
     def __init__(
-        self, root: str | os.PathLike | None = None, *, pixels: int = PIXELS, workers: int | None = None
+        self,
+        root: str | os.PathLike | None = None,
+        *,
+        pixels: int = PIXELS,
+        processes: int = 1,
+        workers: int | None = None,
     ) -> None:
         from torchvision import transforms
         from torchvision.datasets import ImageFolder
 
         training, test = folders(root)
         standard = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
-        self.workers = min(os.cpu_count() or 1, 16) if workers is None else workers
+        self.workers = min(max(usable_cores() // processes, 1), 16) if workers is None else workers
         augmented = [
             transforms.RandomResizedCrop(pixels),
             transforms.RandomHorizontalFlip(),

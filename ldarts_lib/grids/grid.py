@@ -239,7 +239,8 @@ def _space_of(published_name: str) -> str:
     """The space of a published architecture; where we have none, one whose cells are built alike."""
     from ldarts_lib import published
 
-    return published.record(published_name).space or "darts"
+    record = published.record(published_name)
+    return record.space or ("ptb" if record.dataset == "ptb" else "darts")
 
 
 def _duplicates(grid: Grid) -> Iterator[tuple[Place, str]]:

@@ -64,7 +64,7 @@ def best(judged: Mapping[str, str]) -> str:
         if not isinstance(metrics, EvaluationMetrics):
             raise MetricsError(f"{path} is not of an evaluation")
         accuracy, perplexity = metrics.test_accuracy, metrics.test_perplexity
-        scores[search] = accuracy if accuracy is not None else -(perplexity or 0.0)
+        scores[search] = accuracy if accuracy is not None else -perplexity
     return max(scores, key=scores.__getitem__)
 
 

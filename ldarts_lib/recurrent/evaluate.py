@@ -24,11 +24,12 @@ from tqdm import tqdm
 
 from ldarts_lib.environment import arithmetic, environment, seed_everything
 from ldarts_lib.genotype import Genotype
+from ldarts_lib.protocols import changes
 from ldarts_lib.recurrent import corpus as texts
 from ldarts_lib.recurrent.corpus import Corpus
 from ldarts_lib.recurrent.discrete import DiscreteLanguageModel
 from ldarts_lib.recurrent.perplexity import mean_loss, perplexity
-from ldarts_lib.recurrent.protocols import LanguageProtocol
+from ldarts_lib.recurrent.protocols import LanguageProtocol, evaluation_protocol
 from ldarts_lib.recurrent.windows import Reader, columns_of
 from ldarts_lib.runs import RunDirectory, RunError
 from ldarts_lib.training import TrainingDiverged
@@ -118,6 +119,8 @@ def evaluate(
             bar.update()
         outcome = training.outcome(rows)
     identity = {key: getattr(protocol, key) for key in ("recipe", "dataset", "size", "seed")}
+    usual = evaluation_protocol(protocol.dataset, protocol.size, seed=protocol.seed)
+    identity["changed"] = changes(protocol, usual)
     run.write_outcome(
         genotype, {"stage": "evaluate", **identity, **origin, "genotype": str(genotype), **outcome}
     )
@@ -230,11 +233,12 @@ class Training:
 
     def outcome(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """What is known after the last epoch."""
-        last = rows[-1]
+        last, test_loss = rows[-1], self.loss_of(self.test)
+        _require_finite(torch.tensor([test_loss]), self.protocol.epochs - 1, "test")
         return {
             "epochs": self.protocol.epochs,
             "valid_perplexity": last["valid_perplexity"],
-            "test_perplexity": perplexity(self.loss_of(self.test)),
+            "test_perplexity": perplexity(test_loss),
             "parameters": sum(parameter.numel() for parameter in self.parameters),
             "seconds": round(sum(float(row["seconds"]) for row in rows), 3),
         }

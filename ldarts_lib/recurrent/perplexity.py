@@ -40,4 +40,4 @@ def mean_loss(
 
 def perplexity(loss: float) -> float:
     """The exponential of a mean loss in nats; infinite where that is too large for a float."""
-    return math.exp(loss) if loss < _LARGEST_EXPONENT else math.inf
+    return math.inf if loss >= _LARGEST_EXPONENT else math.exp(loss)

@@ -20,10 +20,12 @@ from ldarts_lib.bilevel import Bilevel
 from ldarts_lib.environment import arithmetic, environment, seed_everything
 from ldarts_lib.measurements import measure
 from ldarts_lib.passes import Gradients
+from ldarts_lib.protocols import changes
 from ldarts_lib.recurrent import corpus as texts
 from ldarts_lib.recurrent.corpus import Corpus
 from ldarts_lib.recurrent.perplexity import mean_loss, perplexity
 from ldarts_lib.recurrent.protocols import RecurrentProtocol
+from ldarts_lib.recurrent.protocols import protocol as preset
 from ldarts_lib.recurrent.supernet import RecurrentSupernet
 from ldarts_lib.recurrent.windows import Reader, TextBatch, columns_of
 from ldarts_lib.runs import RunDirectory
@@ -182,6 +184,9 @@ def metrics(protocol: RecurrentProtocol, rows: list[dict[str, Any]]) -> dict[str
     return {
         "stage": "search",
         **identity,
+        "changed": changes(
+            protocol, preset(protocol.dataset, protocol.method, protocol.size, seed=protocol.seed)
+        ),
         "epochs": protocol.epochs,
         **{key: last[key] for key in kept},
         "seconds": round(sum(float(row["seconds"]) for row in rows), 3),
