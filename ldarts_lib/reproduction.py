@@ -32,8 +32,8 @@ RECIPES: Mapping[str, str] = {
 """The recipes of an evaluation in words."""
 COLUMNS = (
     "stage", "recipe", "dataset", "size", "seed", "architecture", "searched_space", "searched_dataset",
-    "searched_method", "searched_size", "changed", "searched_changed", "searched_seed", "test_accuracy", "best_test_accuracy",
-    "valid_accuracy", "parameters", "test_perplexity", "path",
+    "searched_method", "searched_size", "changed", "searched_changed", "searched_seed", "test_accuracy",
+    "best_test_accuracy", "valid_accuracy", "parameters", "test_perplexity", "path",
 )  # fmt: skip
 """The columns that the tables read; one that is missing counts as not recorded."""
 
