@@ -62,14 +62,11 @@ class RandomNumbers:
 
     Attributes:
         generator: where random operations and dropout draw from; it lives on the supernet's device.
+        draws: whether a pass draws random numbers.
     """
 
     generator: torch.Generator | None
-
-    @property
-    def draws(self) -> bool:
-        """Whether a pass draws random numbers."""
-        raise NotImplementedError
+    draws: bool
 
     def random_state(self) -> Tensor | None:
         """State of the generator; None without one, or if no pass draws."""
@@ -131,6 +128,7 @@ class Supernet(RandomNumbers, nn.Module):
         self.space = space
         self.layout = space.layout(depth)
         self.generator = generator
+        self.draws = space.random
 
         def make_cell(kind: str, cell_channels: int) -> SearchCell:
             return cell(
@@ -180,11 +178,6 @@ class Supernet(RandomNumbers, nn.Module):
     def architecture_only(self) -> AbstractContextManager:
         """Within it, gradients are asked for by the architecture weights only; forward and backward."""
         return nullcontext()
-
-    @property
-    def draws(self) -> bool:
-        """Whether a candidate operation draws random numbers."""
-        return self.space.random
 
     def _expected(self, kind: str) -> tuple[int, ...]:
         """Shape of the architecture weights of a cell kind."""

@@ -11,11 +11,13 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; workers run in parallel
 os.environ.setdefault("MPLBACKEND", "agg")
 
+import gridtext
 import pytest
 import torch
 
 from ldarts_lib import cli
 from ldarts_lib.benchmarks.tables import Benchmark, open_benchmark
+from ldarts_lib.grids.grid import read_grid
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -69,3 +71,18 @@ def ldarts(monkeypatch, capsys):
         return code, output.out, output.err
 
     return run
+
+
+@pytest.fixture
+def grid(tmp_path):
+    """Read a grid from text, with replacements."""
+
+    def read(text=gridtext.GRID, **changes):
+        for old, new in changes.items():
+            assert old in text
+            text = text.replace(old, new)
+        path = tmp_path / "grid.yaml"
+        path.write_text(text)
+        return read_grid(path)
+
+    return read

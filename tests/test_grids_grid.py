@@ -1,39 +1,10 @@
 """Grids: what is read from a file, what is refused, and the jobs that follow."""
 
 import pytest
+from gridtext import GRID
 
 from ldarts_lib import published
 from ldarts_lib.grids.grid import GridError, read_grid
-
-GRID = """\
-size: smoke
-parts:
-  first:
-    spaces: [s1, s2]
-    datasets: [noisy-digits]
-    methods: [darts, lambda]
-    seeds: [0, 1]
-    evaluations:
-      - {recipe: cifar}
-      - recipe: cifar-small
-        datasets: [digits]
-        seeds: [3, 4]
-"""
-
-
-@pytest.fixture
-def grid(tmp_path):
-    """Read a grid from text, with replacements."""
-
-    def read(text=GRID, **changes):
-        for old, new in changes.items():
-            assert old in text
-            text = text.replace(old, new)
-        path = tmp_path / "grid.yaml"
-        path.write_text(text)
-        return read_grid(path)
-
-    return read
 
 
 def refused(grid, text):

@@ -1,38 +1,6 @@
 """The jobs of a grid: every combination, their directories, their parameters, what they wait for."""
 
-import pytest
-
-from ldarts_lib.grids.grid import read_grid
-
-GRID = """\
-size: smoke
-parts:
-  first:
-    spaces: [s1, s2]
-    datasets: [noisy-digits]
-    methods: [darts, lambda]
-    seeds: [0, 1]
-    evaluations:
-      - {recipe: cifar}
-      - recipe: cifar-small
-        datasets: [digits]
-        seeds: [3, 4]
-"""
-
-
-@pytest.fixture
-def grid(tmp_path):
-    """Read a grid from text, with replacements."""
-
-    def read(text=GRID, **changes):
-        for old, new in changes.items():
-            assert old in text
-            text = text.replace(old, new)
-        path = tmp_path / "grid.yaml"
-        path.write_text(text)
-        return read_grid(path)
-
-    return read
+from gridtext import GRID
 
 
 def test_jobs_are_every_combination_each_after_what_it_needs(grid):

@@ -7,6 +7,7 @@ from the model's generator, so that a second pass can see the same ones.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,7 +40,7 @@ class Dropouts:
     words: float = 0.0
 
 
-class RecurrentCell(nn.Module):
+class RecurrentCell(nn.Module, ABC):
     """What a searched and a discrete cell share: how a word and the hidden state make node 0, and the loop.
 
     ::
@@ -77,9 +78,9 @@ class RecurrentCell(nn.Module):
             states.append(hidden)
         return torch.stack(states)
 
+    @abstractmethod
     def nodes(self, start: Tensor, mask: Tensor | None, *arguments: Any) -> Tensor:
         """From node 0 to the next hidden state, both [columns, units]."""
-        raise NotImplementedError
 
 
 class LanguageModel(nn.Module):

@@ -68,6 +68,7 @@ class RecurrentSupernet(RandomNumbers, LanguageModel):
 
     copies = 1
     precision = None
+    draws = True  # the dropout masks
 
     def __init__(
         self,
@@ -112,11 +113,6 @@ class RecurrentSupernet(RandomNumbers, LanguageModel):
     def architecture_only(self) -> AbstractContextManager:
         """Within it, gradients are asked for by the architecture weights only."""
         return nullcontext()
-
-    @property
-    def draws(self) -> bool:
-        """Every pass draws its dropout masks."""
-        return True
 
     @contextmanager
     def _statistics(self, update: bool) -> Iterator[None]:
