@@ -123,3 +123,13 @@ def test_the_grids_that_ship(repository):
     assert {job.published for job in jobs["paper"]} >= released
     embedded = {"noisy-digits", "digits", "civics"}
     assert {job.dataset for size in ("smoke", "demo") for job in jobs[size]} <= embedded
+
+
+@pytest.mark.parametrize(
+    "evaluation",
+    ["{recipe: cifar, seeds: [0]}", "{recipe: cifar, best_by: cifar-noisy-digits}"],
+)
+def test_one_training_under_two_names_is_refused(grid, evaluation):
+    """They would be the same result in two directories, and could not be collected."""
+    message = refused(grid, f"{GRID}      - {evaluation}\n")
+    assert "is asked for twice, first by the part first" in message

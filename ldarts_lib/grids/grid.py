@@ -247,10 +247,19 @@ def _duplicates(grid: Grid) -> Iterator[tuple[Place, str]]:
     seen: dict[str, str] = {}
     for name, part in grid.parts.items():
         for job, position in expand(grid.size, name, part):
-            if job.directory in seen:
+            outcomes = _outcomes(job)
+            if first := next((seen[outcome] for outcome in outcomes if outcome in seen), None):
                 place = ("parts", name) if position is None else ("parts", name, "evaluations", position)
                 yield (
                     place,
-                    f"the job {job.directory} is asked for twice, first by the part {seen[job.directory]}",
+                    f"the job {job.directory} is asked for twice, first by the part {first}",
                 )
-            seen.setdefault(job.directory, name)
+            seen |= {outcome: seen.get(outcome, name) for outcome in outcomes}
+
+
+def _outcomes(job: Job) -> list[tuple[str, ...]]:
+    """What a job may give the result of; the best of several cells may be any of them."""
+    if job.kind == "search":
+        return [(job.directory,)]
+    origins = job.searches or (f"published/{job.published}",)
+    return [(origin, str(job.recipe), job.dataset, str(job.seed)) for origin in origins]
