@@ -112,6 +112,18 @@ def test_a_failed_job_keeps_its_notebook_and_goes_on_and_finished_ones_are_not_r
     assert "Nothing to be done" in text
 
 
+def test_results_of_another_version_are_in_the_way(small, tmp_path):
+    """Snakemake alone would take the file for a finished job."""
+    run = tmp_path / "out" / SEARCH
+    run.mkdir(parents=True)
+    (run / "metrics.json").write_text('{"version": 99}')
+    code, text = small()
+    assert code != 0
+    assert "results that are in the way" in text
+    assert "99" in text
+    assert not (tmp_path / "out" / LOOKUP).exists()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not slurm.available(), reason="needs Slurm, and root to start it")
 def test_the_profile_for_slurm_on_a_real_cluster(small, tmp_path):
