@@ -12,10 +12,8 @@ from rich.table import Table
 
 from ldarts_lib import datasets, experiments, jobs, notebooks
 from ldarts_lib.bench import BenchmarkError
-from ldarts_lib.benchmarks import nasbench201
 from ldarts_lib.benchmarks.computation import decode
 from ldarts_lib.benchmarks.descriptions import describe
-from ldarts_lib.benchmarks.errors import BenchmarkCorrupt, BenchmarkMissing
 from ldarts_lib.benchmarks.tables import BENCHMARKS, open_benchmark
 from ldarts_lib.cli_architectures import ImagesOrText, Pairs, UsageError, evaluate, info
 from ldarts_lib.cli_bench import bench
@@ -35,13 +33,11 @@ from ldarts_lib.spaces import SPACES
 from ldarts_lib.training import TrainingDiverged
 
 SearchableName = Literal[(*SPACES, jobs.LANGUAGE)]
-DataName = Literal[(*datasets.DATASETS, "nasbench201")]
+DataName = Literal[tuple(datasets.DATASETS)]
 BenchmarkName = Literal[BENCHMARKS]
 
 
 EXPECTED_ERRORS = (
-    BenchmarkCorrupt,
-    BenchmarkMissing,
     BenchmarkError,
     DeviceUnavailable,
     GenotypeError,
@@ -72,7 +68,6 @@ DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cel
   ldarts evaluate DARTS_V2 --recipe cifar --dataset cifar10 --size paper --device cuda
   ldarts info --arch DARTS_V2 --channels 36 --cells 20 --classes 10    how large a network is
   ldarts query 333133                             how good that cell of NAS-Bench-201 is, looked up
-  ldarts data nasbench201 --from FILE             make the table for ldarts query --benchmark nasbench201
   ldarts protocol --space s2 --size paper         all settings of a preset, and what they mean
   ldarts info                                     versions, device, data sets
   ldarts bench --quick                            how fast a search step is here
@@ -209,7 +204,7 @@ def query(
         arch: The cell as ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`` (in quotes), NAS-Bench-201's notation, or
             as six digits, the operations of the edges 1<-0, 2<-0, 2<-1, 3<-0, 3<-1, 3<-2: 0 none,
             1 skip_connect, 2 nor_conv_1x1, 3 nor_conv_3x3, 4 avg_pool_3x3.
-        benchmark: digits-201 ships; nasbench201 is made by `ldarts data nasbench201 --from FILE`.
+        benchmark: digits-201 (accuracies on small digits) or nasbench201 (CIFAR and ImageNet16-120).
     """
     genotype = decode(arch) if arch.isdigit() else parse(arch)
     SPACES["nasbench201"].validate(genotype)
@@ -218,29 +213,14 @@ def query(
 
 
 @app.command
-def data(
-    name: tyro.conf.Positional[DataName],
-    source: Annotated[Path | None, tyro.conf.arg(name="from", metavar="FILE")] = None,
-) -> None:
-    """Download a data set (if it is not there) and verify its checksums, or make the table of NAS-Bench-201.
+def data(name: tyro.conf.Positional[DataName]) -> None:
+    """Download a data set (if it is not there) and verify its checksums.
 
     The folder is ~/.cache/ldarts, or the environment variable LDARTS_DATA.
 
     Args:
-        name: The data set, or nasbench201.
-        source: Only for nasbench201, which is downloaded by hand: NAS-Bench-201-v1_0-e61699.pth,
-            NAS-Bench-201-v1_1-096897.pth, or NATS-tss-v1_0-3ffb9-simple.tar or its unpacked folder (minutes,
-            little memory). Without it a table that is there is checked; if none is, you are told what to get.
+        name: The data set.
     """
-    if name == "nasbench201":
-        table = nasbench201.read() if source is None else nasbench201.convert(source)
-        print(f"{name}: {nasbench201.location()}")
-        print(f"{len(table):,} cells")
-        for fact in nasbench201.known_facts(table):
-            print(fact)
-        return
-    if source is not None:
-        raise UsageError(f"--from {source}: {name} is not made from a file, only nasbench201 is")
     record = datasets.fetch(name)
     print(f"{record.name}: {record.location}")
 

@@ -131,7 +131,6 @@ def evaluate(
         ProtocolError: an unknown name or a bad value.
         GenotypeError: the architecture is unknown, or does not go with the recipe.
         RunError: a directory holds something else, or the search is not finished.
-        BenchmarkMissing: the recipe looks up a table that is not there.
         TrainingDiverged: the loss is NaN or infinite.
     """
     name, genotype, searched = identify(architecture)

@@ -1,16 +1,12 @@
 """The report on a table: against enumeration, simulation and other formulas, on small made-up tables."""
 
-import hashlib
 import itertools
-import json
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import held
 
-from ldarts_lib.benchmarks import comparison, report, tables
+from ldarts_lib.benchmarks import comparison, report
 from ldarts_lib.benchmarks.computation import EDGES, all_ops, classes, computation
 from ldarts_lib.benchmarks.digits201 import representatives
 
@@ -326,44 +322,6 @@ def test_a_training_that_is_listed_twice_makes_no_pair(real):
     first, second = comparison.twins(copied, "cifar10_test")
     assert two not in first.index
     assert {first[three], second[three]} == set(copied["cifar10_test"][list(classes()[three][:2])])
-
-
-def test_a_comparison_is_recorded(table, real, tmp_path, monkeypatch):
-    data = tmp_path / "data"
-    (data / "digits201").mkdir(parents=True)
-    table.drop(columns=["accuracy", "std"]).to_csv(data / "digits201" / "table.csv")
-    for module in (comparison, tables):
-        monkeypatch.setattr(module, "files", lambda _: data)
-    source = tmp_path / "real.csv.gz"
-    real.reset_index().to_csv(source, index=False)
-    out = data / "recorded" / "digits201"
-    found = comparison.record(source, out)
-    pd.testing.assert_frame_equal(pd.read_csv(out / "against_nasbench201.csv"), found)
-    exact = comparison.against_nasbench201(table, real)
-    np.testing.assert_allclose(found["Kendall"], exact["Kendall"], atol=0.0005)
-    assert not any(str(tmp_path) in path.read_text() for path in out.iterdir())
-    check_record(out, data)
-
-
-def check_record(folder: Path, data: Path):
-    facts = json.loads((folder / "provenance.json").read_text())
-    assert {"command", "date", "environment", "nasbench201"} <= set(facts)
-    table = (data / "digits201" / "table.csv").read_bytes()
-    assert facts["digits201_sha256"] == hashlib.sha256(table).hexdigest()
-
-
-@pytest.fixture
-def recorded(repository):
-    return repository / "data" / "recorded" / "digits201"
-
-
-def test_what_is_recorded_is_of_the_table_that_ships(recorded, repository):
-    check_record(recorded, repository / "data")
-
-
-def test_the_recorded_comparison_can_be_made_again(recorded, tmp_path):
-    found = comparison.record(held("nb201_200ep_compact.csv.gz"), tmp_path)
-    pd.testing.assert_frame_equal(pd.read_csv(recorded / "against_nasbench201.csv"), found, atol=0.002)
 
 
 def test_a_random_cell_is_better_than_half_of_all_cells():

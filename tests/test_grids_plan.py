@@ -91,11 +91,10 @@ def test_everything_that_is_missing_is_named_in_one_message(grid, monkeypatch):
         "svhn",
         "imagenet",
         "set ptb",
-        "NAS-Bench-201",
         "ldarts data cifar10",
     ):
         assert expected in message
-    assert len(message.splitlines()) == 1 + len(missing(grid)) == 1 + 6
+    assert len(message.splitlines()) == 1 + len(missing(grid)) == 1 + 5
 
 
 def test_what_is_there_is_not_missing(grid, monkeypatch, tmp_path, repository):
@@ -106,7 +105,6 @@ def test_what_is_there_is_not_missing(grid, monkeypatch, tmp_path, repository):
         path.write_text("a b")
     for part in ("train", "val"):
         (tmp_path / "data/imagenet" / part / "n01440764").mkdir(parents=True)
-    (tmp_path / "data/nasbench201.csv.gz").write_bytes(b"")
     assert [line.partition(":")[0] for line in missing(grid)] == ["the data set cifar10", "the data set svhn"]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert len(missing(grid, gpu_here=False)) == 2

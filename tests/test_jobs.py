@@ -4,7 +4,6 @@ import os
 import pytest
 
 from ldarts_lib import jobs, published
-from ldarts_lib.benchmarks.errors import BenchmarkMissing
 from ldarts_lib.benchmarks.tables import open_benchmark
 from ldarts_lib.genotype import GenotypeError
 from ldarts_lib.protocols import ProtocolError
@@ -61,10 +60,14 @@ def test_a_look_up_reads_the_table(tmp_path, cell):
     assert jobs.evaluate(str(cell), "noisy-digits", "lookup", "smoke", 0, tmp_path / "run", **QUIET) == found
 
 
-def test_a_look_up_without_its_table(tmp_path, cell, monkeypatch):
-    monkeypatch.setenv("LDARTS_DATA", str(tmp_path))
-    with pytest.raises(BenchmarkMissing, match="ldarts data nasbench201"):
-        jobs.evaluate(str(cell), "cifar10", "lookup", "smoke", 0, tmp_path / "run", **QUIET)
+def test_a_look_up_in_nasbench201_gives_shares_and_not_percent(tmp_path):
+    cell = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
+    found = jobs.evaluate(cell, "cifar10", "lookup", "smoke", 0, tmp_path / "run", **QUIET)
+    assert found["benchmark"] == "nasbench201"
+    assert (found["valid_accuracy"], found["test_accuracy"]) == pytest.approx((0.3977, 0.5430))
+
+
+def test_a_look_up_without_a_table_is_refused(tmp_path, cell):
     with pytest.raises(ProtocolError, match="no table has accuracies on 'svhn'; choose one of noisy-digits"):
         jobs.evaluate(str(cell), "svhn", "lookup", "smoke", 0, tmp_path / "run", **QUIET)
     assert not (tmp_path / "run").exists()

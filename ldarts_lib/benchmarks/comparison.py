@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from importlib.resources import files
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 from scipy import stats
 
-from ldarts_lib.benchmarks import nasbench201
 from ldarts_lib.benchmarks.computation import classes
 from ldarts_lib.benchmarks.report import DISCONNECTED, expand
-from ldarts_lib.benchmarks.tables import digits201
-from ldarts_lib.environment import environment
-from ldarts_lib.runs import write_atomically, write_json
 
 REAL: Mapping[str, str] = {
     "CIFAR-10": "cifar10_test",
@@ -43,7 +33,7 @@ def against_nasbench201(table: pd.DataFrame, real: pd.DataFrame) -> pd.DataFrame
 
     Args:
         table: Digits-201.
-        real: as :func:`ldarts_lib.benchmarks.nasbench201.read` returns it.
+        real: as :func:`ldarts_lib.benchmarks.tables.nasbench201` returns it.
 
     Returns:
         ``first``, ``second``, ``which``, ``cells`` (how many are compared), ``Spearman``, ``Kendall`` (τ-b)
@@ -93,7 +83,7 @@ def twins(real: pd.DataFrame, column: str) -> tuple[pd.Series, pd.Series]:
     count as one; a computation with a single training is left out.
 
     Args:
-        real: as :func:`ldarts_lib.benchmarks.nasbench201.read` returns it.
+        real: as :func:`ldarts_lib.benchmarks.tables.nasbench201` returns it.
         column: which accuracy.
 
     Returns:
@@ -105,40 +95,6 @@ def twins(real: pd.DataFrame, column: str) -> tuple[pd.Series, pd.Series]:
     trained = trained[trained["computation"] != DISCONNECTED].sort_index()
     several = trained[trained.duplicated("computation", keep=False)].groupby("computation")[column]
     return several.first(), several.last()
-
-
-def record(source: str | Path, out: str | Path) -> pd.DataFrame:
-    """Compare the table that ships with a file of NAS-Bench-201, and write the outcome for the book.
-
-    Args:
-        source: as for :func:`ldarts_lib.benchmarks.nasbench201.convert`; the converted table is not kept.
-        out: where ``against_nasbench201.csv`` and ``provenance.json`` are written.
-
-    Returns:
-        The comparison as it was written, rounded to three decimals.
-
-    Raises:
-        BenchmarkMissing: the source or the table of Digits-201 is not there.
-        BenchmarkCorrupt: the source is no complete NAS-Bench-201.
-        RunError: a file cannot be written.
-    """
-    table = digits201()
-    with TemporaryDirectory() as root:
-        real = nasbench201.convert(source, root)
-    found, folder = against_nasbench201(table, real).round(3), Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    text = found.to_csv(index=False, lineterminator="\n")
-    write_atomically(folder / "against_nasbench201.csv", lambda file: file.write(text.encode()))
-    shipped = files("ldarts_data") / "digits201" / "table.csv"
-    facts = {
-        "command": f'comparison.record("{Path(source).name}", "data/recorded/digits201")',
-        "date": datetime.now(UTC).date().isoformat(),
-        "nasbench201": [str(fact) for fact in nasbench201.known_facts(real)],
-        "digits201_sha256": hashlib.sha256(shipped.read_bytes()).hexdigest(),
-        "environment": environment(torch.device("cpu")),
-    }
-    write_json(folder / "provenance.json", facts)
-    return found
 
 
 def _correlations(first: pd.Series, second: pd.Series) -> dict[str, float]:

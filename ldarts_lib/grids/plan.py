@@ -11,7 +11,6 @@ import torch
 from rich.table import Table
 
 from ldarts_lib import datasets
-from ldarts_lib.benchmarks import nasbench201
 from ldarts_lib.datasets.errors import DatasetMissing
 from ldarts_lib.datasets.imagenet import IMAGENET, folders
 from ldarts_lib.grids.grid import Grid
@@ -153,9 +152,6 @@ def missing(grid: Grid, *, gpu_here: bool = True) -> list[str]:
             found.extend(_missing_imagenet())
         elif not images[name].present:
             found.append(f"the data set {name}: {images[name].how}")
-    tables = any(job.recipe == "lookup" and job.dataset != "noisy-digits" for job in jobs)
-    if tables and not nasbench201.location().is_file():
-        found.append(f"the table of NAS-Bench-201: {nasbench201.INSTRUCTIONS}")
     return found
 
 
