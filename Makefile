@@ -10,7 +10,7 @@ BIN := .venv/bin
 STAMP := .venv/installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint book bench digits201 study robustness reproduce address clean
+.PHONY: help demo test lint book bench digits201 study robustness reproduce golden address clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,9 @@ reproduce: $(STAMP) ## search, evaluate, tables: SIZE=smoke (minutes), demo or p
 	$(BIN)/snakemake --snakefile workflow/Snakefile --profile workflow/profiles/$(PROFILE) \
 		--directory runs/reproduce/$(SIZE) $(SNAKEMAKE) --config grid=$(SIZE) $(CONFIG)
 	$(BIN)/ldarts collect runs/reproduce/$(SIZE)
+
+golden: $(STAMP) ## record the golden runs anew, after a wanted change of arithmetic (minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/golden.py --record
 
 address: ## give the book another home: make address URL=https://github.com/OWNER/NAME
 	$(PYTHON) scripts/set_address.py "$(URL)"
