@@ -19,7 +19,7 @@ demo: $(STAMP) ## search with DARTS and Λ-DARTS side by side on real images (CP
 	$(BIN)/ldarts run-notebook book/quickstart.ipynb -p size demo -p out runs/demo --out runs/demo
 
 test: $(STAMP) ## run the fast tests (MARKERS=slow: the slow ones; MARKERS=: all of them)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m "$(MARKERS)"
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "$(MARKERS)"
 
 lint: $(STAMP) ## check code, notebooks and spelling
 	$(BIN)/ruff check .

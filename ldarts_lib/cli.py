@@ -10,6 +10,10 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from ldarts_lib.threads import ThreadsError, prepare
+
+prepare()  # before torch is loaded
+# isort: split
 from ldarts_lib import datasets, experiments, jobs, notebooks
 from ldarts_lib.bench import BenchmarkError
 from ldarts_lib.benchmarks.computation import decode
@@ -46,6 +50,7 @@ EXPECTED_ERRORS = (
     RunError,
     SearchDiverged,
     ProcessFailed,
+    ThreadsError,
     TrainingDiverged,
     UsageError,
     datasets.DatasetMissing,
@@ -96,6 +101,7 @@ def search(
     out: Path | None = None,
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     device: str = "auto",
+    threads: int | None = None,
     settings: Annotated[
         Pairs, tyro.conf.arg(name="set", metavar="NAME VALUE", help_behavior_hint="(repeatable)")
     ] = (),
@@ -116,9 +122,11 @@ def search(
         out: Run directory; by default runs/SPACE-DATASET-METHOD-SIZE-seedN.
         resume: Continue an interrupted search in the same directory.
         device: auto (a GPU if there is one), cpu, cuda, cuda:1, ...
+        threads: CPU threads; by default one, and all cores at size paper.
         settings: Override one setting, for instance --set estimator central --set epsilon 1e-3;
             `ldarts protocol` lists them all.
     """
+    prepare(size, threads)
     overrides = dict(settings) | ({} if epochs is None else {"epochs": epochs})
     chosen = _protocol(space, dataset, method, size, seed=seed, **overrides)
     label = Path(chosen.dataset).name
@@ -230,6 +238,7 @@ def run_notebook(
     notebook: tyro.conf.Positional[Path],
     parameters: Annotated[Pairs, tyro.conf.arg(name="parameter", aliases=["-p"], metavar="NAME VALUE")] = (),
     out: Path = Path("runs/notebook"),
+    threads: int | None = None,
 ) -> None:
     """Execute a notebook of the book with other parameters; unknown names and bad values are refused.
 
@@ -237,7 +246,9 @@ def run_notebook(
         notebook: The notebook.
         parameters: A parameter and its value; repeatable. An unknown name lists those that exist.
         out: Directory of the executed notebook.
+        threads: CPU threads; by default one at its sizes smoke and demo, else all cores.
     """
+    prepare(threads=threads)
     executed = notebooks.run_notebook(notebook, dict(parameters), out)
     print(f"executed notebook: {executed}")
 

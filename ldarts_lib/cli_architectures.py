@@ -17,6 +17,7 @@ from ldarts_lib.macro import Stem
 from ldarts_lib.protocols import Size
 from ldarts_lib.recurrent import corpus
 from ldarts_lib.sizes import sizes
+from ldarts_lib.threads import prepare
 from ldarts_lib.training_protocols import Recipe, preset, require_pixels
 
 RecipeName = Literal[jobs.ALL_RECIPES]
@@ -41,6 +42,7 @@ def evaluate(
     out: Path | None = None,
     device: str = "auto",
     devices: int = 1,
+    threads: int | None = None,
     compile: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     settings: Annotated[
         Pairs, tyro.conf.arg(name="set", metavar="NAME VALUE", help_behavior_hint="(repeatable)")
@@ -61,9 +63,11 @@ def evaluate(
         out: Run directory; by default runs/NAME-RECIPE-DATASET-SIZE-seedN.
         device: auto (a GPU if there is one), cpu, cuda, cuda:1, ...
         devices: Devices that share each batch.
+        threads: CPU threads; by default one, and all cores at size paper.
         compile: Compile the network with torch.compile.
         settings: Override one setting, for instance --set precision bf16-mixed --set batch_size 192.
     """
+    prepare(size, threads)
     name, genotype, _ = jobs.identify(architecture)
     recipe = recipe or jobs.fitting_recipes(genotype)[0]
     dataset = dataset or ("civics" if recipe == jobs.LANGUAGE else "noisy-digits")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,7 @@ from ldarts_lib.environment import device_report, resolve_device
 from ldarts_lib.precision import precision_effects
 from ldarts_lib.runs import write_json
 from ldarts_lib.spaces import SPACES
+from ldarts_lib.threads import cores, prepare
 from ldarts_lib.throughput import throughput
 
 SpaceName = Literal[tuple(SPACES)]
@@ -27,7 +27,7 @@ def bench(
     quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     spaces: tuple[SpaceName, ...] = benchmarks.SPACES,
     rounds: int | None = None,
-    threads: int = 1,
+    threads: int | None = None,
     device: str = "cpu",
     json: Path | None = None,
     precision: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
@@ -49,9 +49,7 @@ def bench(
         together: Measure instead how many small searches end in a given time, one by one and packed.
     """
     where = resolve_device(device)
-    if threads < 1:
-        raise benchmarks.BenchmarkError(f"threads = {threads}: expected at least 1")
-    torch.set_num_threads(threads)
+    prepare(threads=threads)
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)
     print(device_report(where))
@@ -72,7 +70,7 @@ def bench(
         spaces=spaces,
         rounds=(1 if quick else 3) if rounds is None else rounds,
         checkpoints=not quick,
-        workers=2 if quick and threads == 1 and where.type == "cpu" and (os.cpu_count() or 1) > 1 else 1,
+        workers=2 if quick and torch.get_num_threads() == 1 and where.type == "cpu" and cores() > 1 else 1,
         device=where,
     )
     columns = ("space", "supernet", "regularizer", "seconds", "n", "ratio", "MiB", "calls")

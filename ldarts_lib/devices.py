@@ -73,6 +73,7 @@ def launch(
     """Call ``function(fabric, *arguments)`` in every process; other arguments as of :func:`make_fabric`.
 
     Several processes are started by one of their own: a notebook's may not start them, and may hold a GPU.
+    They share this one's threads.
 
     Raises:
         ProcessFailed: several processes, and one raised an error (with its name and text) or was killed. A
@@ -83,7 +84,7 @@ def launch(
         _run(function, arguments, *settings)
         return
     try:
-        with process_pool(1, "cpu") as pool:
+        with process_pool(1, "cpu", threads=max(torch.get_num_threads() // devices, 1)) as pool:
             pool.submit(_run, function, arguments, *settings).result()
     except BrokenProcessPool as error:
         raise ProcessFailed(f"the process that starts the others was killed: {error}") from None

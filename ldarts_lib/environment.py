@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from ldarts_lib import __version__
+from ldarts_lib.threads import cores
 
 _PACKAGES = (
     "torch",
@@ -91,7 +92,7 @@ def device_report(device: torch.device) -> str:
         return f"{device}: {properties.name}, {memory:.0f} GiB of memory"
     if device.type == "mps":
         return f"{device}: the GPU of {cpu_model()}"
-    return f"cpu: {cpu_model()}, {torch.get_num_threads()} of {os.cpu_count()} threads"
+    return f"cpu: {cpu_model()}, {torch.get_num_threads()} of {cores()} threads"
 
 
 def environment(device: torch.device | None = None) -> dict[str, Any]:
@@ -115,6 +116,7 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
             "cudnn_benchmark": torch.backends.cudnn.benchmark,
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
             "CUBLAS_WORKSPACE_CONFIG": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"),
             "PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED"),
         },
     }

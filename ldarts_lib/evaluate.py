@@ -15,6 +15,7 @@ from ldarts_lib.genotype import Genotype
 from ldarts_lib.network import DiscreteNetwork
 from ldarts_lib.packed import PackedNetwork
 from ldarts_lib.protocols import Protocol
+from ldarts_lib.threads import limited
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,15 @@ def standalone_accuracy(
     network = initial_network(genotype, protocol, dataset, seed).to(dataset.search_images.device)
     optimizer = _optimizer(network, recipe)
     generator = torch.Generator().manual_seed(seed)
-    for epoch in range(recipe.epochs):
-        optimizer.param_groups[0]["lr"] = recipe.rate(epoch)
-        for images, labels in dataset.search().epoch(recipe.batch_size, generator, augment=True):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(network(images), labels).backward()
-            optimizer.step()
-        on_epoch()
-    return _accuracy(lambda x: network.eval()(x)[None], 1, *dataset.test().all()).item()
+    with limited(protocol.size):
+        for epoch in range(recipe.epochs):
+            optimizer.param_groups[0]["lr"] = recipe.rate(epoch)
+            for images, labels in dataset.search().epoch(recipe.batch_size, generator, augment=True):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(network(images), labels).backward()
+                optimizer.step()
+            on_epoch()
+        return _accuracy(lambda x: network.eval()(x)[None], 1, *dataset.test().all()).item()
 
 
 def standalone_accuracies(
@@ -99,17 +101,18 @@ def standalone_accuracies(
     packed.to(dataset.search_images.device)
     optimizer = _optimizer(packed, recipe)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    for epoch in range(recipe.epochs):
-        optimizer.param_groups[0]["lr"] = recipe.rate(epoch)
-        batches = (dataset.search().epoch(recipe.batch_size, g, augment=True) for g in generators)
-        for several in zip(*batches, strict=True):
-            images = torch.cat([images for images, _ in several], 1)
-            labels = torch.stack([labels for _, labels in several]).repeat(len(genotypes), 1)
-            optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(packed(images).flatten(0, 1), labels.flatten())
-            (packed.networks * loss).backward()  # the sum of the networks' losses
-            optimizer.step()
-    found = _accuracy(packed.eval(), packed.networks, *dataset.test().all())
+    with limited(protocol.size):
+        for epoch in range(recipe.epochs):
+            optimizer.param_groups[0]["lr"] = recipe.rate(epoch)
+            batches = (dataset.search().epoch(recipe.batch_size, g, augment=True) for g in generators)
+            for several in zip(*batches, strict=True):
+                images = torch.cat([images for images, _ in several], 1)
+                labels = torch.stack([labels for _, labels in several]).repeat(len(genotypes), 1)
+                optimizer.zero_grad()
+                loss = nn.functional.cross_entropy(packed(images).flatten(0, 1), labels.flatten())
+                (packed.networks * loss).backward()  # the sum of the networks' losses
+                optimizer.step()
+        found = _accuracy(packed.eval(), packed.networks, *dataset.test().all())
     return found.view(len(genotypes), len(seeds)).cpu()
 
 

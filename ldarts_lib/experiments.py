@@ -21,6 +21,7 @@ from ldarts_lib.benchmarks.tables import Benchmark, open_benchmark
 from ldarts_lib.environment import device_report, environment, resolve_device
 from ldarts_lib.protocols import Size
 from ldarts_lib.runs import write_atomically, write_json
+from ldarts_lib.threads import prepare
 from ldarts_lib.variants import CHOOSING, SEEDS, Group
 
 SettingName = Literal[tuple(grids.SETTINGS)]
@@ -34,6 +35,7 @@ def digits201(
     seeds: int = 3,
     workers: int | None = None,
     device: str = "cpu",
+    threads: int | None = None,
 ) -> None:
     """Train every computation of NAS-Bench-201's cells on noisy-digits: the table Digits-201 (CPU hours).
 
@@ -44,7 +46,9 @@ def digits201(
         seeds: Networks of each cell; with more than before only the new ones are trained.
         workers: Processes at a time; by default one per core.
         device: cpu, cuda, cuda:1, ...
+        threads: CPU threads of each process; by default one.
     """
+    prepare(threads=threads)
     where = resolve_device(device)
     print(device_report(where))
     table = make(out, seeds=seeds, workers=workers, device=where)
@@ -59,6 +63,7 @@ def study(
     size: Size = "demo",
     workers: int | None = None,
     device: str = "cpu",
+    threads: int | None = None,
 ) -> None:
     """Search with every variant of some groups and many seeds, judged by Digits-201.
 
@@ -75,7 +80,9 @@ def study(
         size: Preset of the searches: smoke, demo or paper.
         workers: Processes at a time; by default one per core.
         device: cpu, cuda, cuda:1, ...
+        threads: CPU threads of each process; by default one.
     """
+    prepare(threads=threads)
     benchmark, where = _judge_and_device(device)
     chosen = {group: _seeds(SEEDS[group], first_seed, seeds) for group in groups}
     found = studies.run_groups(chosen, out, size=size, workers=workers, device=where)
@@ -105,6 +112,7 @@ def robustness(
     size: Size = "demo",
     workers: int | None = None,
     device: str = "cpu",
+    threads: int | None = None,
 ) -> None:
     """Search with DARTS and Λ-DARTS around the demonstration, one setting changed at a time.
 
@@ -118,7 +126,9 @@ def robustness(
         size: Preset that they change: smoke, demo or paper.
         workers: Processes at a time; by default one per core.
         device: cpu, cuda, cuda:1, ...
+        threads: CPU threads of each process; by default one.
     """
+    prepare(threads=threads)
     benchmark, where = _judge_and_device(device)
     chosen = range(first_seed, first_seed + seeds)
     epochs = grids.run(settings, chosen, out, size=size, workers=workers, device=where)
@@ -137,6 +147,7 @@ def kinds(
     size: Size = "demo",
     workers: int | None = None,
     device: str = "cpu",
+    threads: int | None = None,
 ) -> None:
     """Align normal cells or all of them: searches in S2, what they find trained from scratch.
 
@@ -149,7 +160,9 @@ def kinds(
         size: Preset of the searches: smoke, demo or paper.
         workers: Processes at a time; by default one per core.
         device: cpu, cuda, cuda:1, ...
+        threads: CPU threads of each process; by default one.
     """
+    prepare(threads=threads)
     where = resolve_device(device)
     print(device_report(where))
     chosen = range(first_seed, first_seed + seeds)

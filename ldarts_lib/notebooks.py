@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
 
+from ldarts_lib import threads
 from ldarts_lib.parameters import NotebookError, Parameter, ParameterError, declarations, validate
 
 if TYPE_CHECKING:
@@ -69,10 +70,12 @@ def check_parameters(namespace: dict[str, Any]) -> None:
 
     It reads IPython's input history: the latest cell that declares parameters, and the cell that
     papermill injected after it, if any. The values are written back to ``namespace`` as their
-    declared types (a float for ``1``, a tuple for an injected list). Without IPython: a no-op.
+    declared types (a float for ``1``, a tuple for an injected list), and the kernel gets the CPU threads of
+    its ``size``. Without IPython: a no-op.
 
     Raises:
         ParameterError: as :func:`validate`; or papermill injected values that no cell declares.
+        ThreadsError: as :func:`~ldarts_lib.threads.count`.
     """
     history = namespace.get("In")
     if not isinstance(history, list):
@@ -87,6 +90,7 @@ def check_parameters(namespace: dict[str, Any]) -> None:
     names = [name for name in declared if name in namespace]
     unknown = [name for name in injected if name not in declared]
     namespace.update(validate(declared, {name: namespace.get(name) for name in unknown + names}))
+    threads.prepare(namespace.get("size"))
 
 
 def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str) -> Path:

@@ -18,6 +18,7 @@ from ldarts_lib.genotype import Genotype
 from ldarts_lib.protocols import Protocol
 from ldarts_lib.runs import RunDirectory
 from ldarts_lib.search import SearchResult, search
+from ldarts_lib.threads import cores, count, prepare
 from ldarts_lib.together import can_pack, search_together
 
 POLL_SECONDS = 2.0
@@ -34,7 +35,7 @@ def search_all(
     """Run searches side by side; the bar counts the epochs of all of them.
 
     Finished runs are read, interrupted ones continued, so that a second call picks up where the first was
-    stopped. A process uses one CPU thread: two searches on two cores are faster than one on both.
+    stopped. A process has one CPU thread: two searches on two cores are faster than one on both.
 
     Args:
         protocols: the searches; the key is the name of the run directory below ``out``.
@@ -119,26 +120,29 @@ def _accuracy(job: tuple[Genotype, Protocol, Recipe | None, int, torch.device]) 
     return standalone_accuracy(genotype, protocol, images, recipe, seed=seed)
 
 
-def process_pool(workers: int | None, device: torch.device | str) -> ProcessPoolExecutor:
-    """Processes of one CPU thread each, which end with this one.
+def process_pool(
+    workers: int | None, device: torch.device | str, *, threads: int | None = None
+) -> ProcessPoolExecutor:
+    """Processes of one CPU thread each, or as many as the user chose, which end with this one.
 
     Args:
         workers: how many; by default one per core, and one on a GPU.
         device: where their work runs.
+        threads: CPU threads of each.
 
     Raises:
         ValueError: less than one worker.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
-    on_cpu = torch.device(device).type == "cpu"
-    count = workers or ((os.cpu_count() or 1) if on_cpu else 1)
+    threads = threads or count()
+    usual = max(cores() // threads, 1) if torch.device(device).type == "cpu" else 1
     spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(count, spawn, initializer=_start_worker)
+    return ProcessPoolExecutor(workers or usual, spawn, initializer=_start_worker, initargs=(threads,))
 
 
-def _start_worker() -> None:
-    torch.set_num_threads(1)
+def _start_worker(threads: int) -> None:
+    prepare(threads=threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -24,6 +24,7 @@ from ldarts_lib.protocols import Protocol, ProtocolError
 from ldarts_lib.regularizers import REGULARIZED_KIND
 from ldarts_lib.runs import RunDirectory, RunError
 from ldarts_lib.supernet import Supernet, initial_alphas
+from ldarts_lib.threads import limited
 from ldarts_lib.trajectory import Trajectory
 
 HALVES = ("train", "valid")
@@ -89,15 +90,18 @@ def search(
     rows = state.restore(run) if resume else []
     if run.finished:
         return state.result(run, rows)
-    run.write_environment(environment(torch.device(device)))
     steps = state.training.steps(protocol.batch_size)
-    with tqdm(
-        total=protocol.epochs * steps,
-        initial=len(rows) * steps,
-        desc=f"{protocol.method} on {protocol.space}, seed {protocol.seed}",
-        unit="step",
-        disable=not progress,
-    ) as bar:
+    with (
+        limited(protocol.size),
+        tqdm(
+            total=protocol.epochs * steps,
+            initial=len(rows) * steps,
+            desc=f"{protocol.method} on {protocol.space}, seed {protocol.seed}",
+            unit="step",
+            disable=not progress,
+        ) as bar,
+    ):
+        run.write_environment(environment(torch.device(device)))
         for epoch in range(len(rows), protocol.epochs):
             with arithmetic(protocol.precision):
                 rows.append(state.run_epoch(epoch, lambda: bar.update()))

@@ -24,6 +24,7 @@ from ldarts_lib.passes import Batch, scale_copies, total_lengths
 from ldarts_lib.protocols import Protocol, ProtocolError
 from ldarts_lib.runs import RunDirectory
 from ldarts_lib.search import SearchResult, SearchState, execution, floating_type, metrics, supernet_sizes
+from ldarts_lib.threads import limited
 
 Slot = tuple[Optimizer, Tensor]
 
@@ -76,7 +77,9 @@ def search_together(
     unfinished = [place for place, run in enumerate(runs) if not run.finished]
     for begun in sorted({len(histories[place]) for place in unfinished}):
         places = [place for place in unfinished if len(histories[place]) == begun]
-        _search(*([each[place] for place in places] for each in (states, runs, histories)), images, device)
+        own = [[each[place] for place in places] for each in (states, runs, histories)]
+        with limited(protocols[0].size):
+            _search(*own, images, device)
     return [state.result(run, rows) for state, run, rows in zip(states, runs, histories, strict=True)]
 
 

@@ -25,6 +25,7 @@ from ldarts_lib.network import DiscreteNetwork
 from ldarts_lib.runs import METRICS, RunDirectory, RunError
 from ldarts_lib.sizes import sizes
 from ldarts_lib.synchronized import synchronize_norms
+from ldarts_lib.threads import limited
 from ldarts_lib.training_images import NOISE, PATHS, TrainingImages, random_stream, training_images
 from ldarts_lib.training_protocols import TrainingProtocol
 
@@ -99,7 +100,9 @@ def train(
         return RunDirectory.create(out, protocol, resume=True).read_json(METRICS)
     training_images(protocol, torch.device("cpu"), part=(0, devices), dataset=dataset)
     run = RunDirectory.create(out, protocol, resume=resume)
-    if not run.finished:
+    if run.finished:
+        return run.read_json(METRICS)
+    with limited(protocol.size):
         run.write_environment({**environment(where), "devices": devices})
         launch(
             _train,

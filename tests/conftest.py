@@ -8,9 +8,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; workers run in parallel
 os.environ.setdefault("MPLBACKEND", "agg")
 
+from ldarts_lib import threads
+
+threads.prepare()  # before torch is imported
+# isort: split
 import gridtext
 import pytest
 import torch
@@ -47,13 +50,14 @@ def chromium() -> str:
     pytest.skip("needs Chromium")
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """One thread in this process, as in the worker processes of the library."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch) -> Iterator[None]:
+    """Each test begins with one thread; one that changes the number changes it for itself alone."""
+    monkeypatch.setenv(threads.VARIABLE, "")
+    for name in threads.LIBRARIES:
+        monkeypatch.setenv(name, "1")
+    with threads.limited(None):
+        yield
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ def test_the_command_line_writes_the_rows(capsys, monkeypatch, tmp_path):
     from ldarts_lib import bench, cli
 
     monkeypatch.setattr(bench, "QUICK", TINY)
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr("ldarts_lib.cli_bench.cores", lambda: 1)
     file = tmp_path / "new" / "rows.json"
     arguments = ["bench", "--quick", "--spaces", "nasbench201", "--json", str(file)]
     monkeypatch.setattr("sys.argv", ["ldarts", *arguments])

@@ -9,8 +9,6 @@ from ldarts_lib.benchmarks.computation import classes, decode
 from ldarts_lib.datasets import load
 from ldarts_lib.evaluate import Recipe, standalone_accuracy
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_a_table_is_made_and_continued(tmp_path, capfd):
     cells = ["000000", "000300", "000400"]

@@ -5,7 +5,6 @@ import ldarts_data
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
 from ldarts_lib import demonstration
 from ldarts_lib.benchmarks import report
@@ -148,7 +147,6 @@ def test_the_loss_is_held_against_the_accuracy():
 
 @pytest.mark.slow
 def test_two_searches_are_made_anew(tmp_path):
-    torch.set_num_threads(1)
     found = demonstration.searches("demo", 3, tmp_path)
     assert tuple(found) == demonstration.SHOWN
     assert all(len(one.history) == 80 for one in found.values())

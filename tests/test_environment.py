@@ -1,7 +1,6 @@
 """The environment: versions, devices, source state, seeds."""
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import torch
 
 from ldarts_lib import environment
 from ldarts_lib.environment import DeviceUnavailable
+from ldarts_lib.threads import cores
 
 
 def _git(folder, *arguments):
@@ -110,7 +110,7 @@ def test_an_unknown_device_lists_the_allowed_ones(name):
 def test_the_report_of_the_cpu_names_model_and_threads():
     report = environment.device_report(torch.device("cpu"))
     assert environment.cpu_model() in report
-    assert f"{torch.get_num_threads()} of {os.cpu_count()} threads" in report
+    assert f"{torch.get_num_threads()} of {cores()} threads" in report
 
 
 def test_environment_is_ready_for_json():

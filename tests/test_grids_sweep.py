@@ -18,6 +18,7 @@ from ldarts_lib.grids.grid import read_grid
 from ldarts_lib.grids.locks import FolderBusy
 from ldarts_lib.grids.status import status
 from ldarts_lib.grids.sweep import PlacesError, SweepFailed, run_grid, slots
+from ldarts_lib.threads import cores
 
 DARTS, LAMBDA = "nasbench201/noisy-digits/darts/seed0", "nasbench201/noisy-digits/lambda/seed0"
 
@@ -83,7 +84,7 @@ def test_failures_are_kept_dependants_skipped_and_the_rest_runs_then_only_what_i
     assert (out / LAMBDA / "search/metrics.json").stat().st_mtime_ns == kept
     assert set(states(grid, out).values()) == {"finished"}
     environment = json.loads((out / DARTS / "search/environment.json").read_text())
-    assert (environment["device"], environment["OMP_NUM_THREADS"]) == ("cpu", "1")
+    assert (environment["device"], environment["LDARTS_THREADS"]) == ("cpu", "1")
     assert environment["began_at"] == 3  # the failed search had trained its epochs; it goes on from there
     evaluated = json.loads((out / LAMBDA / "lookup-noisy-digits/metrics.json").read_text())
     assert evaluated["searched"]["method"] == "lambda"
@@ -100,7 +101,7 @@ run_grid(read_grid(grid), out, notebooks=notebooks, workers=2, device="cpu")
 
 def start_and_wait_for(waiting, grid, out, notebooks):
     """A sweep in a process of its own, of whose jobs some wait for ever, and the kernels that do."""
-    environment = {**os.environ, "TINY_WAIT": " ".join(waiting), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "TINY_WAIT": " ".join(waiting)}
     process = subprocess.Popen(
         [sys.executable, "-c", SWEEP, str(grid), str(out), str(notebooks)], env=environment, text=True
     )
@@ -190,7 +191,7 @@ def test_a_missing_notebook_fails_with_its_name(run, grid, tmp_path):
 
 def test_places_on_a_cpu_and_on_gpus(monkeypatch):
     assert [slot.device for slot in slots(3, "cpu")] == ["cpu"] * 3
-    assert len(slots(None, "cpu")) == os.cpu_count()
+    assert len(slots(None, "cpu")) == cores()
     with pytest.raises(PlacesError, match="at least 1, got 0"):
         slots(0, "cpu")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

@@ -38,7 +38,7 @@ def test_the_record_is_whole_and_counts_its_cells():
 
 
 @pytest.mark.slow
-def test_a_study_searches_trains_and_continues(tmp_path, one_thread):
+def test_a_study_searches_trains_and_continues(tmp_path):
     found = kinds.run([3], tmp_path, size="smoke", workers=2)
     assert found["variant"].tolist() == [*kinds.VARIANTS, kinds.FLOOR]
     assert found["accuracy"].between(0.3, 1).all()

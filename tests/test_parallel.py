@@ -13,8 +13,6 @@ from ldarts_lib.protocols import protocol
 from ldarts_lib.runs import RunDirectory, RunError
 from ldarts_lib.search import search
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_parallel_searches_equal_single_ones_and_continue(tmp_path, capfd):
     protocols = {

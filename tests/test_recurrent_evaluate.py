@@ -22,8 +22,6 @@ from ldarts_lib.training import TrainingDiverged
 CELL = parse("Genotype(recurrent=[('sigmoid', 0), ('relu', 1), ('tanh', 1)], concat=range(1, 4))")
 NAMED = {"architecture": "DARTS_V2", "searched": None, "progress": False}
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def civics():

@@ -19,8 +19,6 @@ from ldarts_lib.recurrent.windows import Reader
 from ldarts_lib.runs import METRICS_VERSION, RunDirectory, RunError
 from ldarts_lib.search import SearchDiverged
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def tiny(**settings):
     small = {"size": "smoke", "units": 4, "batch_size": 160, "bptt": 6, "evaluation_columns": 80}

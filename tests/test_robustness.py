@@ -137,7 +137,7 @@ def test_the_readable_summary_has_every_number_with_its_interval(judged):
     assert set(words.loc[("baseline", "DARTS"), ["gain", "p", "p (Holm)"]]) == {""}
 
 
-def test_the_last_epochs_are_kept(tmp_path, monkeypatch, one_thread):
+def test_the_last_epochs_are_kept(tmp_path, monkeypatch):
     found = robustness.run(["depth=2"], [30, 31], tmp_path, size="smoke", workers=1)
     assert list(found["setting"].unique()) == ["depth=2"]
     searches = found.groupby(["variant", "seed"], sort=False)["epoch"].apply(list)
@@ -180,7 +180,7 @@ def test_a_missing_record_says_how_to_make_it(tmp_path, monkeypatch):
         robustness.epochs("smoke", tmp_path)
 
 
-def test_the_command_writes_what_the_chapter_reads(digits201, tmp_path, monkeypatch, capsys, one_thread):
+def test_the_command_writes_what_the_chapter_reads(digits201, tmp_path, monkeypatch, capsys):
     out = tmp_path / "recorded" / "robustness"
     arguments = ["--out", out, "--size", "smoke", "--seeds", 1, "--settings", "baseline", "--workers", 1]
     monkeypatch.setattr(sys, "argv", ["ldarts", "robustness", *map(str, arguments)])

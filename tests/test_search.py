@@ -30,9 +30,6 @@ QUIETLY_RESUMED = {"resume": True, "progress": False}
 FORK = multiprocessing.get_context("fork")
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 def timeless(rows):
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 

@@ -150,7 +150,6 @@ def test_the_interval_covers_the_mean_about_as_often_as_it_says():
     assert np.isnan(verdict.mean_interval(pd.Series([0.5]))).all()
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_a_study_searches_and_continues(tmp_path):
     protocols = {
         "DARTS": protocol(method="darts", size="smoke", epochs=1),
@@ -196,7 +195,6 @@ def test_an_ablation_changes_one_setting_of_its_baseline():
             assert differing <= {"method", "lambda_max"} or len(differing) <= 1, (name, differing)
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_groups_share_their_searches(tmp_path):
     groups = {"demonstration": [3], "ablations": [3, 4]}
     smaller = {

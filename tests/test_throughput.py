@@ -3,7 +3,6 @@ import pytest
 from ldarts_lib.throughput import throughput
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_the_same_searches_are_made_one_by_one_and_packed():
     rows = throughput((1, 2), searches=2, epochs=1, methods=["darts"], size="smoke", workers=2)
     assert [(row.method, row.together, row.searches, row.epochs) for row in rows] == [

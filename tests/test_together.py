@@ -146,7 +146,7 @@ def test_steps_together_are_the_steps_alone(changes):
 
 
 @pytest.mark.parametrize("method", ["darts", "lambda"])
-def test_searches_together_leave_what_searches_alone_leave(one_thread, tmp_path, method):
+def test_searches_together_leave_what_searches_alone_leave(tmp_path, method):
     protocols = [protocol(size="smoke", method=method, seed=seed, batch_size=250) for seed in range(3)]
     found = search_together(protocols, [tmp_path / str(p.seed) for p in protocols])
     for settings, result in zip(protocols, found, strict=True):
@@ -181,7 +181,7 @@ def interrupt_after(monkeypatch, saves):
 
 
 @pytest.mark.parametrize("saves", [3, 5])
-def test_an_interrupted_pack_continues(one_thread, tmp_path, monkeypatch, saves):
+def test_an_interrupted_pack_continues(tmp_path, monkeypatch, saves):
     """Between epochs bit for bit; while it saves, some are an epoch ahead and go on alone."""
     protocols = [protocol(size="smoke", epochs=3, seed=seed, batch_size=250) for seed in range(3)]
     paths = [tmp_path / f"part{p.seed}" for p in protocols]
@@ -199,7 +199,7 @@ def test_an_interrupted_pack_continues(one_thread, tmp_path, monkeypatch, saves)
             assert one.history[-1]["train_loss"] == pytest.approx(other.history[-1]["train_loss"], rel=0.02)
 
 
-def test_a_pack_saves_now_and_then_and_at_its_end(one_thread, tmp_path, monkeypatch):
+def test_a_pack_saves_now_and_then_and_at_its_end(tmp_path, monkeypatch):
     saved = []
     save = SearchState.save
     monkeypatch.setattr(SearchState, "save", lambda *own: (saved.append(len(own[2])), save(*own)))
@@ -211,7 +211,7 @@ def test_a_pack_saves_now_and_then_and_at_its_end(one_thread, tmp_path, monkeypa
     assert saved[2:] == [1, 1, 2, 2]
 
 
-def test_a_study_packs_what_can_be_packed(one_thread, tmp_path):
+def test_a_study_packs_what_can_be_packed(tmp_path):
     protocols = {
         **{f"lambda{seed}": protocol(size="smoke", epochs=1, seed=seed) for seed in range(3)},
         "other": protocol(size="smoke", epochs=1, method="darts-2nd", batch_size=250),

@@ -53,7 +53,7 @@ def train(config):
         write("history.csv", "epoch,pid\\n" + rows)
     if told("TINY_FAIL"):
         raise RuntimeError("asked to fail")
-    variables = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")}
+    variables = {name: os.environ.get(name) for name in ("LDARTS_THREADS", "CUDA_VISIBLE_DEVICES")}
     write("environment.json", {"device": device, "began_at": done, "ended": time.time(), **variables})
 '''
 SEARCH_RUN = """

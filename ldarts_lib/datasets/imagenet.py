@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ldarts_lib.datasets.downloads import data_root
 from ldarts_lib.datasets.errors import DatasetMissing
+from ldarts_lib.threads import cores
 
 IMAGENET = "imagenet"
 PIXELS = 224
@@ -39,13 +40,6 @@ def folders(root: str | os.PathLike | None = None) -> tuple[Path, Path]:
                 "(ILSVRC 2012, about 145 GB, from https://image-net.org after registration, by hand)"
             )
     return home / "train", home / "val"
-
-
-def usable_cores() -> int:
-    """Cores that this process may use, which a cluster may have limited."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class Folders:
@@ -74,7 +68,7 @@ class Folders:
 
         training, test = folders(root)
         standard = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
-        self.workers = min(max(usable_cores() // processes, 1), 16) if workers is None else workers
+        self.workers = min(max(cores() // processes, 1), 16) if workers is None else workers
         augmented = [
             transforms.RandomResizedCrop(pixels),
             transforms.RandomHorizontalFlip(),

@@ -16,6 +16,7 @@ from ldarts_lib.grids.plan import NotPossible
 from ldarts_lib.grids.sweep import PlacesError, SweepFailed, run_grid
 from ldarts_lib.notebooks import NotebookError
 from ldarts_lib.results import ResultsError
+from ldarts_lib.threads import prepare
 
 Flag = tyro.conf.FlagCreatePairsOff
 EXPECTED_ERRORS = (FolderBusy, GridError, NotPossible, PlacesError, ResultsError, SweepFailed)
@@ -28,6 +29,7 @@ def sweep(
     parts: tuple[str, ...] = (),
     workers: int | None = None,
     device: str = "auto",
+    threads: int | None = None,
     notebooks: Path = Path("book"),
     dry_run: Annotated[bool, Flag] = False,
 ) -> None:
@@ -42,9 +44,11 @@ def sweep(
         parts: Only these parts of the grid.
         workers: Processes at a time; by default one per core, or one per GPU.
         device: auto (all GPUs if there are any), cpu, cuda, cuda:1, ...
+        threads: CPU threads of each process; by default one, and all cores at size paper on a GPU.
         notebooks: Folder of one_search.ipynb and one_evaluation.ipynb.
         dry_run: Print the plan only.
     """
+    prepare(threads=threads)
     chosen = _read(grid, parts)
     if dry_run:
         _show_plan(chosen, out, grid)

@@ -25,6 +25,7 @@ from ldarts_lib.grids.jobs import Job
 from ldarts_lib.grids.locks import alone
 from ldarts_lib.grids.status import Status, status
 from ldarts_lib.grids.view import SweepView, Tally, view
+from ldarts_lib.threads import VARIABLE, cores, count
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 10.0
@@ -107,7 +108,7 @@ def slots(workers: int | None, device: str) -> list[Slot]:
         raise PlacesError(f"workers must be at least 1, got {workers}")
     where = resolve_device(device)
     if where.type == "cpu":
-        return [Slot("cpu", {"OMP_NUM_THREADS": "1"})] * (workers or os.cpu_count() or 1)
+        return [Slot("cpu", {VARIABLE: str(count())})] * (workers or max(cores() // count(), 1))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
     places = [Slot("cuda", {"CUDA_VISIBLE_DEVICES": name}) for name in names]

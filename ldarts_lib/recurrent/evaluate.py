@@ -32,6 +32,7 @@ from ldarts_lib.recurrent.perplexity import mean_loss, perplexity
 from ldarts_lib.recurrent.protocols import LanguageProtocol, evaluation_protocol
 from ldarts_lib.recurrent.windows import Reader, columns_of
 from ldarts_lib.runs import RunDirectory, RunError
+from ldarts_lib.threads import limited
 from ldarts_lib.training import TrainingDiverged
 
 SHORTEST = 5
@@ -100,8 +101,8 @@ def evaluate(
     if run.finished:
         return run.read_json("metrics.json")
     rows = training.restore(run) if resume else []
-    run.write_environment(environment(torch.device(device)))
     with (
+        limited(protocol.size),
         arithmetic("float32"),
         tqdm(
             total=protocol.epochs,
@@ -111,6 +112,7 @@ def evaluate(
             disable=not progress,
         ) as bar,
     ):
+        run.write_environment(environment(torch.device(device)))
         for epoch in range(len(rows), protocol.epochs):
             rows.append(training.run_epoch(epoch, [row["valid_loss"] for row in rows]))
             run.write_history(rows)

@@ -31,6 +31,7 @@ from ldarts_lib.recurrent.windows import Reader, TextBatch, columns_of
 from ldarts_lib.runs import RunDirectory
 from ldarts_lib.search import SearchResult, SearchState, floating_type
 from ldarts_lib.supernet import architecture_weights, initial_alphas
+from ldarts_lib.threads import limited
 
 HALF_WINDOWS = 0.05
 """Share of the windows that have half the length."""
@@ -74,15 +75,18 @@ def search(
     rows = state.restore(run) if resume else []
     if run.finished:
         return state.result(run, rows)
-    run.write_environment(environment(torch.device(device)))
     words = len(state.training) - 1
-    with tqdm(
-        total=protocol.epochs * words,
-        initial=len(rows) * words,
-        desc=f"{protocol.method} on {protocol.space}, seed {protocol.seed}",
-        unit="word",
-        disable=not progress,
-    ) as bar:
+    with (
+        limited(protocol.size),
+        tqdm(
+            total=protocol.epochs * words,
+            initial=len(rows) * words,
+            desc=f"{protocol.method} on {protocol.space}, seed {protocol.seed}",
+            unit="word",
+            disable=not progress,
+        ) as bar,
+    ):
+        run.write_environment(environment(torch.device(device)))
         for epoch in range(len(rows), protocol.epochs):
             with arithmetic(protocol.precision):
                 rows.append(state.run_epoch(epoch, bar.update))
