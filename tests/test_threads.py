@@ -21,6 +21,7 @@ from ldarts_lib.threads import ThreadsError, cores, count, limited, prepare
 from ldarts_lib.training import train
 from ldarts_lib.training_protocols import training_protocol
 
+CELL = "|none~0|+|none~0|none~1|+|nor_conv_1x1~0|none~1|none~2|"
 KERNEL = (
     """
 import json, os, sys
@@ -55,10 +56,8 @@ def test_small_sizes_have_one_thread_and_large_ones_the_cores(five_cores):
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux alone has it")
 def test_cores_are_those_that_this_process_may_use():
     assert 1 <= cores() <= len(os.sched_getaffinity(0))
-    here = min(os.sched_getaffinity(0))
-    code = (
-        f"import os; os.sched_setaffinity(0, [{here}]); from ldarts_lib import threads as t; print(t.cores())"
-    )
+    one = "os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])"
+    code = f"import os; from ldarts_lib.threads import cores; {one}; print(cores())"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "1"
 
 
