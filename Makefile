@@ -25,6 +25,7 @@ lint: $(STAMP) ## check code, notebooks and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
+	$(BIN)/lint-imports
 	find book -name '*.ipynb' -exec $(BIN)/nbstripout --verify {} +
 
 book: $(STAMP) ## build the book, warnings are errors

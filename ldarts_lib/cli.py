@@ -10,31 +10,34 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ldarts_lib.threads import ThreadsError, prepare
+from ldarts_lib.runs.threads import ThreadsError, prepare
 
 prepare()  # before torch is loaded
 # isort: split
-from ldarts_lib import datasets, experiments, jobs, notebooks
-from ldarts_lib.bench import BenchmarkError
-from ldarts_lib.benchmarks.computation import decode
-from ldarts_lib.benchmarks.descriptions import describe
-from ldarts_lib.benchmarks.tables import BENCHMARKS, open_benchmark
+from ldarts_book import notebook as notebooks
+from ldarts_book.grid import commands as grid_commands
+from ldarts_book.grid import stages as jobs
+from ldarts_book.speed import BenchmarkError
+from ldarts_book.studies import experiments
+from ldarts_lib import datasets
+from ldarts_lib.bilevel.protocols import Method, Protocol, ProtocolError, Size, protocol
+from ldarts_lib.bilevel.recurrent_protocols import RecurrentProtocol
+from ldarts_lib.bilevel.recurrent_protocols import protocol as language_protocol
+from ldarts_lib.bilevel.recurrent_search import search as language_search
+from ldarts_lib.bilevel.regularizers import ImpreciseDifference
+from ldarts_lib.bilevel.search import SearchDiverged
+from ldarts_lib.bilevel.search import search as image_search
 from ldarts_lib.cli_architectures import ImagesOrText, Pairs, UsageError, evaluate, info
 from ldarts_lib.cli_bench import bench
-from ldarts_lib.devices import ProcessFailed
-from ldarts_lib.environment import DeviceUnavailable, device_report, resolve_device
-from ldarts_lib.genotype import GenotypeError, parse
-from ldarts_lib.grids import commands as grid_commands
-from ldarts_lib.protocols import Method, Protocol, ProtocolError, Size, protocol
-from ldarts_lib.recurrent.protocols import RecurrentProtocol
-from ldarts_lib.recurrent.protocols import protocol as language_protocol
-from ldarts_lib.recurrent.search import search as language_search
-from ldarts_lib.regularizers import ImpreciseDifference
-from ldarts_lib.runs import RunDirectory, RunError
-from ldarts_lib.search import SearchDiverged
-from ldarts_lib.search import search as image_search
-from ldarts_lib.spaces import SPACES
-from ldarts_lib.training import TrainingDiverged
+from ldarts_lib.evaluation.devices import ProcessFailed
+from ldarts_lib.evaluation.training import TrainingDiverged
+from ldarts_lib.runs.directory import RunDirectory, RunError
+from ldarts_lib.runs.environment import DeviceUnavailable, device_report, resolve_device
+from ldarts_lib.spaces.genotype import GenotypeError, parse
+from ldarts_lib.spaces.space import SPACES
+from ldarts_lib.tables.computation import decode
+from ldarts_lib.tables.descriptions import describe
+from ldarts_lib.tables.tables import BENCHMARKS, open_benchmark
 
 SearchableName = Literal[(*SPACES, jobs.LANGUAGE)]
 DataName = Literal[tuple(datasets.DATASETS)]
@@ -196,7 +199,7 @@ def discretize(
     genotype = parse(rows[-1 if epoch is None else epoch]["genotype"])
     print(genotype)
     if draw:
-        from ldarts_lib.plots import draw_genotype
+        from ldarts_book.figures.plots import draw_genotype
 
         draw_genotype(genotype).savefig(draw)
 

@@ -10,15 +10,18 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ldarts_lib import datasets, jobs, published
+from ldarts_book.grid import stages as jobs
+from ldarts_lib import datasets
+from ldarts_lib.bilevel.protocols import Size
+from ldarts_lib.datasets import corpus
 from ldarts_lib.datasets.imagenet import IMAGENET
-from ldarts_lib.environment import device_report, resolve_device, versions
-from ldarts_lib.macro import Stem
-from ldarts_lib.protocols import Size
-from ldarts_lib.recurrent import corpus
-from ldarts_lib.sizes import sizes
-from ldarts_lib.threads import prepare
-from ldarts_lib.training_protocols import Recipe, preset, require_pixels
+from ldarts_lib.errors import LdartsError
+from ldarts_lib.evaluation.protocols import Recipe, preset, require_pixels
+from ldarts_lib.networks.macro import Stem
+from ldarts_lib.networks.sizes import sizes
+from ldarts_lib.runs.environment import device_report, resolve_device, versions
+from ldarts_lib.runs.threads import prepare
+from ldarts_lib.spaces import published
 
 RecipeName = Literal[jobs.ALL_RECIPES]
 ImagesOrText = Annotated[
@@ -28,7 +31,7 @@ ImagesOrText = Annotated[
 Pairs = tyro.conf.UseAppendAction[tuple[tuple[str, str], ...]]
 
 
-class UsageError(ValueError):
+class UsageError(LdartsError, ValueError):
     """Options that do not go together."""
 
 

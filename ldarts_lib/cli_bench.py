@@ -12,13 +12,13 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from ldarts_lib import bench as benchmarks
-from ldarts_lib.environment import device_report, resolve_device
-from ldarts_lib.precision import precision_effects
-from ldarts_lib.runs import write_json
-from ldarts_lib.spaces import SPACES
-from ldarts_lib.threads import cores, prepare
-from ldarts_lib.throughput import throughput
+from ldarts_book import speed as benchmarks
+from ldarts_book.precision import precision_effects
+from ldarts_book.throughput import throughput
+from ldarts_lib.runs.directory import write_json
+from ldarts_lib.runs.environment import device_report, resolve_device
+from ldarts_lib.runs.threads import cores, prepare
+from ldarts_lib.spaces.space import SPACES
 
 SpaceName = Literal[tuple(SPACES)]
 

@@ -10,17 +10,17 @@ from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "agg")
 
-from ldarts_lib import threads
+from ldarts_lib.runs import threads
 
 threads.prepare()  # before torch is imported
 # isort: split
-import gridtext
 import pytest
 import torch
 
+import gridtext
+from ldarts_book.grid.grid import read_grid
 from ldarts_lib import cli
-from ldarts_lib.benchmarks.tables import Benchmark, open_benchmark
-from ldarts_lib.grids.grid import read_grid
+from ldarts_lib.tables.tables import Benchmark, open_benchmark
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -13,10 +13,10 @@ from hypothesis import settings
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ldarts_lib.operations import Activation
-from ldarts_lib.passes import Batch
-from ldarts_lib.spaces import SPACES, Space
-from ldarts_lib.supernet import Supernet
+from ldarts_lib.bilevel.gradients import Batch
+from ldarts_lib.networks.operations import Activation
+from ldarts_lib.networks.supernet import Supernet
+from ldarts_lib.spaces.space import SPACES, Space
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=30)
 settings.load_profile("repeatable")

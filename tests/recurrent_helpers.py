@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ldarts_lib.recurrent.model import Dropouts
-from ldarts_lib.recurrent.space import PTB, RecurrentSpace
-from ldarts_lib.recurrent.supernet import RecurrentSupernet
-from ldarts_lib.recurrent.windows import Inputs, TextBatch
-from ldarts_lib.runs import RunDirectory
+from ldarts_lib.bilevel.windows import Inputs, TextBatch
+from ldarts_lib.networks.recurrent import Dropouts
+from ldarts_lib.networks.recurrent_supernet import RecurrentSupernet
+from ldarts_lib.runs.directory import RunDirectory
+from ldarts_lib.spaces.recurrent import PTB, RecurrentSpace
 
 WORDS, UNITS, TIME, COLUMNS = 7, 3, 4, 5
 NAIVE = {"none": lambda x: 0 * x, "tanh": torch.tanh, "relu": lambda x: x.clamp(min=0)}

@@ -3,10 +3,10 @@ import json
 import pytest
 import torch
 
+from ldarts_lib.bilevel.protocols import METHODS, SIZES
 from ldarts_lib.datasets import DATASETS
-from ldarts_lib.genotype import parse
-from ldarts_lib.protocols import METHODS, SIZES
-from ldarts_lib.spaces import SPACES
+from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.space import SPACES
 
 
 @pytest.fixture

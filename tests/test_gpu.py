@@ -4,18 +4,18 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from helpers import DEPTHS, random_weights, small_batch, small_supernet
 
-from ldarts_lib.bilevel import Bilevel
-from ldarts_lib.environment import arithmetic
+from helpers import DEPTHS, random_weights, small_batch, small_supernet
+from ldarts_lib.bilevel.cuda_graph import WARM_UP_STEPS, GraphedBilevel
+from ldarts_lib.bilevel.gradients import Batch
+from ldarts_lib.bilevel.half_steps import Bilevel
+from ldarts_lib.bilevel.protocols import protocol
+from ldarts_lib.bilevel.regularizers import Regularizer, regularized_gradients
+from ldarts_lib.bilevel.search import make_supernet
 from ldarts_lib.fast import FastSupernet
-from ldarts_lib.graph import WARM_UP_STEPS, GraphedBilevel
-from ldarts_lib.passes import Batch
-from ldarts_lib.protocols import protocol
-from ldarts_lib.regularizers import Regularizer, regularized_gradients
-from ldarts_lib.search import make_supernet
-from ldarts_lib.spaces import SPACES
-from ldarts_lib.supernet import initial_alphas
+from ldarts_lib.networks.supernet import initial_alphas
+from ldarts_lib.runs.environment import arithmetic
+from ldarts_lib.spaces.space import SPACES
 
 pytestmark = pytest.mark.gpu
 DETERMINISTIC_SPACES = pytest.mark.parametrize("space", [name for name in SPACES if name != "s4"])

@@ -2,7 +2,8 @@
 
 The engine keys its cache of executed notebooks by the notebook's own cells. Here the cache lies in
 a folder that is named after a fingerprint of everything else an output depends on: the library,
-the data, ``pyproject.toml`` and the installed packages. When one of them changes, the folder's
+the book's own code, the data, ``pyproject.toml`` and the installed packages. When one of them changes, the
+folder's
 name changes with it; since that name is part of the configuration, Sphinx then reads every page
 again, and every notebook is executed.
 
@@ -25,20 +26,24 @@ from sphinx.config import Config
 
 
 def source_files(book: Path) -> Iterator[Path]:
-    """Yield, in a fixed order, the files of the library, the data and ``pyproject.toml``.
+    """Yield, in a fixed order, the files of the library, the book's code, the data and ``pyproject.toml``.
 
-    The library is the one that notebooks import, wherever it is installed.
+    Both packages are those that notebooks import, wherever they are installed.
     """
-    spec = find_spec("ldarts_lib")
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("ldarts_lib is not installed: run `pip install -e .` first")
-    for folder in (Path(spec.origin).parent, book / "data"):
+    for folder in (*map(_package, ("ldarts_lib", "ldarts_book")), book / "data"):
         yield from sorted(
             path
             for path in folder.rglob("*")
             if path.is_file() and "__pycache__" not in path.parts and path.name[0] != "."
         )
     yield book / "pyproject.toml"
+
+
+def _package(name: str) -> Path:
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"{name} is not installed: run `pip install -e .` first")
+    return Path(spec.origin).parent
 
 
 def installed_packages() -> list[str]:

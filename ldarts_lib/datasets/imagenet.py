@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ldarts_lib.datasets.downloads import data_root
 from ldarts_lib.datasets.errors import DatasetMissing
-from ldarts_lib.threads import cores
+from ldarts_lib.runs.threads import cores
 
 IMAGENET = "imagenet"
 PIXELS = 224

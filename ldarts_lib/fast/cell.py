@@ -14,9 +14,9 @@ from ldarts_lib.fast.execution import Bundling, Execution
 from ldarts_lib.fast.mixing import mix, moments, normalize
 from ldarts_lib.fast.sources import Kernels, Source, kernel_lists
 from ldarts_lib.fast.twice import concatenate
-from ldarts_lib.operations import FactorizedReduce, Settings
-from ldarts_lib.spaces import CellSpace
-from ldarts_lib.supernet import SearchCell
+from ldarts_lib.networks.operations import FactorizedReduce, Settings
+from ldarts_lib.networks.supernet import SearchCell
+from ldarts_lib.spaces.space import CellSpace
 
 BUNDLINGS: tuple[Bundling, ...] = get_args(Bundling)
 

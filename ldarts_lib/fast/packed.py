@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from ldarts_lib.fast.supernet import FastSupernet
-from ldarts_lib.spaces import Space
-from ldarts_lib.supernet import Supernet
+from ldarts_lib.networks.supernet import Supernet
+from ldarts_lib.spaces.space import Space
 
 
 class PackedSupernet(FastSupernet):
-    """The contract of :class:`~ldarts_lib.supernet.Supernet` for several networks at once.
+    """The contract of :class:`~ldarts_lib.networks.supernet.Supernet` for several networks at once.
 
     ``supernet(images, weights)`` takes images [batch, copies×channels, height, width] and per cell kind the
     weights [cells, copies, edges, operations]; it returns logits [copies, batch, classes].

@@ -13,7 +13,7 @@ from ldarts_lib.fast.convolutions import Geometry, convolution, layout_of
 from ldarts_lib.fast.execution import Execution
 from ldarts_lib.fast.separable import separable
 from ldarts_lib.fast.twice import convolve, join
-from ldarts_lib.operations import FactorizedReduce
+from ldarts_lib.networks.operations import FactorizedReduce
 
 POINTWISE = Geometry()
 

@@ -13,15 +13,16 @@ from torch import Tensor
 from ldarts_lib.fast.cell import FastCell
 from ldarts_lib.fast.execution import Execution, Strategy
 from ldarts_lib.fast.mixing import Norm
+from ldarts_lib.fast.packing import packed_layers
 from ldarts_lib.fast.twice import Convolution
-from ldarts_lib.operations import ACTIVATIONS, Activation, Layers
-from ldarts_lib.packing import packed_layers
-from ldarts_lib.spaces import Space
-from ldarts_lib.supernet import Supernet
+from ldarts_lib.networks.operations import ACTIVATIONS, Activation, Layers
+from ldarts_lib.networks.supernet import Supernet
+from ldarts_lib.spaces.space import Space
 
 
 class FastSupernet(Supernet):
-    """Same function, parameters, buffers and random numbers as :class:`~ldarts_lib.supernet.Supernet`.
+    """Same function, parameters, buffers and random numbers as
+    :class:`~ldarts_lib.networks.supernet.Supernet`.
 
     In float64 the two agree to rounding. In float32 a CPU's BatchNorm is less exact in the layout that is
     fast: gradients of official sizes differ from float64 by up to 1e-2, relative, instead of 2e-3.

@@ -1,0 +1,1 @@
+"""Figures: one style sheet, one look of a method, one figure of intervals, one of curves."""

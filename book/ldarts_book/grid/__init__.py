@@ -1,0 +1,1 @@
+"""What the reproduction consists of, what it costs, and one of its jobs."""

@@ -1,0 +1,175 @@
+"""What a grid costs, how much of it is done, and what is missing for it here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.table import Table
+
+from ldarts_book.grid.grid import Grid
+from ldarts_book.grid.jobs import Job
+from ldarts_book.grid.status import status
+from ldarts_lib import datasets
+from ldarts_lib.datasets import corpus
+from ldarts_lib.datasets.errors import DatasetMissing
+from ldarts_lib.datasets.imagenet import IMAGENET, folders
+from ldarts_lib.errors import LdartsError
+
+HARDWARE = "one GTX 1080 Ti, or a GPU of its time that the source does not name; a recent one is faster"
+_DAY = 24.0
+_IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257, "imagenet16-120": 151_700}
+SOURCES = {
+    "searches in the DARTS family": (
+        "DARTS 0.4 and darts-2nd 1 GPU-day on CIFAR-10 (Wang et al., 2021, DARTS-PT), Λ-DARTS 0.8 (as a card "
+        "on its reproducibility reports); all in the space darts. Assumed: no more in S1 to S4"
+    ),
+    "searches in nasbench201": (
+        "DARTS 10,890 s, darts-2nd 29,902 s (Dong and Yang, 2020). Assumed: Λ-DARTS twice as long as DARTS, "
+        "as in the space darts"
+    ),
+    "ptb": (
+        "DARTS 0.5 GPU-days, training 3 GPU-days (Liu et al., 2019, Table 2 and appendix A.2.2). Assumed: "
+        "Λ-DARTS twice as long"
+    ),
+    "trainings": (
+        "cifar 1.5 GPU-days, imagenet 12 GPU-days (Liu et al., 2019, appendix A.2). Assumed: cifar-small and "
+        "nasbench201 in proportion to channels × cells × epochs"
+    ),
+    "other data sets": "assumed: in proportion to the number of training images (SVHN: 73,257 to 50,000)",
+}
+"""Where the estimates come from, in words."""
+
+
+class NotPossible(LdartsError, RuntimeError):
+    """A grid that cannot run here; the message names everything that is missing."""
+
+
+def gpu_hours(job: Job) -> float | None:
+    """An estimate of what a job of size paper costs on :data:`HARDWARE`; None for other sizes.
+
+    Its sources and assumptions are :data:`SOURCES`.
+    """
+    if job.size != "paper":
+        return None
+    images = _IMAGES.get(job.dataset, 50_000) / 50_000
+    if job.kind == "evaluate":
+        cifar = 1.5 * _DAY
+        return {
+            "cifar": cifar * images,
+            "cifar-small": cifar * images * (16 / 36) * (8 / 20),
+            "nasbench201": cifar * images * (16 / 36) * (15 / 20) * (200 / 600),
+            "imagenet": 12 * _DAY,
+            "ptb": 3 * _DAY,
+            "lookup": 0.0,
+        }[job.recipe or ""]
+    twice = 1 if job.method == "darts" else 2
+    if job.space == "ptb":
+        return 0.5 * _DAY * twice
+    if job.space == "nasbench201":
+        seconds = 29_902 if job.method == "darts-2nd" else 10_890 * twice
+        return seconds / 3600 * images
+    return (1.0 if job.method == "darts-2nd" else 0.4 * twice) * _DAY * images
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a plan: the jobs of one kind in one part.
+
+    Attributes:
+        part: the part of the grid.
+        what: ``search``, or the recipe.
+        jobs: how many there are.
+        states: how many are in each state of :mod:`ldarts_book.grid.status`.
+        hours: estimated GPU-hours of those that are not finished; None without an estimate.
+    """
+
+    part: str
+    what: str
+    jobs: int
+    states: Counter[str]
+    hours: float | None
+
+
+def plan(grid: Grid, out: Path | str) -> list[Row]:
+    """What is to do, part by part.
+
+    Args:
+        grid: the grid.
+        out: its directory, which need not be there.
+    """
+    groups: dict[tuple[str, str], list[Job]] = {}
+    for job in grid.jobs():
+        groups.setdefault((job.part, job.recipe or job.kind), []).append(job)
+    return [_row(part, what, jobs, out) for (part, what), jobs in groups.items()]
+
+
+def _row(part: str, what: str, jobs: Sequence[Job], out: Path | str) -> Row:
+    states = [status(job, out).state for job in jobs]
+    left = [gpu_hours(job) for job, state in zip(jobs, states, strict=True) if state != "finished"]
+    hours = None if None in left else sum(hour for hour in left if hour)
+    return Row(part, what, len(jobs), Counter(states), hours)
+
+
+def plan_table(rows: Sequence[Row], title: str) -> Table:
+    """A plan for the terminal; the hours only if there are any."""
+    estimated = any(row.hours for row in rows)
+    table = Table(title=title, box=None, show_footer=True)
+    table.add_column("part", "all")
+    table.add_column("job")
+    table.add_column("jobs", str(sum(row.jobs for row in rows)), justify="right")
+    table.add_column("finished", str(sum(row.states["finished"] for row in rows)), justify="right")
+    table.add_column("other")
+    if estimated:
+        hours = sum(row.hours or 0 for row in rows)
+        table.add_column("GPU-hours to do", f"{hours:,.0f}", justify="right")
+    for row in rows:
+        others = [f"{count} {state}" for state, count in row.states.items() if state in _WORTH_SAYING]
+        cells = [row.part, row.what, str(row.jobs), str(row.states["finished"]), ", ".join(others)]
+        table.add_row(*cells, *([f"{row.hours or 0:,.0f}"] if estimated else []))
+    return table
+
+
+_WORTH_SAYING = ("interrupted", "failed", "unusable")
+
+
+def missing(grid: Grid, *, gpu_here: bool = True) -> list[str]:
+    """What a grid needs and this machine lacks, one line each.
+
+    Args:
+        grid: the grid.
+        gpu_here: whether its jobs run on this machine, and not on the nodes of a cluster.
+    """
+    found = []
+    if grid.size == "paper" and gpu_here and not torch.cuda.is_available():
+        found.append("a CUDA device: torch sees none (make reproduce PROFILE=slurm sends jobs to a cluster)")
+    jobs = grid.jobs()
+    images = {record.name: record for record in [*datasets.status(), *corpus.status()]}
+    for name in dict.fromkeys(job.dataset for job in jobs if job.recipe != "lookup"):
+        if name == IMAGENET:
+            found.extend(_missing_imagenet())
+        elif not images[name].present:
+            found.append(f"the data set {name}: {images[name].how}")
+    return found
+
+
+def _missing_imagenet() -> list[str]:
+    try:
+        folders()
+    except DatasetMissing as error:
+        return [f"the data set imagenet: {error}"]
+    return []
+
+
+def refuse_if_impossible(grid: Grid, *, gpu_here: bool = True) -> None:
+    """Stop before anything runs if something is missing.
+
+    Raises:
+        NotPossible: all that is missing, in one message.
+    """
+    if lacking := missing(grid, gpu_here=gpu_here):
+        lines = "".join(f"\n  - {item}" for item in lacking)
+        raise NotPossible(f"this grid of size {grid.size} cannot run here, for it needs{lines}")

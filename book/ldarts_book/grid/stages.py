@@ -1,0 +1,238 @@
+"""The two kinds of jobs of the reproduction: search a cell, and find out how good an architecture is.
+
+What a job is depends on the space and on the recipe: cells of images are searched and trained by
+:mod:`ldarts_lib.bilevel.search` and :mod:`ldarts_lib.evaluation.training`, recurrent cells by
+:mod:`ldarts_lib.recurrent`, and
+the recipe ``lookup`` reads a table of accuracies. Every job continues what was interrupted, and returns at
+once if it is finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ldarts_lib.bilevel import recurrent_protocols as language
+from ldarts_lib.bilevel import recurrent_search as language_search
+from ldarts_lib.bilevel import search as image_search
+from ldarts_lib.bilevel.protocols import ProtocolError, Size, explain, protocol
+from ldarts_lib.evaluation import language as language_training
+from ldarts_lib.evaluation import training
+from ldarts_lib.evaluation.protocols import RECIPES, training_protocol
+from ldarts_lib.runs.directory import GENOTYPE, METRICS, RunDirectory, RunError
+from ldarts_lib.runs.environment import environment, resolve_device
+from ldarts_lib.spaces import published
+from ldarts_lib.spaces.genotype import Genotype, GenotypeError, parse
+from ldarts_lib.spaces.space import SPACES
+from ldarts_lib.tables.tables import open_benchmark
+
+LANGUAGE, LOOKUP = "ptb", "lookup"
+ALL_RECIPES = (*RECIPES, LANGUAGE, LOOKUP)
+"""Ways to find out how good an architecture is."""
+
+IDENTITY = ("space", "dataset", "method", "size", "seed")
+"""What identifies a search."""
+
+TABLES = {
+    "noisy-digits": ("digits-201", None, "accuracy", 1.0),
+    "cifar10": ("nasbench201", "cifar10_valid", "cifar10_test", 100.0),
+    "cifar100": ("nasbench201", "cifar100_valid", "cifar100_test", 100.0),
+    "imagenet16-120": ("nasbench201", "imagenet16_valid", "imagenet16_test", 100.0),
+}
+"""Per data set the benchmark, its columns of validation and test accuracies, and what 1 is in them."""
+
+
+class Lookup(BaseModel):
+    """All settings of a look-up, which trains nothing."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    architecture: str
+    genotype: str
+    recipe: str = LOOKUP
+    dataset: str
+    size: Size
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+
+
+def search(
+    space: str,
+    dataset: str,
+    method: str,
+    size: str,
+    seed: int,
+    out: str | Path,
+    *,
+    device: str = "auto",
+    progress: bool = True,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Search a cell.
+
+    Args:
+        space: a search space, or ``ptb`` for the recurrent cell.
+        dataset: images, or a text for ``ptb``.
+        method, size, seed: as for a protocol.
+        out: the run directory.
+        device: auto, cpu, cuda, cuda:1, ...
+        progress: whether to show a progress bar.
+        settings: single settings of the protocol.
+
+    Returns:
+        What ``metrics.json`` holds.
+
+    Raises:
+        ProtocolError: an unknown name or a bad value.
+        RunError: the directory holds something else.
+        SearchDiverged: the loss is NaN or infinite.
+    """
+    where = resolve_device(device)
+    if space == LANGUAGE:
+        chosen = language.protocol(dataset, method, size, seed=seed, **settings)
+        language_search.search(chosen, out, resume=True, device=where, progress=progress)
+    else:
+        chosen = protocol(space, dataset, method, size, seed=seed, **settings)
+        image_search.search(chosen, out, resume=True, device=where, progress=progress)
+    return RunDirectory(out).read_json(METRICS)
+
+
+def evaluate(
+    architecture: str,
+    dataset: str,
+    recipe: str,
+    size: str,
+    seed: int,
+    out: str | Path,
+    *,
+    device: str = "auto",
+    devices: int = 1,
+    progress: bool = True,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Find out how good an architecture is.
+
+    Args:
+        architecture: a published name, the run directory of a finished search, or a genotype.
+        dataset: images, or a text for the recipe ``ptb``.
+        recipe: one of :data:`ALL_RECIPES`.
+        size: smoke, demo or paper.
+        seed: of the training.
+        out: the run directory.
+        device: auto, cpu, cuda, cuda:1, ...
+        devices: how many devices share the training of a network of images.
+        progress: whether to show a progress bar.
+        settings: single settings of the training protocol.
+
+    Returns:
+        What ``metrics.json`` holds.
+
+    Raises:
+        ProtocolError: an unknown name or a bad value.
+        GenotypeError: the architecture is unknown, or does not go with the recipe.
+        RunError: a directory holds something else, or the search is not finished.
+        TrainingDiverged: the loss is NaN or infinite.
+    """
+    name, genotype, searched = identify(architecture)
+    _require_fitting(genotype, recipe)
+    if devices > 1 and recipe in (LANGUAGE, LOOKUP):
+        raise ProtocolError(f"devices = {devices}: the recipe {recipe!r} runs on one device")
+    if recipe == LOOKUP:
+        return _look_up(_lookup(name, genotype, dataset, size, seed, settings), searched, out)
+    if recipe == LANGUAGE:
+        chosen = language.evaluation_protocol(dataset, size, seed=seed, **settings)
+        return language_training.evaluate(
+            chosen,
+            genotype,
+            out,
+            architecture=name,
+            searched=searched,
+            resume=True,
+            device=resolve_device(device),
+            progress=progress,
+        )
+    chosen = training_protocol(name, genotype, dataset, recipe, size, seed=seed, **settings)
+    return training.train(
+        chosen, out, searched=searched, resume=True, device=device, devices=devices, progress=progress
+    )
+
+
+def identify(architecture: str) -> tuple[str, Genotype, dict[str, Any] | None]:
+    """The name of an architecture, its genotype, and what identifies the search that found it.
+
+    Args:
+        architecture: a published name, the run directory of a finished search, or a genotype.
+
+    Raises:
+        GenotypeError: it is none of these.
+        RunError: the search is not finished.
+    """
+    architecture = architecture.strip()
+    written = architecture.startswith(("|", "Genotype("))
+    if written or architecture in published.names() or not Path(architecture).is_dir():
+        return architecture, published.architecture(architecture), None
+    run = RunDirectory(architecture)
+    if not run.finished:
+        raise RunError(f"{run.path} holds no finished search: there is no {METRICS}")
+    found = run.read_json(METRICS)
+    missing = [key for key in IDENTITY if key not in found]
+    if missing:
+        raise RunError(f"{run.path / METRICS} is not that of a search: it has no {', '.join(missing)}")
+    searched = {key: found[key] for key in IDENTITY} | {"changed": found.get("changed", "")}
+    name = "{space}/{dataset}/{method}/seed{seed}".format(**searched)
+    return name, parse(run.read_json(GENOTYPE)["genotype"]), searched
+
+
+def _require_fitting(genotype: Genotype, recipe: str) -> None:
+    if recipe not in ALL_RECIPES:
+        raise ProtocolError(f"unknown recipe {recipe!r}; choose one of {', '.join(ALL_RECIPES)}")
+    fitting = fitting_recipes(genotype)
+    if recipe not in fitting:
+        raise GenotypeError(
+            f"recipe {recipe!r} is not for an architecture like this; choose one of {', '.join(fitting)}"
+        )
+
+
+def fitting_recipes(genotype: Genotype) -> tuple[str, ...]:
+    """The recipes that an architecture can be judged by, the usual one first."""
+    if genotype.reduce:
+        return "cifar", "cifar-small", "imagenet"
+    return (LANGUAGE,) if len(genotype.normal.output) > 1 else ("nasbench201", LOOKUP)
+
+
+def _lookup(
+    name: str, genotype: Genotype, dataset: str, size: str, seed: int, settings: Mapping[str, Any]
+) -> Lookup:
+    if settings:
+        raise ProtocolError(f"the recipe {LOOKUP!r} trains nothing: drop {', '.join(settings)}")
+    try:
+        return Lookup(architecture=name, genotype=str(genotype), dataset=dataset, size=size, seed=seed)
+    except ValidationError as error:
+        raise ProtocolError("; ".join(explain(item, Lookup) for item in error.errors())) from None
+
+
+def _look_up(settings: Lookup, searched: Mapping[str, Any] | None, out: str | Path) -> dict[str, Any]:
+    if settings.dataset not in TABLES:
+        raise ProtocolError(
+            f"no table has accuracies on {settings.dataset!r}; choose one of {', '.join(TABLES)}"
+        )
+    benchmark, valid, test, one = TABLES[settings.dataset]
+    genotype = parse(settings.genotype)
+    SPACES["nasbench201"].validate(genotype)
+    row = open_benchmark(benchmark).query(genotype)
+    run = RunDirectory.create(out, settings, resume=True)
+    if not run.finished:
+        run.write_environment(environment())
+        found = {
+            "stage": "evaluate",
+            **settings.model_dump(),
+            "searched": dict(searched) if searched else None,
+            "benchmark": benchmark,
+            "test_accuracy": float(row[test]) / one,
+        }
+        if valid:
+            found["valid_accuracy"] = float(row[valid]) / one
+        run.write_outcome(genotype, found)
+    return run.read_json(METRICS)

@@ -1,0 +1,1 @@
+"""Numbers of others, results of ours, and both side by side."""

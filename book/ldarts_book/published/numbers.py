@@ -1,0 +1,221 @@
+"""Numbers that others have published, each with its source: what the book puts its own results beside.
+
+``data/published_results.csv`` has one row per number. Only numbers that were read in a source are in it; a
+row without a value stands for one that is not available to us, and its note says why. Tables that were made
+under different protocols are kept apart. Accuracies and errors are in percent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import pandas as pd
+
+from ldarts_lib.errors import LdartsError
+
+TABLES = ("nasbench201", "darts-space", "s1-s4-one-search", "s1-s4-three-searches")
+"""The tables: NAS-Bench-201, the DARTS space (and its transfer), S1 to S4 in two protocols."""
+QUANTITIES = (
+    "valid_accuracy",
+    "test_accuracy",
+    "test_error",
+    "best_test_error",
+    "parameters_millions",
+    "gpu_days",
+)
+COLUMNS = (
+    "table", "method", "space", "searched", "evaluated", "quantity", "value", "std", "n", "protocol",
+    "source", "reported_by", "note",
+)  # fmt: skip
+LEFT_OUT = {
+    "NAS-Bench-201: DARTS-, CDARTS": "we remember numbers, but did not read them in a source",
+    "NAS-Bench-201: the row DARTS of GENIUS": "it mixes two rows; both are here from their own sources",
+    "DARTS space: DARTS on CIFAR-100": "the labels of the two orders look swapped in the source",
+    "DARTS space: R-DARTS(L2) on CIFAR-100": "not read at its source",
+    "S1 to S4, one search: PC-DARTS, DARTS-ES, R-DARTS, SDARTS": "we remember numbers, but did not read them",
+    "S1 to S4, three searches: five cells of ROME": "digits are not legible in our copy",
+    "S1 to S4: Λ-DARTS": "not available to us",
+}
+"""What is not in the tables, and why."""
+
+
+class PublishedError(LdartsError, ValueError):
+    """A table of published numbers that breaks its own rules; the message names the row."""
+
+
+@cache
+def _shipped() -> pd.DataFrame:
+    rows = _csv("published_results.csv", [name for name in COLUMNS if name != "n"])
+    shown = rows["value"] + (" ± " + rows["std"]).where(rows["std"] != "", "")
+    for column in ("value", "std"):
+        rows[column] = pd.to_numeric(rows[column])
+    return validate(rows).assign(shown=shown)
+
+
+def read() -> pd.DataFrame:
+    """All published numbers, one row each, in the order of the file.
+
+    Columns: ``table``, ``method``, ``space``, ``searched`` and ``evaluated`` (data sets; empty where the
+    source does not say), ``quantity``, ``value`` (NaN where it is not available), ``std``, ``n`` (searches;
+    NaN where it is not known), ``protocol``, ``source`` (short names of :func:`sources`), ``reported_by``
+    (the same, if the source is not the publication that made the number), ``note``, and ``shown`` (value and
+    standard deviation as they are printed there).
+
+    Raises:
+        PublishedError: the file breaks a rule of :func:`validate`.
+    """
+    return _shipped().copy()
+
+
+def validate(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows, if each keeps the rules.
+
+    Every value has a known table, quantity and source, and a protocol; every row without a value has a note.
+    No number is there twice, and a table of S1 to S4 holds one protocol only.
+
+    Raises:
+        PublishedError: a row breaks a rule.
+    """
+    if list(rows.columns) != list(COLUMNS):
+        raise PublishedError(f"expected the columns {list(COLUMNS)}, got {list(rows.columns)}")
+    known = set(sources().index)
+    for place, row in enumerate(rows.to_dict("records"), start=2):
+        where = f"published_results.csv, line {place} ({row['method']}, {row['evaluated']})"
+        for field, allowed in (("table", TABLES), ("quantity", QUANTITIES)):
+            if row[field] not in allowed:
+                raise PublishedError(f"{where}: unknown {field} {row[field]!r}; choose one of {allowed}")
+        for field in ("source", "reported_by"):
+            if unknown := [name for name in row[field].split("; ") if name and name not in known]:
+                raise PublishedError(f"{where}: unknown {field} {unknown[0]!r}; known are {sorted(known)}")
+        if pd.isna(row["value"]) and not row["note"]:
+            raise PublishedError(f"{where}: a row without a value needs a note that says why")
+        if pd.notna(row["value"]) and not (row["source"] and row["protocol"]):
+            raise PublishedError(f"{where}: the value {row['value']} has no source or no protocol")
+    twice = rows.duplicated(["table", "method", "space", "searched", "evaluated", "quantity"])
+    if twice.any():
+        raise PublishedError(f"twice in published_results.csv: {rows[twice].iloc[0].to_dict()}")
+    for name, several in rows[rows["table"].str.startswith("s1-s4")].groupby("table"):
+        protocols = several.loc[several["value"].notna(), "protocol"].unique()
+        if len(protocols) > 1:
+            raise PublishedError(f"table {name!r} mixes the protocols {list(protocols)}")
+    return rows
+
+
+def sources() -> pd.DataFrame:
+    """The sources under their short names: ``title``, ``citation`` (key of the bibliography), ``address``."""
+    return _csv("published_sources.csv", ["source", "title", "citation", "address"]).set_index("source")
+
+
+def figure1() -> pd.DataFrame:
+    """The curves of the paper's Figure 1, read off its pixels: one row per method and epoch.
+
+    Columns: ``method``, ``epoch``, ``alignment`` (Λ), ``accuracy`` (CIFAR-10 test accuracy of the derived
+    cell on NAS-Bench-201, percent), their reading errors ``alignment_error`` and ``accuracy_error``, and
+    ``note``.
+    """
+    return _csv("published_figure1.csv", ["method", "note"])
+
+
+def rows_of(table: str) -> pd.DataFrame:
+    """The rows of one table.
+
+    Raises:
+        ValueError: no such table.
+    """
+    if table not in TABLES:
+        raise ValueError(f"unknown table {table!r}; choose one of {', '.join(TABLES)}")
+    rows = read()
+    return rows[rows["table"] == table]
+
+
+def nasbench201() -> pd.DataFrame:
+    """NAS-Bench-201: methods × (data set, valid or test), percent, with the source of each row."""
+    short = {"valid_accuracy": "valid", "test_accuracy": "test"}
+    rows = rows_of("nasbench201")
+    return _wide(rows, lambda row: f"{row['evaluated']} {short[row['quantity']]}")
+
+
+def darts_space() -> pd.DataFrame:
+    """The DARTS space: accuracy (percent), parameters (millions) and GPU-days, on CIFAR-10 and CIFAR-100."""
+    rows = rows_of("darts-space")
+    return _wide(rows[rows["evaluated"] != "imagenet"], _heading)
+
+
+def imagenet() -> pd.DataFrame:
+    """The transfer to ImageNet: top-1 accuracy (percent), parameters (millions), data set of the search."""
+    rows = rows_of("darts-space")
+    rows = rows[rows["evaluated"] == "imagenet"]
+    searched = rows.groupby("method", sort=False)["searched"].first().replace("", "not noted")
+    table = _wide(rows, _heading)
+    table.insert(0, "searched on", searched)
+    return table
+
+
+def s1_s4(table: str) -> pd.DataFrame:
+    """S1 to S4: (data set, space) × methods, test error in percent; empty where it is not available.
+
+    Args:
+        table: ``s1-s4-one-search`` or ``s1-s4-three-searches``, which must not be mixed.
+
+    Raises:
+        ValueError: another table.
+    """
+    allowed = tuple(name for name in TABLES if name.startswith("s1-s4"))
+    if table not in allowed:
+        raise ValueError(f"unknown table {table!r}; choose one of {', '.join(allowed)}")
+    rows = rows_of(table)
+    wide = rows.pivot(index=["evaluated", "space"], columns="method", values="shown")
+    wide.index.names = ["data set", "space"]
+    return wide[rows["method"].unique()].rename_axis(columns=None)
+
+
+def origins(table: str) -> pd.Series:
+    """Where the numbers of each method of a table come from: ``as reported by X``, or the method's own paper.
+
+    Raises:
+        ValueError: no such table.
+    """
+    return _origins(rows_of(table)).rename("source")
+
+
+def origin(source: str, reported_by: str) -> str:
+    """Where a number comes from, in words: second-hand, from the method's own paper, or not available."""
+    if not source:
+        return "not available to us"
+    return f"as reported by {source}" if reported_by else f"{source}, its own publication"
+
+
+def _heading(row: pd.Series) -> str:
+    names = {
+        "test_accuracy": "accuracy",
+        "test_error": "error",
+        "best_test_error": "error, best",
+        "parameters_millions": "parameters (M)",
+        "gpu_days": "GPU-days",
+    }
+    return f"{row['evaluated']} {names[row['quantity']]}".strip()
+
+
+def _origins(rows: pd.DataFrame) -> pd.Series:
+    named = rows.groupby("method", sort=False)[["source", "reported_by"]].agg(
+        lambda names: "; ".join(dict.fromkeys(part for name in names for part in name.split("; ") if part))
+    )
+    return named.apply(lambda row: origin(row["source"], row["reported_by"]), axis=1)
+
+
+def _wide(rows: pd.DataFrame, heading: Callable[[pd.Series], str]) -> pd.DataFrame:
+    """Methods × headings as text; the last column names the sources of the row."""
+    long = rows.assign(heading=rows.apply(heading, axis=1))
+    table = long.pivot(index="method", columns="heading", values="shown")
+    table = table.loc[long["method"].unique(), long["heading"].unique()].fillna("").rename_axis(columns=None)
+    return table.assign(source=_origins(rows))
+
+
+def _csv(name: str, texts: Sequence[str]) -> pd.DataFrame:
+    """A table that ships, in which some columns are text, empty rather than NaN."""
+    path = Path(str(files("ldarts_data"))) / name
+    table = pd.read_csv(path, dtype=dict.fromkeys(texts, str))
+    return table.fillna(dict.fromkeys(texts, ""))

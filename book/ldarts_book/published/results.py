@@ -1,0 +1,216 @@
+"""Results: the metrics of many runs as one table, means over seeds, and the copy that is recorded."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pandas as pd
+
+from ldarts_lib.errors import LdartsError
+from ldarts_lib.runs.directory import (
+    CONFIG,
+    ENVIRONMENT,
+    GENOTYPE,
+    HISTORY,
+    METRICS,
+    write_atomically,
+    write_json,
+)
+from ldarts_lib.runs.metrics import IDENTITY, Metrics, MetricsError, check_config, read_metrics
+
+MEASURES = ("test_accuracy", "best_test_accuracy", "test_perplexity")
+"""What evaluations are compared by; only the perplexity is better when lower."""
+GROUP = (
+    *("size", "searched_size", "searched_space", "searched_dataset", "searched_method", "architecture"),
+    *("recipe", "dataset", "searched_changed", "changed"),
+)
+"""What evaluations must have in common to be averaged; ``architecture`` is the name of a published one."""
+
+
+class ResultsError(LdartsError, RuntimeError):
+    """Results that contradict each other, or would overwrite others; the message names the files."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What :func:`read` found.
+
+    Attributes:
+        rows: one row per run, in the order of the folders: the keys of its ``metrics.json``, those of
+            ``searched`` as ``searched_space`` and so on, and ``path``, the run directory. Empty where a run
+            has no such key.
+        problems: why each file that was skipped was skipped.
+    """
+
+    rows: pd.DataFrame
+    problems: list[str]
+
+
+def read(source: Path | str) -> Results:
+    """Read every ``metrics.json`` below a folder; what cannot be used is skipped and named.
+
+    Raises:
+        ResultsError: there is no such folder, or two runs claim to be the same one.
+    """
+    source = Path(source)
+    if not source.is_dir():
+        raise ResultsError(f"there is no folder {source}")
+    rows, problems = [], []
+    for path in sorted(source.rglob(METRICS)):
+        try:
+            metrics = read_metrics(path)
+            check_config(path, metrics)
+        except MetricsError as error:
+            problems.append(str(error))
+        else:
+            rows.append(_row(metrics) | {"path": path.parent.relative_to(source).as_posix()})
+    names = dict.fromkeys([*_KEYS, *MEASURES, "epochs", *(key for row in rows for key in row), "path"])
+    frame = pd.DataFrame(rows, columns=list(names))
+    _refuse_twins(frame, source)
+    return Results(frame, problems)
+
+
+_SEARCHED = tuple(f"searched_{key}" for key in (*IDENTITY, "changed"))
+_KEYS = ("stage", *IDENTITY, "changed", "recipe", "architecture", *_SEARCHED)
+
+
+def _row(metrics: Metrics) -> dict[str, Any]:
+    values = metrics.model_dump()
+    searched = values.pop("searched", None) or {}
+    return values | {f"searched_{key}": value for key, value in searched.items()}
+
+
+def _refuse_twins(rows: pd.DataFrame, source: Path) -> None:
+    for _, group in rows.groupby(list(_KEYS), dropna=False, sort=False):
+        if len(group) > 1:
+            first, second = (source / path for path in group["path"].iloc[:2])
+            raise ResultsError(
+                f"{first} and {second} claim to be the same run; they are not averaged: move one elsewhere"
+            )
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean, spread and best of the evaluations that differ in nothing but their seeds.
+
+    Sizes, recipes and runs with changed settings are never mixed.
+
+    Args:
+        rows: as in :class:`Results`.
+
+    Returns:
+        The columns :data:`GROUP`, ``measure`` (of :data:`MEASURES`), ``n`` runs, ``mean``, ``std`` (of the
+        sample; missing for one run) and ``best``.
+
+    Raises:
+        ResultsError: runs of a group have different numbers of epochs.
+    """
+    evaluated = rows[rows["stage"] == "evaluate"].copy()
+    evaluated["architecture"] = evaluated["architecture"].where(evaluated["searched_space"].isna())
+    found = []
+    for values, group in evaluated.groupby(list(GROUP), dropna=False):
+        if group["epochs"].nunique(dropna=False) > 1:
+            paths = ", ".join(group.drop_duplicates("epochs")["path"])
+            raise ResultsError(f"{paths} were trained for different numbers of epochs; they are not averaged")
+        for measure in MEASURES:
+            if group[measure].notna().any():
+                found.append(dict(zip(GROUP, values, strict=True)) | _spread(group[measure], measure))
+    return pd.DataFrame(found, columns=[*GROUP, "measure", "n", "mean", "std", "best"])
+
+
+def _spread(values: pd.Series, measure: str) -> dict[str, Any]:
+    best = values.min() if measure == "test_perplexity" else values.max()
+    return {
+        "measure": measure,
+        "n": len(values),
+        "mean": values.mean(),
+        "std": values.std(ddof=1),
+        "best": best,
+    }
+
+
+def write_tables(source: Path | str, target: Path | str) -> Results:
+    """Write ``results.csv`` (one line per run) and ``summary.csv`` of all runs below a folder.
+
+    Raises:
+        ResultsError: as :func:`read` and :func:`summary`.
+    """
+    results, target = read(source), Path(target)
+    target.mkdir(parents=True, exist_ok=True)
+    for name, table in {"results": results.rows, "summary": summary(results.rows)}.items():
+        filled = table.dropna(axis="columns", how="all")
+        filled = filled.convert_dtypes()  # whole numbers, with gaps, stay whole
+        text = filled.to_csv(index=False, lineterminator="\n")
+        write_atomically(target / f"{name}.csv", lambda file, text=text: file.write(text.encode()))
+    return results
+
+
+def collect(source: Path | str, target: Path | str, *, overwrite: bool = False) -> Results:
+    """Copy what is worth keeping of all finished runs: everything but weights and notebooks.
+
+    ``metrics.json``, ``config.json``, ``environment.json``, ``genotype.json`` and the compressed history.
+    Absolute paths of the machine become relative to the source, or lose their folder.
+
+    Args:
+        source: the directory of a grid.
+        target: a folder, made if missing; the runs keep their places.
+        overwrite: whether a run may replace one with another outcome. Equal outcomes, but for seconds, are
+            left as they are.
+
+    Raises:
+        ResultsError: as :func:`read`; or a run is there with another outcome, and nothing is copied.
+    """
+    source, target = Path(source), Path(target)
+    results = read(source)
+    paths = [path for path in results.rows["path"] if not _same_outcome(source / path, target / path)]
+    if conflicts := [path for path in paths if (target / path / METRICS).exists() and not overwrite]:
+        raise ResultsError(
+            f"{target} already has other results of {', '.join(conflicts)}; nothing was copied (--overwrite "
+            "replaces them)"
+        )
+    for path in paths:
+        shutil.rmtree(target / path, ignore_errors=True)
+        _copy(source / path, target / path, source)
+    return results
+
+
+def _same_outcome(run: Path, other: Path) -> bool:
+    try:
+        stored = read_metrics(other / METRICS)
+    except MetricsError:
+        return False
+    found = read_metrics(run / METRICS)
+    return found.model_dump(exclude={"seconds"}) == stored.model_dump(exclude={"seconds"})
+
+
+def _copy(run: Path, target: Path, source: Path) -> None:
+    target.mkdir(parents=True)
+    history = run / HISTORY
+    if history.exists():
+        packed = gzip.compress(history.read_bytes(), mtime=0)
+        write_atomically(target / f"{HISTORY}.gz", lambda file: file.write(packed))
+    for name in (CONFIG, ENVIRONMENT, GENOTYPE, METRICS):  # the metrics last: they say that it is complete
+        if (run / name).exists():
+            write_json(target / name, _portable(json.loads((run / name).read_text()), source.resolve()))
+
+
+def _portable(value: Any, source: Path) -> Any:
+    """A JSON value without absolute paths."""
+    if isinstance(value, dict):
+        return {key: _portable(item, source) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_portable(item, source) for item in value]
+    if not isinstance(value, str):
+        return value
+    if value.startswith(f"{source}/"):
+        return value.removeprefix(f"{source}/")
+    return PurePosixPath(value).name if value.startswith("/") else _FOLDERS.sub("", value)
+
+
+_FOLDERS = re.compile(r"(?<![\w.:/])(?:[A-Za-z]:)?(?:[/\\][^/\\\s|]+)+(?=[/\\])[/\\]")
+"""The folders of an absolute path, up to its last part."""

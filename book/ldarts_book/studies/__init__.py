@@ -1,0 +1,1 @@
+"""A study is a value: variants, seeds, judge; run it, record it, read it, compare."""

@@ -1,1 +1,0 @@
-"""Tabular benchmarks: architectures whose accuracy is known, looked up instead of trained."""

@@ -1,0 +1,1 @@
+"""Λ, its regularizers, the two half-steps, the settings of a search, and the search itself."""

@@ -1,0 +1,55 @@
+"""A CUDA graph of the whole search step: the launches of thousands of kernels become one.
+
+Learning rate and λ are constant within an epoch and baked into the graph, so every epoch captures its own.
+The first steps of an epoch run eagerly, as steps that count: they warm up the kernels' plans.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ldarts_lib.bilevel.gradients import Batch, Gradients
+from ldarts_lib.bilevel.half_steps import Bilevel
+
+WARM_UP_STEPS = 3
+
+
+class GraphedBilevel:
+    """The steps of one epoch of a bilevel search on a CUDA device, replayed from a graph.
+
+    Args:
+        bilevel: after its ``start_epoch``.
+    """
+
+    def __init__(self, bilevel: Bilevel) -> None:
+        self.bilevel = bilevel
+        self._stream = torch.cuda.Stream()
+        self._warm = 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def step(self, training: Batch, validation: Batch) -> tuple[Gradients, Gradients]:
+        """As :meth:`~ldarts_lib.bilevel.half_steps.Bilevel.step`; what it returns is overwritten by the next
+        step."""
+        if self._warm < WARM_UP_STEPS:
+            self._warm += 1
+            return self._eagerly(training, validation)
+        if self._graph is None:
+            self._capture(training, validation)
+        for static, batch in zip(self._batches, (training, validation), strict=True):
+            static.images.copy_(batch.images, non_blocking=True)
+            static.labels.copy_(batch.labels, non_blocking=True)
+        self._graph.replay()
+        return self._found
+
+    def _eagerly(self, training: Batch, validation: Batch) -> tuple[Gradients, Gradients]:
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            found = self.bilevel.step(training, validation)
+        torch.cuda.current_stream().wait_stream(self._stream)
+        return found
+
+    def _capture(self, *batches: Batch) -> None:
+        self._batches = [Batch(batch.images.clone(), batch.labels.clone()) for batch in batches]
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, stream=self._stream):
+            self._found = self.bilevel.step(*self._batches)

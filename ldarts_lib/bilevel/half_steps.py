@@ -1,0 +1,173 @@
+"""The two half-steps of the bilevel search.
+
+The weights ω follow the training loss (minus λ times the regularizer), the architecture parameters α the
+validation loss, at the current ω (first order) or at ω after one more step (second order, Liu et al., 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ldarts_lib.bilevel.gradients import Batch, Gradients, gradients
+from ldarts_lib.bilevel.protocols import Protocol
+from ldarts_lib.bilevel.regularizers import penalized_gradients, regularized_gradients
+from ldarts_lib.networks.supernet import Supernet, architecture_weights
+
+UNROLLED_PERTURBATION = 0.01
+"""Length of the perturbation of ω in the second-order term, as in the DARTS code."""
+
+
+class Bilevel:
+    """Supernet, architecture parameters and their optimizers; one method per half-step.
+
+    Args:
+        supernet: holds ω.
+        alphas: per cell kind the architecture parameters α, leaves [edges, operations].
+        protocol: all settings.
+    """
+
+    def __init__(self, supernet: Supernet, alphas: dict[str, Tensor], protocol: Protocol) -> None:
+        self.supernet = supernet
+        self.alphas = alphas
+        self.protocol = protocol
+        self.parameters = list(supernet.parameters())
+        self.weight_optimizer = torch.optim.SGD(
+            self.parameters,
+            lr=protocol.weight_lr,
+            momentum=protocol.momentum,
+            weight_decay=protocol.weight_decay,
+            foreach=True,
+        )
+        self.alpha_optimizer = torch.optim.Adam(
+            list(alphas.values()),
+            lr=protocol.alpha_lr,
+            betas=(0.5, 0.999),
+            weight_decay=protocol.alpha_weight_decay,
+            fused=True,
+            capturable=next(iter(alphas.values())).is_cuda,
+        )
+
+    def start_epoch(self, epoch: int) -> None:
+        """Set the learning rate and λ of an epoch, counted from 0."""
+        self.strength = self.protocol.strength(epoch)
+        for group in self.weight_optimizer.param_groups:
+            group["lr"] = self.protocol.learning_rate(epoch)
+
+    def step(self, training: Batch, validation: Batch) -> tuple[Gradients, Gradients]:
+        """One step of each kind in the protocol's order; returns the gradients of (ω, α) half-step."""
+        if self.protocol.step_order == "weights-first":
+            of_weights = self.weight_step(training, validation)
+            return of_weights, self.alpha_step(training, validation)
+        of_alpha = self.alpha_step(training, validation)
+        return self.weight_step(training, validation), of_alpha
+
+    def weight_step(self, training: Batch, validation: Batch | None = None) -> Gradients:
+        """Move ω along the gradient of L − λR, clipped; returns the gradients that it followed.
+
+        ``validation`` is read only where R is that of the validation batch.
+        """
+        weights = architecture_weights(self.alphas, self.supernet.layout)
+        regularizer = self.protocol.regularizer
+        if regularizer is None or self.strength == 0:
+            found = gradients(self.supernet, training, weights, update_statistics=True)
+        elif self.protocol.regularizer_batch == "training":
+            found = penalized_gradients(self.supernet, training, weights, regularizer, self.strength)
+        else:
+            found = gradients(self.supernet, training, weights, update_statistics=True)
+            _, penalty = regularized_gradients(
+                self.supernet, validation, weights, regularizer, update_statistics=False
+            )
+            total = torch._foreach_sub(found.weights, penalty, alpha=self.strength)
+            found = replace(found, weights=tuple(total))
+        for parameter, gradient in zip(self.parameters, found.weights, strict=True):
+            parameter.grad = gradient
+        self.clip()
+        self.weight_optimizer.step()
+        return found
+
+    def clip(self) -> None:
+        """Shorten the gradient of ω to the protocol's length."""
+        nn.utils.clip_grad_norm_(self.parameters, self.protocol.clip, foreach=True)
+
+    def alpha_step(self, training: Batch, validation: Batch) -> Gradients:
+        """Move α along the gradient of the validation loss; returns that batch's gradients.
+
+        ``training`` is read by the second-order method only.
+        """
+        weights = architecture_weights(self.alphas, self.supernet.layout)
+        if self.protocol.method == "darts-2nd":
+            learning_rate = self.weight_optimizer.param_groups[0]["lr"]
+            found = self._unrolled(training, validation, weights, learning_rate)
+        else:
+            found = self.architecture_gradients(validation, weights)
+        for kind, alpha in self.alphas.items():
+            alpha.grad = softmax_backward(alpha, found.cells[kind])
+        self.alpha_optimizer.step()
+        return found
+
+    def architecture_gradients(self, validation: Batch, weights: Mapping[str, Tensor]) -> Gradients:
+        """First-order gradients of the validation loss, by the architecture weights alone."""
+        return gradients(self.supernet, validation, weights, of_parameters=False)
+
+    def _unrolled(
+        self,
+        training: Batch,
+        validation: Batch,
+        weights: Mapping[str, Tensor],
+        learning_rate: float,
+    ) -> Gradients:
+        """Gradients of L_val(ω − ξ∇ω L_train(ω, p)) by p, ξ the learning rate.
+
+        The mixed second derivative is a central difference along v = ∇ω' L_val(ω'), as in the DARTS code.
+        """
+        start = [parameter.detach().clone() for parameter in self.parameters]
+        state = self.supernet.random_state()
+        of_loss = gradients(self.supernet, training, weights).weights
+        step = [
+            gradient + self.protocol.weight_decay * parameter + momentum
+            for gradient, parameter, momentum in zip(of_loss, start, self._momentum(), strict=True)
+        ]
+        self._set_parameters(start, step, -learning_rate)
+        found = gradients(self.supernet, validation, weights)
+        norms = torch.stack([torch.linalg.vector_norm(v) for v in found.weights])
+        norm = torch.linalg.vector_norm(norms)
+        radius = UNROLLED_PERTURBATION / norm.clamp_min(torch.finfo(norm.dtype).tiny)
+
+        def cells_at(distance: Tensor) -> dict[str, Tensor]:
+            self.supernet.set_random_state(state)
+            self._set_parameters(start, found.weights, distance)
+            return gradients(self.supernet, training, weights, of_parameters=False).cells
+
+        ahead, behind = cells_at(radius), cells_at(-radius)
+        self._set_parameters(start, start, 0.0)
+        cells = {
+            kind: g - learning_rate * (ahead[kind] - behind[kind]) / (2 * radius)
+            for kind, g in found.cells.items()
+        }
+        return Gradients(found.loss, found.logits, cells)
+
+    def _momentum(self) -> list[Tensor | float]:
+        buffers = (self.weight_optimizer.state[p].get("momentum_buffer") for p in self.parameters)
+        return [0.0 if b is None else self.protocol.momentum * b for b in buffers]
+
+    @torch.no_grad()
+    def _set_parameters(
+        self, start: Sequence[Tensor], direction: Sequence[Tensor], distance: Tensor | float
+    ) -> None:
+        for parameter, origin, move in zip(self.parameters, start, direction, strict=True):
+            parameter.copy_(origin + distance * move)
+
+
+def softmax_backward(alpha: Tensor, cells: Tensor) -> Tensor:
+    """∂L/∂α = J(p)·Σ_l g_l for the shared α.
+
+    Args:
+        alpha: [edges, operations].
+        cells: g_l of each cell, [cells, edges, operations].
+    """
+    p, total = alpha.detach().softmax(-1), cells.sum(0)
+    return p * (total - (p * total).sum(-1, keepdim=True))

@@ -1,0 +1,255 @@
+"""Search protocols: every setting of a search in one frozen, validated value.
+
+:func:`protocol` gives the preset of a (space, data set, method, size); any field can be overridden. Sizes:
+``smoke`` (seconds of CPU: does it run?), ``demo`` (a minute of CPU: does it show?), ``paper`` (a GPU: the
+settings of the official code). Two settings of the published experiments are not certain and are chosen
+here: NAS-Bench-201 runs 50 epochs with an α learning rate of 3e-4, λ = 0.125 and ε0 = 1e-4 (the x axis of
+the paper's Figure 1 and the code's defaults; its script says 1e-4, 0.25 and 1e-4 over 100 epochs), and the
+DARTS family uses batch 64 (the code's default; its script says 96).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ldarts_lib.bilevel.deltas import RANDOM_FORMS, Form
+from ldarts_lib.bilevel.regularizers import Estimator, Kinds, Regularizer
+from ldarts_lib.datasets import DATASETS
+from ldarts_lib.errors import LdartsError
+from ldarts_lib.fast import Strategy
+from ldarts_lib.networks.macro import Reduction
+from ldarts_lib.networks.operations import Activation
+from ldarts_lib.spaces.space import SPACES, Space
+
+Method = Literal[
+    "darts", "darts-2nd", "lambda", "lambda-sign", "lambda-projected", "lambda-random", "lambda-noise"
+]
+FORMS: dict[str, Form] = {
+    "lambda": "cosine",
+    "lambda-sign": "sign",
+    "lambda-projected": "projected",
+    "lambda-random": "random",
+    "lambda-noise": "noise",
+}
+"""The form of the regularizer of each method that has one."""
+Size = Literal["smoke", "demo", "paper"]
+METHODS: tuple[str, ...] = get_args(Method)
+SIZES: tuple[str, ...] = get_args(Size)
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class ProtocolError(LdartsError, ValueError):
+    """A setting that is unknown or out of range; the message names it and what is allowed."""
+
+
+class Protocol(BaseModel):
+    """All settings of one search."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    space: str
+    """Search space."""
+    dataset: str
+    """Data set."""
+    method: Method
+    """darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign, lambda-projected
+    (cosine without the offset that α cannot feel), and two controls, lambda-random (random directions of p
+    as long as those of lambda) and lambda-noise (random vectors as long as the regularizer's gradient)."""
+    size: Size
+    """The preset that the other settings come from."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of the initial weights and α, of the batches and of the augmentation."""
+
+    channels: Count = 16
+    """C, channels of the first cells."""
+    depth: Count = 8
+    """Cells per stage (nasbench201) or cells of the network (DARTS family)."""
+    reduction: Reduction = "residual"
+    """Fixed reduction block of nasbench201, residual (as published) or light."""
+
+    epochs: Count = 50
+    """Passes over the ω half of the search images."""
+    batch_size: Count = 64
+    """Images per step, on each half."""
+    split: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    """Share of the search images that trains ω; the rest trains α."""
+    step_order: Literal["alpha-first", "weights-first"] = "alpha-first"
+    """Which half-step comes first."""
+
+    weight_lr: Positive = 0.025
+    """Learning rate of ω (SGD, cosine schedule), at the start."""
+    weight_lr_min: NonNegative = 0.001
+    """Learning rate of ω, at the end."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of ω."""
+    weight_decay: NonNegative = 3e-4
+    """Weight decay of ω."""
+    clip: Positive = 5.0
+    """Largest norm of the gradient of ω."""
+
+    alpha_lr: Positive = 3e-4
+    """Learning rate of α (Adam, betas 0.5 and 0.999)."""
+    alpha_weight_decay: NonNegative = 1e-3
+    """Weight decay of α."""
+
+    lambda_max: NonNegative = 0.125
+    """λ, the strength of the regularizer (at the end of a linear ramp)."""
+    ramp: Literal["linear", "constant"] = "linear"
+    """λ_t = λ·t/(E−1) in epoch t of E, or λ throughout."""
+    estimator: Estimator = "central"
+    """How the regularizer's weight gradient is found, central, forward or exact."""
+    epsilon: Positive = 1e-4
+    """ε0, length of the perturbation of the architecture weights (central, forward)."""
+    regularized_cells: Kinds = "normal"
+    """Which cells are aligned, normal (as published) or all, the mean over the kinds."""
+    regularizer_batch: Literal["training", "validation"] = "training"
+    """The batch whose alignment the weights are trained for."""
+
+    activation: Activation = "relu"
+    """Nonlinearity of the supernet, relu (as published) or the smooth gelu."""
+
+    supernet: Literal["fast", "reference"] = "fast"
+    """Implementation; the two agree up to rounding, and the reference is the textbook's."""
+    strategy: Strategy = "auto"
+    """Of the fast supernet, separate (for a CPU), batched (for a GPU), or auto."""
+    checkpoint_cells: bool = False
+    """Compute each cell again in the backward pass of the fast supernet, for less memory and more time."""
+    precision: Literal["float64", "float32", "tf32", "bfloat16"] = "float32"
+    """Of convolutions and products (float64: of everything); less than float32 needs the exact estimator and
+    moves Λ."""
+    cuda_graph: bool = False
+    """Capture the step of each epoch in a CUDA graph."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Protocol:
+        for field, allowed in (("space", tuple(SPACES)), ("dataset", DATASETS)):
+            if getattr(self, field) not in allowed:
+                raise ValueError(
+                    f"unknown {field} {getattr(self, field)!r}; choose one of {', '.join(allowed)}"
+                )
+        if self.weight_lr_min > self.weight_lr:
+            raise ValueError(f"weight_lr_min = {self.weight_lr_min} is above weight_lr = {self.weight_lr}")
+        if self.precision in ("tf32", "bfloat16") and self.form and self.estimator != "exact":
+            raise ValueError(
+                f"precision {self.precision!r} does not go with the estimator {self.estimator!r}: its finite "
+                f"difference over a length of {self.epsilon} is lost in the rounding; use float32 or exact"
+            )
+        if self.activation != "relu" and self.supernet == "fast" and self.search_space.separable:
+            raise ValueError(
+                f"activation {self.activation!r} in space {self.space!r} needs supernet 'reference': the "
+                "fast one joins separable convolutions with their ReLU"
+            )
+        if self.supernet == "reference" and (self.precision == "bfloat16" or self.checkpoint_cells):
+            raise ValueError("precision 'bfloat16' and checkpoint_cells need the fast supernet")
+        if self.cuda_graph and self.search_space.random:
+            raise ValueError(f"cuda_graph cannot replay the random operation of space {self.space!r}")
+        if self.cuda_graph and self.form in RANDOM_FORMS:
+            raise ValueError(f"cuda_graph cannot replay the random directions of method {self.method!r}")
+        layout = self.search_space.layout(self.depth)
+        for kind in self.regularizer.aligned(self.search_space.cells) if self.regularizer else []:
+            if layout.count(kind) < 2:
+                raise ValueError(
+                    f"method {self.method!r} aligns {kind} cells, but depth {self.depth} has only "
+                    f"{layout.count(kind)}"
+                )
+        return self
+
+    @property
+    def search_space(self) -> Space:
+        """The search space itself."""
+        return SPACES[self.space]
+
+    @property
+    def form(self) -> Form | None:
+        """The form of the alignment that the weights are trained for; None without a regularizer."""
+        return FORMS.get(self.method)
+
+    @property
+    def regularizer(self) -> Regularizer | None:
+        """The regularizer of the weight step; None for plain DARTS."""
+        if self.form is None:
+            return None
+        return Regularizer(self.form, self.estimator, self.epsilon, self.regularized_cells)
+
+    def strength(self, epoch: int) -> float:
+        """λ_t of an epoch, counted from 0; a search of one epoch runs at full strength."""
+        if self.form is None:
+            return 0.0
+        if self.ramp == "constant" or self.epochs == 1:
+            return self.lambda_max
+        return self.lambda_max * epoch / (self.epochs - 1)
+
+    @property
+    def changed(self) -> str:
+        """In which settings it differs from its preset, as text."""
+        return changes(self, protocol(self.space, self.dataset, self.method, self.size, seed=self.seed))
+
+    def learning_rate(self, epoch: int) -> float:
+        """Learning rate of ω in an epoch: a cosine from ``weight_lr`` to ``weight_lr_min``."""
+        half = (self.weight_lr - self.weight_lr_min) / 2
+        return self.weight_lr_min + half * (1 + math.cos(math.pi * epoch / self.epochs))
+
+
+_PAPER: dict[str, dict[str, Any]] = {
+    "nasbench201": {"depth": 5, "step_order": "weights-first"},
+    "darts family": {"depth": 8},
+    "svhn": {"lambda_max": 0.25, "epsilon": 1e-3},
+}
+_DEMO: dict[str, dict[str, Any]] = {
+    "nasbench201": {"channels": 4, "depth": 1, "reduction": "light", "epochs": 80},
+    "darts family": {"channels": 4, "depth": 5, "epochs": 15},
+    "all": {"alpha_lr": 1e-2, "lambda_max": 1.0, "estimator": "exact"},
+}
+_SMOKE_EPOCHS = 2
+
+
+def preset(space: str, dataset: str, size: str) -> dict[str, Any]:
+    """The settings of a size that differ from the defaults of :class:`Protocol`."""
+    family = space if space == "nasbench201" else "darts family"
+    settings = dict(_PAPER[family])
+    if size == "paper":
+        return settings | (_PAPER["svhn"] if dataset == "svhn" else {})
+    settings |= _DEMO[family] | _DEMO["all"]
+    return settings | ({"epochs": _SMOKE_EPOCHS} if size == "smoke" else {})
+
+
+def protocol(
+    space: str = "nasbench201",
+    dataset: str = "noisy-digits",
+    method: str = "lambda",
+    size: str = "demo",
+    **overrides: Any,
+) -> Protocol:
+    """The protocol of a (space, data set, method, size), with single settings overridden.
+
+    Raises:
+        ProtocolError: an unknown name or a value out of range; all of them are listed.
+    """
+    settings = {"space": space, "dataset": dataset, "method": method, "size": size}
+    try:
+        return Protocol(**(settings | preset(space, dataset, size) | overrides))
+    except ValidationError as error:
+        raise ProtocolError("; ".join(explain(item, Protocol) for item in error.errors())) from None
+
+
+def changes(chosen: BaseModel, usual: BaseModel) -> str:
+    """The settings in which a protocol differs from its preset, as ``name = value, ...``; empty if none."""
+    names = type(usual).model_fields
+    different = [name for name in names if getattr(chosen, name) != getattr(usual, name)]
+    return ", ".join(f"{name} = {getattr(chosen, name)}" for name in different)
+
+
+def explain(item: Any, protocol: type[BaseModel]) -> str:
+    """An error of pydantic's in the words of a protocol's settings."""
+    if not item["loc"]:
+        return item["msg"].removeprefix("Value error, ")
+    field = item["loc"][0]
+    if item["type"] == "extra_forbidden":
+        return f"unknown setting {field!r}; the settings are {', '.join(protocol.model_fields)}"
+    return f"{field} = {item['input']!r}: {item['msg']}"

@@ -1,0 +1,274 @@
+"""The two regularizers of Λ-DARTS and three ways to their weight gradient.
+
+The weights are trained on L − λR, where R is the layer alignment of the training batch, a function of the
+cells' gradients g_l = ∂L/∂p_l. With δ_l = ∂R/∂g_l held fixed, the weight gradient of R is that of
+⟨δ, g⟩, a mixed second derivative of the loss:
+
+* ``exact``: by double backward.
+* ``central``: [∇ω L(p + εδ) − ∇ω L(p − εδ)] / 2ε with ε = ε0/‖δ‖, the paper's estimator.
+* ``forward``: [∇ω L(p + εδ) − ∇ω L(p)] / ε, one pass less.
+
+Source: ``get_perturbations`` and ``get_reg_grads`` of the official code; the closed forms of δ are
+checked against autograd in the tests. There, only the normal cells are regularized.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ldarts_lib.bilevel.deltas import DELTAS, Form, projected_delta, random_delta
+from ldarts_lib.bilevel.gradients import Batch, Gradients, gradients, scale_copies, total_lengths
+from ldarts_lib.errors import LdartsError
+from ldarts_lib.networks.supernet import Supernet
+
+
+class ImpreciseDifference(LdartsError, RuntimeError):
+    """A finite difference of gradients that are rounded more coarsely than they differ."""
+
+
+Kinds = Literal["normal", "all"]
+Estimator = Literal["central", "forward", "exact"]
+
+REGULARIZED_KIND = "normal"
+
+
+@dataclass(frozen=True)
+class Regularizer:
+    """Which alignment, and how its weight gradient is found.
+
+    Attributes:
+        form: ``cosine`` (Λ itself), ``sign``, ``projected`` (Λ without the offset that α cannot feel), or a
+            control: ``random`` (see :func:`~ldarts_lib.bilevel.deltas.random_delta`), or ``noise``, where
+            the weight
+            gradient of the cosine form is replaced by a random vector of its length.
+        estimator: ``central``, ``forward`` or ``exact``.
+        epsilon: ε0, the length of the perturbation of p over all cells together (unused by ``exact``).
+        kinds: the cells that are aligned, ``normal`` ones only or ``all``; then R is the mean over the kinds.
+    """
+
+    form: Form = "cosine"
+    estimator: Estimator = "central"
+    epsilon: float = 1e-4
+    kinds: Kinds = "normal"
+
+    def __post_init__(self) -> None:
+        allowed_values = {"form": get_args(Form), "estimator": get_args(Estimator), "kinds": get_args(Kinds)}
+        for name, allowed in allowed_values.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose one of {allowed}")
+        if not 0 < self.epsilon < math.inf:
+            raise ValueError(f"ε0 must be positive and finite, got {self.epsilon}")
+
+    def aligned(self, kinds: Iterable[str]) -> list[str]:
+        """Those of a network's cell kinds that are regularized."""
+        return [kind for kind in kinds if self.kinds == "all" or kind == REGULARIZED_KIND]
+
+
+def regularized_gradients(
+    supernet: Supernet,
+    batch: Batch,
+    weights: Mapping[str, Tensor],
+    regularizer: Regularizer,
+    *,
+    update_statistics: bool = True,
+) -> tuple[Gradients, tuple[Tensor, ...]]:
+    """The gradients of the loss, and ∂R/∂ω of the regularizer.
+
+    All passes see the same random numbers, and only the first one, at the unperturbed weights, moves the
+    running statistics, if any does.
+
+    Returns:
+        The gradients of the plain pass, and ∂R/∂ω in the order of ``supernet.parameters()``.
+    """
+    estimate = _by_double_backward if regularizer.estimator == "exact" else _by_differences
+    found, penalty = estimate(supernet, batch, weights, regularizer, update_statistics)
+    return found, as_noise(supernet, penalty) if regularizer.form == "noise" else penalty
+
+
+def as_noise(supernet: Supernet, penalty: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """A random vector in the space of ω, as long as the given one; of a pack each network its own."""
+    noise = supernet.noise_like_parameters()
+    copies = supernet.copies
+    scale = total_lengths(penalty, copies) / total_lengths(noise, copies)
+    scale_copies(noise, scale)
+    return tuple(noise)
+
+
+def perturbation(
+    regularizer: Regularizer, cells: Mapping[str, Tensor], noise: Mapping[str, Tensor] | None = None
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Which way a finite difference moves the architecture weights.
+
+    Args:
+        regularizer: its form and the kinds of cells.
+        cells: the cells' gradients, as in :class:`~ldarts_lib.bilevel.gradients.Gradients`.
+        noise: for the form ``random``, standard normal numbers like the aligned cells' gradients.
+
+    Returns:
+        δ/‖δ‖ per aligned kind, in the shape of the cells' gradients (zero if δ is), and ‖δ‖, over all cells
+        and kinds together: a scalar, or [copies].
+    """
+    deltas = _deltas(regularizer, cells, noise or {})
+    length = torch.stack([_lengths(delta) for delta in deltas.values()]).norm(dim=0)
+    divisor = length.clamp_min(torch.finfo(length.dtype).tiny)[..., None, None]
+    moving = (length > 0)[..., None, None]
+    return {kind: torch.where(moving, delta / divisor, 0.0) for kind, delta in deltas.items()}, length
+
+
+def _by_differences(
+    supernet: Supernet,
+    batch: Batch,
+    weights: Mapping[str, Tensor],
+    regularizer: Regularizer,
+    update_statistics: bool,
+) -> tuple[Gradients, tuple[Tensor, ...]]:
+    require_full_precision(supernet, batch.images.device)
+    noise = _noise(supernet, weights, regularizer)
+    state = supernet.random_state()
+    base = gradients(supernet, batch, weights, update_statistics=update_statistics)
+    directions, length = perturbation(regularizer, base.cells, noise)
+
+    def gradient_at(distance: float) -> tuple[Tensor, ...]:
+        supernet.set_random_state(state)
+        return gradients(supernet, batch, _shifted(weights, directions, distance)).weights
+
+    ahead = gradient_at(regularizer.epsilon)
+    if regularizer.estimator == "central":
+        behind, span = gradient_at(-regularizer.epsilon), 2 * regularizer.epsilon
+    else:
+        behind, span = base.weights, regularizer.epsilon
+    penalty = torch._foreach_sub(ahead, behind)
+    scale_copies(penalty, length / span)
+    return base, tuple(penalty)
+
+
+def require_full_precision(supernet: Supernet, device: torch.device) -> None:
+    """Refuse finite differences where convolutions or products are computed in less than the full type.
+
+    Raises:
+        ImpreciseDifference: TF32, autocast or a lower precision is on; the message says how to turn it off.
+    """
+    reasons = []
+    if supernet.precision is not None:
+        reasons.append(f"the supernet computes in {supernet.precision}")
+    if torch.is_autocast_enabled(device.type):
+        reasons.append("autocast is on")
+    if torch.get_float32_matmul_precision() != "highest":
+        reasons.append(f"torch.get_float32_matmul_precision() is {torch.get_float32_matmul_precision()!r}")
+    if device.type == "cuda" and torch.backends.cudnn.allow_tf32:
+        reasons.append("torch.backends.cudnn.allow_tf32 is on, PyTorch's default")
+    if reasons:
+        raise ImpreciseDifference(
+            f"a finite difference needs full precision, but {' and '.join(reasons)}: the perturbation has "
+            "length 1e-4 to 1e-3, and rounding to 10 bits (TF32) or 7 (bfloat16) changes the gradients by "
+            "more than it does. Turn it off, or use the estimator 'exact'"
+        )
+
+
+def penalized_gradients(
+    supernet: Supernet,
+    batch: Batch,
+    weights: Mapping[str, Tensor],
+    regularizer: Regularizer,
+    strength: float,
+) -> Gradients:
+    """The gradients of one batch; those by ω are of L − λR with λ = ``strength``.
+
+    The same numbers as :func:`regularized_gradients` gives, with less work for ``exact``: one backward pass
+    serves the loss and the regularizer.
+    """
+    if regularizer.estimator == "exact" and regularizer.form != "noise":
+        found, loss, inner = _differentiable_pass(supernet, batch, weights, regularizer, True)
+        objective = loss.sum() - strength * inner
+        return replace(found, weights=_by_parameters(supernet, objective))
+    found, penalty = regularized_gradients(supernet, batch, weights, regularizer)
+    return replace(found, weights=tuple(torch._foreach_sub(found.weights, penalty, alpha=strength)))
+
+
+def _by_double_backward(
+    supernet: Supernet,
+    batch: Batch,
+    weights: Mapping[str, Tensor],
+    regularizer: Regularizer,
+    update_statistics: bool,
+) -> tuple[Gradients, tuple[Tensor, ...]]:
+    found, loss, inner = _differentiable_pass(supernet, batch, weights, regularizer, update_statistics)
+    penalty = _by_parameters(supernet, inner, retain_graph=True)
+    return replace(found, weights=_by_parameters(supernet, loss.sum())), penalty
+
+
+def _differentiable_pass(
+    supernet: Supernet,
+    batch: Batch,
+    weights: Mapping[str, Tensor],
+    regularizer: Regularizer,
+    update_statistics: bool,
+) -> tuple[Gradients, Tensor, Tensor]:
+    """The cells' gradients, and as differentiable scalars the loss and ⟨δ, g⟩ with δ held fixed."""
+    noise = _noise(supernet, weights, regularizer)
+    logits = supernet(batch.images, weights, update_statistics=update_statistics)
+    loss = batch.losses(logits)
+    with supernet.architecture_only():
+        by_cell = torch.autograd.grad(
+            loss.sum(), tuple(weights.values()), create_graph=True, materialize_grads=True
+        )
+    cells = dict(zip(weights, by_cell, strict=True))
+    detached = {kind: g.detach() for kind, g in cells.items()}
+    deltas = _deltas(regularizer, detached, noise)
+    inner = sum((cells[kind] * delta).sum() for kind, delta in deltas.items())
+    return Gradients(loss.detach(), logits.detach(), detached), loss, inner
+
+
+def _by_parameters(supernet: Supernet, value: Tensor, *, retain_graph: bool = False) -> tuple[Tensor, ...]:
+    parameters = tuple(supernet.parameters())
+    return torch.autograd.grad(value, parameters, retain_graph=retain_graph, materialize_grads=True)
+
+
+def _noise(supernet: Supernet, weights: Mapping[str, Tensor], regularizer: Regularizer) -> dict[str, Tensor]:
+    """What the random form needs, drawn before the passes so that they see the same random numbers."""
+    if regularizer.form != "random":
+        return {}
+    return {kind: supernet.normal_like(weights[kind]) for kind in regularizer.aligned(weights)}
+
+
+def _deltas(
+    regularizer: Regularizer, cells: Mapping[str, Tensor], noise: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """δ of each aligned kind, in the shape of its cells' gradients."""
+    kinds = regularizer.aligned(cells)
+    return {kind: _delta(regularizer.form, cells[kind], noise.get(kind)) / len(kinds) for kind in kinds}
+
+
+def _delta(form: Form, cells: Tensor, noise: Tensor | None) -> Tensor:
+    g = _rows(cells)
+    if noise is not None:
+        delta = random_delta(g, _rows(noise))
+    elif form == "projected":
+        delta = projected_delta(g, cells.shape[-1])
+    else:
+        delta = DELTAS["cosine" if form == "noise" else form](g)
+    return delta.movedim(-2, 0).view_as(cells)
+
+
+def _rows(cells: Tensor) -> Tensor:
+    """[cells, (copies,) edges, operations] → [(copies,) cells, edges×operations]."""
+    return cells.flatten(-2).movedim(0, -2)
+
+
+def _lengths(cells: Tensor) -> Tensor:
+    """The length over all cells together: a scalar, or [copies]."""
+    return torch.linalg.vector_norm(_rows(cells), dim=(-2, -1))
+
+
+def _shifted(
+    weights: Mapping[str, Tensor], directions: Mapping[str, Tensor], distance: float
+) -> dict[str, Tensor]:
+    moved = {kind: w.detach() for kind, w in weights.items()}
+    moved |= {kind: moved[kind] + distance * direction for kind, direction in directions.items()}
+    return {kind: w.requires_grad_() for kind, w in moved.items()}

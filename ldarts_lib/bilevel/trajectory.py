@@ -1,0 +1,85 @@
+"""What a search does from epoch to epoch, as arrays: architecture weights, and who agrees with whom.
+
+A run directory keeps it as ``trajectory.npz`` beside the history, which holds single numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+
+from ldarts_lib.runs.directory import RunDirectory, RunError, write_atomically
+
+Floats = npt.NDArray[np.float32]
+
+FILE = "trajectory.npz"
+ALPHA = 1
+"""The half of an array that is of the batches of α; the other, 0, is of those of ω."""
+_WEIGHTS = "weights_"
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One entry per finished epoch; all arrays are float32.
+
+    Attributes:
+        weights: per cell kind the architecture weights p at the end of the epoch,
+            [epochs, edges, operations].
+        cosines: cos(g_l, g_l') of the normal cells, averaged over the steps of the epoch,
+            [epochs, 2, cells, cells]; half 0 is that of ω, half 1 that of α.
+        decisions: cos(g_l, Σg), averaged over the steps, [epochs, 2, cells].
+    """
+
+    weights: Mapping[str, Floats] = field(default_factory=dict)
+    cosines: Floats = field(default_factory=lambda: np.zeros((0, 2, 0, 0), np.float32))
+    decisions: Floats = field(default_factory=lambda: np.zeros((0, 2, 0), np.float32))
+
+    def __len__(self) -> int:
+        return len(self.cosines)
+
+    def followed_by(self, weights: Mapping[str, Floats], cosines: Floats, decisions: Floats) -> Trajectory:
+        """This one and one more epoch, whose arrays have no epoch axis."""
+        return Trajectory(
+            {kind: _append(self.weights.get(kind), p) for kind, p in weights.items()},
+            _append(self.cosines if len(self) else None, cosines),
+            _append(self.decisions if len(self) else None, decisions),
+        )
+
+    def until(self, epochs: int) -> Trajectory:
+        """Its first epochs."""
+        weights = {kind: p[:epochs] for kind, p in self.weights.items()}
+        return Trajectory(weights, self.cosines[:epochs], self.decisions[:epochs])
+
+    def save(self, run: RunDirectory) -> None:
+        """Write it into a run directory, atomically."""
+        arrays = {_WEIGHTS + kind: p for kind, p in self.weights.items()}
+        arrays |= {"cosines": self.cosines, "decisions": self.decisions}
+        write_atomically(run.path / FILE, lambda file: np.savez_compressed(file, **arrays))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Trajectory:
+        """Read that of a run directory.
+
+        Raises:
+            RunError: it is missing or damaged.
+        """
+        file = Path(path) / FILE
+        try:
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+                kinds = [name for name in arrays.files if name.startswith(_WEIGHTS)]
+                weights = {name.removeprefix(_WEIGHTS): arrays[name] for name in kinds}
+                return cls(weights, arrays["cosines"], arrays["decisions"])
+        except FileNotFoundError:
+            raise RunError(f"{path} has no {FILE}") from None
+        except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
+            raise RunError(f"{file} is damaged: {error}") from None
+
+
+def _append(earlier: Floats | None, last: Floats) -> Floats:
+    last = np.asarray(last, np.float32)[None]
+    return last if earlier is None else np.concatenate([earlier, last])

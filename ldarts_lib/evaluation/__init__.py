@@ -1,0 +1,1 @@
+"""How good a cell is: the papers' recipes, on one device or several, for images and language."""

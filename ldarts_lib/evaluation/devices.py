@@ -1,0 +1,106 @@
+"""One computation on one device or several, one process each (Lightning Fabric)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
+
+from ldarts_lib.bilevel.parallel import process_pool
+from ldarts_lib.bilevel.protocols import ProtocolError
+from ldarts_lib.errors import LdartsError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+class ProcessFailed(LdartsError, RuntimeError):
+    """One of several processes raised an error or was killed; the message says which error."""
+
+
+def require_devices(device: torch.device, devices: int, *, named: bool = False) -> None:
+    """Check that so many devices are there; the CPU counts as any number.
+
+    Args:
+        device: the device, or the first of its kind.
+        devices: how many are asked for.
+        named: whether the device was asked for by its index.
+
+    Raises:
+        ProtocolError: there are fewer, less than one is asked for, or several beside one that was named.
+    """
+    if devices > 1 and (named or device.type == "mps"):
+        raise ProtocolError(f"devices = {devices} does not go with the device {device}; use cuda or cpu")
+    if devices < 1:
+        raise ProtocolError(f"devices = {devices}: expected at least 1")
+    if device.type == "cuda" and devices > torch.cuda.device_count():
+        raise ProtocolError(f"devices = {devices}, but torch sees {torch.cuda.device_count()} GPU(s)")
+
+
+def make_fabric(device: torch.device, devices: int, precision: str, *, dead_ends: bool = False) -> Fabric:
+    """Fabric for one device, or for the first so many of its kind.
+
+    Args:
+        device: the device, or its kind.
+        devices: how many share each batch, one process each.
+        precision: as Fabric calls it.
+        dead_ends: whether the loss does not depend on some parameters.
+    """
+    from lightning_fabric import Fabric  # takes longer to import than all the rest
+    from lightning_fabric.plugins.environments import LightningEnvironment
+    from lightning_fabric.strategies import DDPStrategy
+
+    one = devices == 1
+    return Fabric(
+        accelerator=device.type,
+        devices=[device.index] if one and device.type == "cuda" else devices,
+        strategy="auto" if one else DDPStrategy(start_method="spawn", find_unused_parameters=dead_ends),
+        precision=precision,
+        plugins=[LightningEnvironment()],  # the processes are ours, also within a job of a cluster
+    )
+
+
+def launch(
+    function: Callable[..., None],
+    *arguments: Any,
+    device: torch.device,
+    devices: int,
+    precision: str,
+    dead_ends: bool,
+) -> None:
+    """Call ``function(fabric, *arguments)`` in every process; other arguments as of :func:`make_fabric`.
+
+    Several processes are started by one of their own: a notebook's may not start them, and may hold a GPU.
+    They share this one's threads.
+
+    Raises:
+        ProcessFailed: several processes, and one raised an error (with its name and text) or was killed. A
+            single process raises its error itself.
+    """
+    settings = device, devices, precision, dead_ends
+    if devices == 1:
+        _run(function, arguments, *settings)
+        return
+    try:
+        with process_pool(1, "cpu", threads=max(torch.get_num_threads() // devices, 1)) as pool:
+            pool.submit(_run, function, arguments, *settings).result()
+    except BrokenProcessPool as error:
+        raise ProcessFailed(f"the process that starts the others was killed: {error}") from None
+
+
+def _run(
+    function: Callable[..., None],
+    arguments: tuple[Any, ...],
+    device: torch.device,
+    devices: int,
+    precision: str,
+    dead_ends: bool,
+) -> None:
+    fabric = make_fabric(device, devices, precision, dead_ends=dead_ends)
+    try:
+        fabric.launch(function, *arguments)
+    except (ProcessRaisedException, ProcessExitedException) as error:
+        raise ProcessFailed(str(error).strip().splitlines()[-1]) from None

@@ -1,0 +1,234 @@
+"""Training protocols: every setting of the training of one architecture from scratch, in one validated value.
+
+A *recipe* is what a paper does: ``cifar`` and ``cifar-small`` (DARTS on CIFAR and SVHN: cutout, drop path,
+an auxiliary head), ``imagenet`` (the mobile setting of the Λ-DARTS code), ``nasbench201`` (Dong & Yang,
+2020). As for searches there are three sizes: ``smoke`` (seconds of CPU), ``demo`` (a minute or two of CPU)
+and ``paper``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ldarts_lib.bilevel.protocols import Count, NonNegative, Positive, ProtocolError, Size, changes, explain
+from ldarts_lib.datasets import DATASETS
+from ldarts_lib.datasets.imagenet import IMAGENET
+from ldarts_lib.networks.discrete import require_known_operations
+from ldarts_lib.networks.macro import Reduction, Stem
+from ldarts_lib.spaces.genotype import Genotype, parse
+
+Recipe = Literal["cifar", "cifar-small", "imagenet", "nasbench201"]
+RECIPES: tuple[str, ...] = get_args(Recipe)
+
+SMALLEST_IMAGE: dict[Stem, int] = {"small": 32, "imagenet": 224}
+"""Pixels that the auxiliary head needs, from each stem."""
+UNIT: dict[Stem, int] = {"small": 4, "imagenet": 32}
+"""What height and width of an image must be a multiple of, as they are halved so often."""
+
+SLOW_END = 5
+"""Epochs at the end of a linear schedule in which the learning rate falls more slowly (Λ-DARTS code)."""
+
+
+class TrainingProtocol(BaseModel):
+    """All settings of the training of one architecture."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    architecture: str
+    """What the architecture is called: a published name, or the search that found it."""
+    genotype: str
+    """The architecture, in the notation of its field."""
+    recipe: Recipe
+    """What the settings are those of."""
+    dataset: str
+    """Images to train and to test on."""
+    size: Size
+    """The preset that the other settings come from."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Seed of the initial weights, of the batches, of the augmentation and of drop path."""
+
+    channels: Count = 36
+    """C, channels of the first cells."""
+    depth: Count = 20
+    """Cells of the network (per stage for a genotype without a reduction cell)."""
+    reduction: Reduction = "residual"
+    """Fixed reduction block of a NAS-Bench-201 network, residual (as published) or light."""
+    stem: Stem = "small"
+    """One convolution (small), or the three of stride 2 for images of 224 pixels (imagenet)."""
+    resolution: Count | None = None
+    """Height and width to which images are resized; as they are if None."""
+    images: Count | None = None
+    """Train on so many images and test on as many, the first (ImageNet: evenly spread); all if None."""
+
+    epochs: Count = 600
+    """Passes over the training images."""
+    batch_size: Count = 96
+    """Images per step, of all devices together."""
+    learning_rate: Positive = 0.025
+    """Learning rate (SGD), at the start."""
+    schedule: Literal["cosine", "linear"] = "cosine"
+    """How the learning rate falls to zero."""
+    warm_up: Annotated[int, Field(ge=0)] = 0
+    """Epochs at the start in which the learning rate rises linearly."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of SGD."""
+    nesterov: bool = False
+    """Whether the momentum is Nesterov's."""
+    weight_decay: NonNegative = 3e-4
+    """Weight decay."""
+    clip: Positive | None = 5.0
+    """Largest norm of the gradient; None for any."""
+
+    cutout: Annotated[int, Field(ge=0)] = 16
+    """Side in pixels of the square that is blanked in each training image; 0 for none."""
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Probability that an edge is dropped for an image, at the end of a linear ramp from zero."""
+    auxiliary: Annotated[float, Field(ge=0)] = 0.4
+    """Weight of the auxiliary head's loss; 0 for no such head."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target that is spread over all classes, in training."""
+    test_every: Count = 1
+    """Test after each so many epochs, and after the last."""
+
+    precision: Literal["32-true", "16-mixed", "bf16-mixed", "64-true"] = "32-true"
+    """Floating type of the computation (as Lightning Fabric calls it)."""
+    compile: bool = False
+    """Compile the network with torch.compile: a minute or more at the start, faster steps on a GPU."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainingProtocol:
+        allowed = (*DATASETS, IMAGENET)
+        if self.dataset not in allowed:
+            raise ValueError(f"unknown dataset {self.dataset!r}; choose one of {', '.join(allowed)}")
+        chain = self.cells.reduce is not None
+        if self.auxiliary and not chain:
+            raise ValueError("auxiliary: only an architecture with a reduction cell has an auxiliary head")
+        if self.stem == "imagenet" and not chain:
+            raise ValueError("stem 'imagenet' needs an architecture with a reduction cell")
+        require_known_operations(self.cells)
+        if self.resolution is not None:
+            require_pixels(self.resolution, self.stem, auxiliary=self.auxiliary > 0)
+        if self.stem == "imagenet" and (self.channels < 8 or self.channels % 2):
+            raise ValueError(f"channels = {self.channels}: the stem 'imagenet' needs an even number from 8")
+        if self.schedule == "linear" and self.warm_up >= self.epochs:
+            raise ValueError(f"warm_up = {self.warm_up} must be less than epochs = {self.epochs}")
+        return self
+
+    @property
+    def cells(self) -> Genotype:
+        """The architecture itself."""
+        return parse(self.genotype)
+
+    @property
+    def changed(self) -> str:
+        """In which settings it differs from its recipe's, as text."""
+        names = (self.architecture, self.cells, self.dataset, self.recipe, self.size)
+        return changes(self, training_protocol(*names, seed=self.seed))
+
+    def rate(self, epoch: int) -> float:
+        """Learning rate in an epoch, counted from 0."""
+        if epoch < self.warm_up:
+            return self.learning_rate * (epoch + 1) / self.warm_up
+        if self.schedule == "cosine":
+            return self.learning_rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+        slow = SLOW_END if self.epochs > 2 * SLOW_END else 0
+        if self.epochs - epoch > slow:
+            return self.learning_rate * (self.epochs - slow - epoch) / (self.epochs - slow)
+        return self.learning_rate * (self.epochs - epoch) / ((self.epochs - slow) * slow)
+
+    def drop_probability(self, epoch: int) -> float:
+        """Probability that an edge is dropped for an image in an epoch, counted from 0."""
+        return self.drop_path * epoch / self.epochs
+
+
+def require_pixels(pixels: int, stem: Stem, *, auxiliary: bool) -> None:
+    """Check that a network can read images of so many pixels in height and width.
+
+    Raises:
+        ValueError: it cannot; the message names the number and what is allowed.
+    """
+    if pixels < 1 or pixels % UNIT[stem]:
+        raise ValueError(f"images of {pixels} pixels: the stem {stem!r} needs a multiple of {UNIT[stem]}")
+    if auxiliary and pixels < SMALLEST_IMAGE[stem]:
+        raise ValueError(
+            f"images of {pixels} pixels: the auxiliary head needs {SMALLEST_IMAGE[stem]} or more; set "
+            "resolution, or auxiliary to 0"
+        )
+
+
+_PAPER: dict[str, dict[str, Any]] = {
+    "cifar": {},
+    "cifar-small": {"channels": 16, "depth": 8},
+    "imagenet": {
+        "channels": 48,
+        "depth": 14,
+        "stem": "imagenet",
+        "epochs": 250,
+        "batch_size": 1024,
+        "learning_rate": 0.5,
+        "schedule": "linear",
+        "warm_up": 5,
+        "weight_decay": 3e-5,
+        "cutout": 0,
+        "drop_path": 0.0,
+        "label_smoothing": 0.1,
+    },
+    "nasbench201": {
+        "channels": 16,
+        "depth": 5,
+        "epochs": 200,
+        "batch_size": 256,
+        "learning_rate": 0.1,
+        "nesterov": True,
+        "weight_decay": 5e-4,
+        "clip": None,
+        "cutout": 0,
+        "drop_path": 0.0,
+        "auxiliary": 0.0,
+    },
+}
+_SMALL: dict[str, dict[str, Any]] = {
+    "cifar": {"channels": 6, "depth": 6, "resolution": 32},
+    "cifar-small": {"channels": 4, "depth": 5, "resolution": 32},
+    "imagenet": {"channels": 8, "depth": 5, "resolution": 224, "warm_up": 1, "learning_rate": 0.1},
+    "nasbench201": {"channels": 4, "depth": 1, "reduction": "light", "learning_rate": 0.05},
+}
+_EPOCHS = {
+    "smoke": {"epochs": 2, "batch_size": 32, "images": 128},
+    "demo": {"epochs": 20, "batch_size": 64, "images": 1000, "test_every": 5},
+}
+
+
+def preset(recipe: str, size: str) -> dict[str, Any]:
+    """The settings of a recipe and size that differ from the defaults of :class:`TrainingProtocol`."""
+    paper = _PAPER.get(recipe, {})
+    return paper if size == "paper" else paper | _SMALL.get(recipe, {}) | _EPOCHS.get(size, {})
+
+
+def training_protocol(
+    architecture: str,
+    genotype: Genotype,
+    dataset: str = "noisy-digits",
+    recipe: str = "cifar",
+    size: str = "demo",
+    **overrides: Any,
+) -> TrainingProtocol:
+    """The protocol of a recipe and size for one architecture, with single settings overridden.
+
+    Raises:
+        ProtocolError: an unknown name or a value out of range; all of them are listed.
+    """
+    settings = {
+        "architecture": architecture,
+        "genotype": str(genotype),
+        "dataset": dataset,
+        "recipe": recipe,
+        "size": size,
+    }
+    try:
+        return TrainingProtocol(**(settings | preset(recipe, size) | overrides))
+    except ValidationError as error:
+        raise ProtocolError("; ".join(explain(item, TrainingProtocol) for item in error.errors())) from None

@@ -1,1 +1,0 @@
-"""Grids of searches and evaluations: what they contain, what they cost, how they run."""

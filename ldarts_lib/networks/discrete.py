@@ -1,0 +1,159 @@
+"""Discrete networks: one genotype, built with the macro network of its search space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ldarts_lib.networks.macro import Chain, Reduction, Stem, build_macro, layout
+from ldarts_lib.networks.operations import OPERATIONS, Settings
+from ldarts_lib.spaces.genotype import Cell, Genotype, GenotypeError
+from ldarts_lib.spaces.space import Space
+
+
+class DiscreteCell(nn.Module):
+    """The chosen operations of one cell; each node sums the edges that it kept."""
+
+    def __init__(self, cell: Cell, channels: int, *, halve: bool) -> None:
+        super().__init__()
+        self.cell = cell
+        self.operations = nn.ModuleList(
+            OPERATIONS[edge.operation](
+                Settings(channels, 2 if halve and edge.source < cell.inputs else 1, affine=True)
+            )
+            for edge in cell.edges
+        )
+
+    def forward(self, states: list[Tensor], paths: Tensor | None) -> Tensor:
+        """Input states → output.
+
+        Args:
+            states: [batch, C, height, width] each.
+            paths: factors of the edges, [edges, batch], or None; an identity has none (DARTS).
+        """
+        states = list(states)
+        for node in range(self.cell.inputs, self.cell.inputs + self.cell.nodes):
+            incoming = []
+            for index, edge in enumerate(self.cell.edges):
+                if edge.target == node:
+                    x, operation = states[edge.source], self.operations[index]
+                    droppable = paths is not None and not isinstance(operation, nn.Identity)
+                    y = operation(x)
+                    incoming.append(y * paths[index, :, None, None, None] if droppable else y)
+            states.append(sum(incoming))
+        return torch.cat([states[node] for node in self.cell.output], dim=1)
+
+
+class AuxiliaryHead(nn.Sequential):
+    """DARTS's second classifier, which reads the output of the last reduction cell while training.
+
+    Args:
+        channels: of what it reads, at least 8×8 pixels, or 7×7 with the stem ``imagenet``.
+        classes: number of logits.
+        stem: for ``imagenet`` the pooling has another stride, and the second BatchNorm is missing, as in the
+            DARTS code.
+    """
+
+    def __init__(self, channels: int, classes: int, stem: Stem) -> None:
+        imagenet = stem == "imagenet"
+        super().__init__(
+            nn.ReLU(),
+            nn.AvgPool2d(5, stride=2 if imagenet else 3, count_include_pad=False),
+            nn.Conv2d(channels, 128, 1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            nn.Conv2d(128, 768, 2, bias=False),
+            nn.Identity() if imagenet else nn.BatchNorm2d(768),
+            nn.ReLU(),
+            nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),  # one pixel already at the published sizes
+            nn.Linear(768, classes),
+        )
+
+
+def require_known_operations(genotype: Genotype) -> None:
+    """Check that a network can be built of a genotype's operations.
+
+    Raises:
+        GenotypeError: an operation is unknown; it is named.
+    """
+    for kind, cell in genotype.cells.items():
+        for edge in cell.edges:
+            if edge.operation not in OPERATIONS:
+                raise GenotypeError(
+                    f"{kind} cell: unknown operation {edge}; choose one of {', '.join(OPERATIONS)}"
+                )
+
+
+class DiscreteNetwork(nn.Module):
+    """A network of one genotype, to be trained from scratch.
+
+    Args:
+        space: the search space that the genotype belongs to, against which it is validated; None for an
+            architecture of no search space: a ``chain`` if it has a reduction cell, ``stages`` otherwise.
+        genotype: the architecture.
+        channels, depth, classes, channels_in, reduction: as for a supernet.
+        stem: of a ``chain``, see :func:`~ldarts_lib.networks.macro.build_macro`.
+        auxiliary: whether a ``chain`` has an auxiliary head.
+
+    Raises:
+        GenotypeError: the genotype is not of the space.
+        ValueError: an auxiliary head for ``stages``, where nothing is published.
+    """
+
+    def __init__(
+        self,
+        space: Space | None,
+        genotype: Genotype,
+        *,
+        channels: int,
+        depth: int,
+        classes: int,
+        channels_in: int = 3,
+        reduction: Reduction = "residual",
+        stem: Stem = "small",
+        auxiliary: bool = False,
+    ) -> None:
+        super().__init__()
+        require_known_operations(genotype)
+        if space is not None:
+            space.validate(genotype)
+        kind = "chain" if genotype.reduce else "stages"
+        self.layout = layout(kind, depth)
+        self.edges = [len(genotype.cells[name].edges) for name in self.layout]
+        self.macro = build_macro(
+            kind,
+            lambda name, width: DiscreteCell(genotype.cells[name], width, halve=name == "reduce"),
+            channels=channels,
+            depth=depth,
+            classes=classes,
+            channels_in=channels_in,
+            reduction=reduction,
+            outputs={name: len(cell.output) for name, cell in genotype.cells.items()},
+            affine=True,
+            stem=stem,
+        )
+        if auxiliary and not isinstance(self.macro, Chain):
+            raise ValueError("only a chain of cells has an auxiliary head")
+        self.tap = 2 * depth // 3
+        self.auxiliary = AuxiliaryHead(self.macro.widths[self.tap], classes, stem) if auxiliary else None
+
+    def forward(self, images: Tensor, paths: Tensor | None = None) -> Tensor:
+        """Images [batch, channels, height, width] → logits [batch, classes].
+
+        Args:
+            images: standardized.
+            paths: for drop path, factors of the edges of all cells, [edges, batch].
+        """
+        return self.macro(images, self._of_cells(paths))
+
+    def with_auxiliary(self, images: Tensor, paths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The logits, and those of the auxiliary head."""
+        for index, last in enumerate(self.macro.outputs(images, self._of_cells(paths))):
+            if index == self.tap:
+                second = self.auxiliary(last)
+        return self.macro.head(last), second
+
+    def _of_cells(self, paths: Tensor | None) -> Sequence[Tensor | None]:
+        return [None] * len(self.layout) if paths is None else paths.split(self.edges)

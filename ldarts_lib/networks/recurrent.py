@@ -1,0 +1,151 @@
+"""The language model around recurrent cells: embedding, stacked cells, a decoder that shares its weights.
+
+As ``rnn/model.py`` of the DARTS code: all sizes are equal, the decoder's matrix is the embedding, every
+matrix starts uniform in ±0.04, and dropout masks are constant over the time steps of a window. Masks come
+from the model's generator, so that a second pass can see the same ones.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ldarts_lib.bilevel.windows import Inputs, Prediction
+
+INITIAL_RANGE = 0.04
+
+
+@dataclass(frozen=True)
+class Dropouts:
+    """The shares of numbers that are dropped in training.
+
+    Attributes:
+        output: of the last cell's output.
+        hidden: of hidden states and of nodes, where they enter a product.
+        inputs: of a cell's input.
+        embedding: of the embedded words.
+        words: of the rows of the embedding, so of whole words.
+    """
+
+    output: float = 0.75
+    hidden: float = 0.25
+    inputs: float = 0.75
+    embedding: float = 0.2
+    words: float = 0.0
+
+
+class RecurrentCell(nn.Module, ABC):
+    """What a searched and a discrete cell share: how a word and the hidden state make node 0, and the loop.
+
+    ::
+
+        c₀, h₀ = [x, h]·W₀,    s₀ = h + sigmoid(c₀)·(tanh(h₀) − h)
+
+    Args:
+        units: size of the words, of the hidden state and of every node.
+        nodes: number of intermediate nodes.
+    """
+
+    def __init__(self, units: int, nodes: int) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.empty(2 * units, 2 * units))
+        self.rest = nn.Parameter(torch.empty(nodes, units, 2 * units))
+
+    def forward(
+        self, words: Tensor, hidden: Tensor, masks: tuple[Tensor | None, Tensor | None], *arguments: Any
+    ) -> Tensor:
+        """The hidden states after each word, [time, columns, units].
+
+        Args:
+            words: [time, columns, units].
+            hidden: before the first word, [columns, units].
+            masks: of the words and of the states, [columns, units] each; None drops nothing.
+            arguments: what else :meth:`nodes` takes.
+        """
+        of_words, of_states = masks
+        by_word, by_state = self.first.chunk(2)
+        states = []
+        for x in dropped(words, of_words) @ by_word:
+            gate, proposal = (x + dropped(hidden, of_states) @ by_state).chunk(2, -1)
+            start = torch.lerp(hidden, proposal.tanh(), gate.sigmoid())
+            hidden = self.nodes(start, of_states, *arguments)
+            states.append(hidden)
+        return torch.stack(states)
+
+    @abstractmethod
+    def nodes(self, start: Tensor, mask: Tensor | None, *arguments: Any) -> Tensor:
+        """From node 0 to the next hidden state, both [columns, units]."""
+
+
+class LanguageModel(nn.Module):
+    """Embedding, stacked cells, decoder.
+
+    Args:
+        cells: from input to output.
+        words: size of the vocabulary.
+        units: size of everything else.
+        dropouts: in training.
+        generator: where masks are drawn from, on the model's device.
+    """
+
+    def __init__(
+        self,
+        cells: Iterable[RecurrentCell],
+        *,
+        words: int,
+        units: int,
+        dropouts: Dropouts,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.embedding = nn.Parameter(torch.empty(words, units))
+        self.cells = nn.ModuleList(cells)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -INITIAL_RANGE, INITIAL_RANGE)
+        self.bias = nn.Parameter(torch.zeros(words))
+        self.dropouts = dropouts
+        self.generator = generator
+
+    def predict(self, inputs: Inputs, arguments: Sequence[tuple]) -> Prediction:
+        """Read a window.
+
+        Args:
+            inputs: the words and the hidden states before them.
+            arguments: what each cell takes besides.
+        """
+        columns = inputs.words.shape[1]
+        by_word = dropped(self.embedding, self._mask(self.dropouts.words, len(self.embedding), 1))
+        x = F.embedding(inputs.words, by_word)
+        x = dropped(x, self._mask(self.dropouts.embedding, columns, x.shape[-1]))
+        last = []
+        for cell, hidden, more in zip(self.cells, inputs.hidden, arguments, strict=True):
+            masks = (
+                self._mask(self.dropouts.inputs, *hidden.shape),
+                self._mask(self.dropouts.hidden, *hidden.shape),
+            )
+            x = cell(x, hidden, masks, *more)
+            last.append(x[-1])
+        output = dropped(x, self._mask(self.dropouts.output, columns, x.shape[-1]))
+        logits = F.linear(output.flatten(0, 1), self.embedding, self.bias)
+        return Prediction(logits, torch.stack(last), x)
+
+    def initial_hidden(self, columns: int) -> Tensor:
+        """The states before the first word of a text: zero, [cells, columns, units]."""
+        return self.embedding.new_zeros(len(self.cells), columns, self.embedding.shape[1])
+
+    def _mask(self, rate: float, *shape: int) -> Tensor | None:
+        if not self.training or rate == 0:
+            return None
+        kept = self.embedding.new_empty(shape).bernoulli_(1 - rate, generator=self.generator)
+        return kept / (1 - rate)
+
+
+def dropped(x: Tensor, mask: Tensor | None) -> Tensor:
+    """The numbers that a mask keeps, scaled up; all of them without a mask."""
+    return x if mask is None else x * mask

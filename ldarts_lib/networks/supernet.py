@@ -1,0 +1,228 @@
+"""The reference supernet: the textbook mixed operation, for every search space.
+
+The contract that every supernet keeps: ``supernet(images, weights)``, where ``weights`` gives each searchable
+cell its own copy of the architecture weights, one tensor [cells, edges, operations] per cell kind. So the
+gradient of one cell is a slice of one ``autograd.grad``, a perturbation of one cell is an argument, and
+nothing is stored on modules between calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ldarts_lib.networks.macro import Reduction, build_macro
+from ldarts_lib.networks.operations import ACTIVATIONS, OPERATIONS, TEXTBOOK, Activation, Layers, Settings
+from ldarts_lib.spaces.space import CellSpace, Space
+
+
+class MixedOperation(nn.Module):
+    """The continuous relaxation of one edge: the weighted sum of all candidate operations."""
+
+    def __init__(self, names: Sequence[str], settings: Settings, pooling_norm: bool) -> None:
+        super().__init__()
+        self.operations = nn.ModuleList(OPERATIONS[name](settings) for name in names)
+        for index, name in enumerate(names):
+            if pooling_norm and "pool" in name:
+                norm = settings.layers.norm(settings.channels, affine=False)
+                self.operations[index] = nn.Sequential(self.operations[index], norm)
+
+    def forward(self, x: Tensor, weights: Tensor) -> Tensor:
+        """x [batch, C, height, width], weights [operations] → [batch, C, height', width']."""
+        return sum(w * operation(x) for w, operation in zip(weights, self.operations, strict=True))
+
+
+class SearchCell(nn.Module):
+    """A cell whose edges are mixed operations: each node sums the edges from all nodes before it."""
+
+    def __init__(self, space: CellSpace, settings: Settings, *, halve: bool, pooling_norm: bool) -> None:
+        super().__init__()
+        self.space = space
+        self.edges = nn.ModuleList()
+        for (_, source), names in zip(space.edges, space.candidates, strict=True):
+            stride = 2 if halve and source < space.inputs else 1
+            self.edges.append(MixedOperation(names, replace(settings, stride=stride), pooling_norm))
+
+    def forward(self, states: list[Tensor], weights: Tensor) -> Tensor:
+        """Input states and weights [edges, operations] → the cell's output."""
+        states, edge = list(states), 0
+        for _ in range(self.space.nodes):
+            incoming = range(edge, edge + len(states))
+            states.append(sum(self.edges[e](x, weights[e]) for e, x in zip(incoming, states, strict=True)))
+            edge = incoming.stop
+        return torch.cat([states[node] for node in self.space.output_nodes], dim=1)
+
+
+class RandomNumbers:
+    """What a supernet draws with: its passes can be repeated with the same random numbers.
+
+    Attributes:
+        generator: where random operations and dropout draw from; it lives on the supernet's device.
+        draws: whether a pass draws random numbers.
+    """
+
+    generator: torch.Generator | None
+    draws: bool
+
+    def random_state(self) -> Tensor | None:
+        """State of the generator; None without one, or if no pass draws."""
+        return self.generator.get_state() if self.generator and self.draws else None
+
+    def set_random_state(self, state: Tensor | None) -> None:
+        """Go back to an earlier :meth:`random_state`, so that passes see the same random numbers."""
+        if self.generator and state is not None:
+            self.generator.set_state(state)
+
+    def normal_like(self, weights: Tensor) -> Tensor:
+        """Standard normal numbers from the supernet's generator, like the architecture weights of a kind."""
+        return torch.randn(
+            weights.shape, generator=self.generator, dtype=weights.dtype, device=weights.device
+        )
+
+    def noise_like_parameters(self) -> list[Tensor]:
+        """Standard normal numbers from the supernet's generator, like the parameters ω."""
+        return [self.normal_like(parameter) for parameter in self.parameters()]
+
+
+class Supernet(RandomNumbers, nn.Module):
+    """All architectures of a search space in one network with shared weights ω.
+
+    Attributes:
+        copies: networks that stand side by side in one; more than one only in a packed supernet.
+
+    Args:
+        space: the search space.
+        channels: C, channels of the first cells.
+        depth: cells per stage (NAS-Bench-201) or in the whole network (DARTS family).
+        classes: number of logits.
+        channels_in: channels of the images.
+        reduction: the fixed reduction block of NAS-Bench-201, ``residual`` (as published) or ``light``.
+        generator: where random operations (``noise``) draw from; it must live on the supernet's device.
+        layers: the convolution and normalization layers.
+        cell: builds a searchable cell, as :class:`SearchCell` does.
+        activation: the nonlinearity of all operations, ``relu`` (as published) or ``gelu``.
+    """
+
+    copies = 1
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        channels: int,
+        depth: int,
+        classes: int,
+        channels_in: int = 3,
+        reduction: Reduction = "residual",
+        generator: torch.Generator | None = None,
+        layers: Layers = TEXTBOOK,
+        cell: Callable[..., SearchCell] = SearchCell,
+        activation: Activation = "relu",
+    ) -> None:
+        super().__init__()
+        layers = replace(layers, activation=ACTIVATIONS[activation])
+        self.space = space
+        self.layout = space.layout(depth)
+        self.generator = generator
+        self.draws = space.random
+
+        def make_cell(kind: str, cell_channels: int) -> SearchCell:
+            return cell(
+                space.cells[kind],
+                Settings(cell_channels, generator=generator, layers=layers),
+                halve=kind == "reduce",
+                pooling_norm=space.pooling_norm,
+            )
+
+        self.macro = build_macro(
+            space.macro,
+            make_cell,
+            channels=channels,
+            depth=depth,
+            classes=classes,
+            channels_in=channels_in,
+            reduction=reduction,
+            outputs=space.outputs,
+            affine=False,
+            layers=layers,
+        )
+        self._norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+
+    def forward(
+        self, images: Tensor, weights: Mapping[str, Tensor], *, update_statistics: bool = True
+    ) -> Tensor:
+        """Logits [batch, classes] in float32 or float64, as the images are.
+
+        Args:
+            images: [batch, channels, height, width], height and width divisible by 4.
+            weights: per cell kind the architecture weights [cells, edges, operations] of its cells.
+            update_statistics: whether this pass moves the running statistics of BatchNorm (in training).
+
+        Raises:
+            ValueError: weights of another shape.
+        """
+        remaining = {kind: iter(self._checked(kind, weights)) for kind in self.space.cells}
+        per_cell = [next(remaining[kind]) for kind in self.layout]
+        with self._statistics(update_statistics):
+            return self.macro(images, per_cell)
+
+    @property
+    def precision(self) -> torch.dtype | None:
+        """Floating type of the convolutions, if it is not that of the images."""
+        return None
+
+    def architecture_only(self) -> AbstractContextManager:
+        """Within it, gradients are asked for by the architecture weights only; forward and backward."""
+        return nullcontext()
+
+    def _expected(self, kind: str) -> tuple[int, ...]:
+        """Shape of the architecture weights of a cell kind."""
+        return self.layout.count(kind), *self.space.cells[kind].shape
+
+    def _checked(self, kind: str, weights: Mapping[str, Tensor]) -> Tensor:
+        expected = self._expected(kind)
+        if kind not in weights or tuple(weights[kind].shape) != expected:
+            got = tuple(weights[kind].shape) if kind in weights else "nothing"
+            raise ValueError(f"architecture weights of the {kind} cells: expected {expected}, got {got}")
+        return weights[kind]
+
+    @contextmanager
+    def _statistics(self, update: bool) -> Iterator[None]:
+        training = [] if update else [norm for norm in self._norms if norm.training]
+        for norm in training:
+            norm.track_running_stats = False
+        try:
+            yield
+        finally:
+            for norm in training:
+                norm.track_running_stats = True
+
+
+def initial_alphas(
+    space: Space,
+    *,
+    generator: torch.Generator | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, Tensor]:
+    """Architecture parameters α, 10⁻³·N(0, 1): per cell kind a leaf [edges, operations].
+
+    They are drawn on the CPU and in float32, so that one seed gives the same α on every device and in every
+    type.
+    """
+    return {
+        kind: (1e-3 * torch.randn(cell.shape, generator=generator)).to(device, dtype).requires_grad_()
+        for kind, cell in space.cells.items()
+    }
+
+
+def architecture_weights(alphas: Mapping[str, Tensor], layout: Sequence[str]) -> dict[str, Tensor]:
+    """Each cell's own copy of p = softmax(α): per kind [cells, edges, operations], leaves."""
+    return {
+        kind: alpha.detach().softmax(-1).expand(layout.count(kind), *alpha.shape).clone().requires_grad_()
+        for kind, alpha in alphas.items()
+    }

@@ -1,1 +1,0 @@
-"""Recurrent cells: their space, texts, the search and the evaluation of a language model."""

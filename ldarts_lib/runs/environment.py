@@ -1,0 +1,221 @@
+"""What a run ran on: versions, devices, source tree, and the global seeds.
+
+Nothing happens at import; every function looks when it is called.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ldarts_lib import __version__
+from ldarts_lib.errors import LdartsError
+from ldarts_lib.runs.threads import cores
+
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "pandas",
+    "scikit-learn",
+    "mlxtend",
+    "matplotlib",
+    "pydantic",
+    "papermill",
+    "ipykernel",
+    "jupyter-book",
+)
+_DEVICES = "auto, cpu, cuda, cuda:<index>, mps"
+
+
+class DeviceUnavailable(LdartsError, ValueError):
+    """There is no such device, or this machine or this build of torch does not offer it."""
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, the platform, this library and the packages around it.
+
+    Nothing is imported for it; torch's names its build. What is absent is ``not installed``.
+    """
+    found = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "ldarts_lib": __version__,
+    }
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found | {"torch": str(torch.__version__)}
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of that name; GPUs always carry their index, so that devices compare equal.
+
+    Args:
+        name: ``auto`` (a CUDA GPU, else Apple's, else the CPU), ``cpu``, ``cuda`` (the current
+            GPU), ``cuda:<index>`` or ``mps``.
+
+    Raises:
+        DeviceUnavailable: no such name (the allowed ones are listed), or no such device here (the message
+            says what torch sees and what to do).
+    """
+    if name == "auto":
+        gpu = "mps" if torch.backends.mps.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else gpu
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
+        raise DeviceUnavailable(f"unknown device {name!r}; allowed are {_DEVICES}")
+    if name == "cpu":
+        return torch.device("cpu")
+    if name == "mps":
+        return _mps()
+    return _cuda(name)
+
+
+def device_report(device: torch.device) -> str:
+    """One line for readers: the CPU's model and threads, or the GPU's name and memory in GiB."""
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        memory = properties.total_memory / 2**30
+        return f"{device}: {properties.name}, {memory:.0f} GiB of memory"
+    if device.type == "mps":
+        return f"{device}: the GPU of {cpu_model()}"
+    return f"cpu: {cpu_model()}, {torch.get_num_threads()} of {cores()} threads"
+
+
+def environment(device: torch.device | None = None) -> dict[str, Any]:
+    """What a run depends on besides its configuration, ready for JSON.
+
+    Returns:
+        ``versions``, ``device`` (its report, or None), ``cpu``, ``threads``, ``source`` (see
+        :func:`source_state`), ``command`` (the command line) and ``determinism`` (torch's flags and
+        the environment variables that bear on it).
+    """
+    return {
+        "versions": versions(),
+        "device": None if device is None else device_report(device),
+        "cpu": cpu_model(),
+        "threads": torch.get_num_threads(),
+        "source": source_state(Path(__file__).parent),
+        "command": list(sys.argv),
+        "determinism": {
+            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+            "cudnn_deterministic": torch.backends.cudnn.deterministic,
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "CUBLAS_WORKSPACE_CONFIG": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
+            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"),
+            "PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED"),
+        },
+    }
+
+
+def source_state(folder: Path) -> dict[str, Any] | None:
+    """The git commit of a package's folder, and whether files in it differ from that commit.
+
+    None for an installed package: without git, outside a repository, or where the repository around
+    the folder does not track it (a virtual environment inside somebody's project).
+    """
+    commit = _git(folder, "rev-parse", "HEAD")
+    tracked = _git(folder, "ls-files", "--", "__init__.py")
+    if not commit or not tracked:
+        return None
+    return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--", "."))}
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the global generators of Python, NumPy and torch (all devices).
+
+    Raises:
+        ValueError: the seed is not in 0 .. 2³²−1, the range that NumPy takes.
+    """
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed = {seed}: expected 0 .. {2**32 - 1}")
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+@contextmanager
+def arithmetic(precision: str) -> Iterator[None]:
+    """Within it, float32 convolutions and products on a GPU use TF32 if precision is ``tf32``, else never."""
+    tf32 = precision == "tf32"
+    before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before[0]
+        torch.set_float32_matmul_precision(before[1])
+
+
+def colab() -> bool:
+    """Whether this runs on Google Colab, in its kernel or in a shell that it started."""
+    return "COLAB_RELEASE_TAG" in os.environ or "google.colab" in sys.modules
+
+
+def cpu_model() -> str:
+    """The CPU's name as the system gives it, or its architecture."""
+    if sys.platform == "linux":
+        models = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
+        return models[0] if models else platform.machine()
+    if sys.platform == "darwin":
+        return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.machine()
+    return platform.processor() or platform.machine()
+
+
+def _cuda(name: str) -> torch.device:
+    if torch.version.cuda is None and torch.version.hip is None:
+        raise DeviceUnavailable(
+            f"device {name!r}: this torch ({torch.__version__}) is built without CUDA; install a "
+            "CUDA build (https://pytorch.org/get-started/locally) or use the device cpu"
+        )
+    if not torch.cuda.is_available():
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+        raise DeviceUnavailable(
+            f"device {name!r}: this torch ({torch.__version__}) is built for CUDA, but it sees no "
+            "GPU; check that nvidia-smi lists one, that its driver is recent enough, and "
+            f"CUDA_VISIBLE_DEVICES ({visible}), or use the device cpu"
+        )
+    index = int(name[5:]) if ":" in name else torch.cuda.current_device()
+    count = torch.cuda.device_count()
+    if index >= count:
+        raise DeviceUnavailable(f"device {name!r}: torch sees {count} GPU(s), cuda:0 .. cuda:{count - 1}")
+    return torch.device("cuda", index)
+
+
+def _mps() -> torch.device:
+    if not torch.backends.mps.is_available():
+        built = "has" if torch.backends.mps.is_built() else "is built without"
+        raise DeviceUnavailable(
+            f"device 'mps': this torch ({torch.__version__}) {built} support for Apple GPUs and "
+            "sees none; it needs a Mac with Apple silicon. Use the device cpu"
+        )
+    return torch.device("mps", 0)
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    return _output("git", "-C", str(folder), *arguments)
+
+
+def _output(*command: str) -> str:
+    """What a command prints, stripped; empty if it is missing, fails or takes over ten seconds."""
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return result.stdout.strip()

@@ -1,0 +1,1 @@
+"""What can be searched: cells, spaces, genotypes, published cells. Values, no torch."""

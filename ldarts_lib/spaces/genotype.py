@@ -1,0 +1,258 @@
+"""Genotypes: discrete cells as immutable values, in the notations of the field.
+
+NAS-Bench-201 writes a cell as ``|op~source|+|op~source|op~source|+...`` (Dong & Yang, 2020), DARTS as
+``Genotype(normal=[('op', source), ...], normal_concat=range(2, 6), reduce=..., reduce_concat=...)``, and a
+recurrent cell as ``Genotype(recurrent=[('activation', source), ...], concat=range(1, 9))`` (Liu et al.,
+2019). All are read without evaluating any text.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from ldarts_lib.errors import LdartsError
+
+_NASBENCH201_EDGE = re.compile(r"(?P<operation>[A-Za-z0-9_]+)~(?P<source>\d+)")
+_DARTS_FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
+_RECURRENT_FIELDS = ("recurrent", "concat")
+
+
+class GenotypeError(LdartsError, ValueError):
+    """A genotype that cannot be read, or that does not fit the search space."""
+
+
+@dataclass(frozen=True, order=True)
+class Edge:
+    """One chosen operation: it reads node ``source`` and is summed into node ``target``."""
+
+    target: int
+    source: int
+    operation: str
+
+    def __str__(self) -> str:
+        return f"{self.operation} on edge {self.target}<-{self.source}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A discrete cell.
+
+    Attributes:
+        inputs: number of input nodes (1 in NAS-Bench-201 and in a recurrent cell, 2 in DARTS); they are nodes
+            0 .. inputs-1.
+        edges: the chosen operations, in the order of their target nodes.
+        output: the nodes that are concatenated (in a recurrent cell averaged) to the cell's output.
+    """
+
+    inputs: int
+    edges: tuple[Edge, ...]
+    output: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        targets = [edge.target for edge in self.edges]
+        if targets != sorted(targets):
+            raise GenotypeError("the edges of a cell must be ordered by their target node")
+        for edge in self.edges:
+            if edge.target < self.inputs:
+                raise GenotypeError(f"{edge}: node {edge.target} is an input")
+            if not 0 <= edge.source < edge.target:
+                raise GenotypeError(
+                    f"{edge}: node {edge.target} can read the nodes 0..{edge.target - 1} only"
+                )
+        unknown = sorted(set(self.output) - set(range(self.inputs + self.nodes)))
+        if unknown or not self.output:
+            raise GenotypeError(
+                f"the output concatenates the nodes {list(self.output)}, but the cell has the nodes "
+                f"0..{self.inputs + self.nodes - 1}"
+            )
+
+    @property
+    def nodes(self) -> int:
+        """Number of intermediate nodes, those that receive edges."""
+        last = max((edge.target for edge in self.edges), default=self.inputs - 1)
+        return last + 1 - self.inputs
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether this is a recurrent cell: each node reads one node, and not just the last is the output.
+
+        What has the last node alone as its output is a cell of NAS-Bench-201.
+        """
+        targets = tuple(edge.target for edge in self.edges)
+        last = self.nodes
+        return self.inputs == 1 and targets == tuple(range(1, last + 1)) and self.output != (last,)
+
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """The chosen operations, one per edge."""
+        return tuple(edge.operation for edge in self.edges)
+
+    def incoming(self, node: int) -> tuple[Edge, ...]:
+        """The edges that end in ``node``."""
+        return tuple(edge for edge in self.edges if edge.target == node)
+
+
+@dataclass(frozen=True)
+class Genotype:
+    """A discrete architecture: its normal cell and, in two-cell spaces, its reduction cell.
+
+    ``str(genotype)`` prints the notation of the field: for cells with one input node DARTS's recurrent
+    tuple (see :attr:`Cell.recurrent`) or the NAS-Bench-201 string, DARTS's other tuple otherwise;
+    :func:`parse` reads it back.
+    """
+
+    normal: Cell
+    reduce: Cell | None = None
+
+    @property
+    def cells(self) -> dict[str, Cell]:
+        """The cells under their kinds, ``normal`` and, if there is one, ``reduce``."""
+        return {"normal": self.normal} | ({"reduce": self.reduce} if self.reduce else {})
+
+    def count(self, operation: str) -> int:
+        """How many edges of all cell kinds carry ``operation``."""
+        return sum(cell.operations.count(operation) for cell in self.cells.values())
+
+    def __str__(self) -> str:
+        if self.reduce is None and self.normal.recurrent:
+            return f"Genotype(recurrent={_pairs(self.normal)}, concat={_output(self.normal)})"
+        if self.reduce is None and self.normal.inputs == 1:
+            return _print_nasbench201(self.normal)
+        return _print_darts(self)
+
+
+def parse(text: str) -> Genotype:
+    """Read a genotype in any of the notations.
+
+    Raises:
+        GenotypeError: the text is in none of them, or an edge is impossible; it is named.
+    """
+    text = text.strip()
+    if text.startswith("|"):
+        return Genotype(_parse_nasbench201(text))
+    if text.startswith("Genotype("):
+        return _parse_darts(text)
+    raise GenotypeError(
+        f"{_shorten(text)!r} is no genotype: expected the NAS-Bench-201 notation "
+        "'|op~0|+|op~0|op~1|+...' or the DARTS notation 'Genotype(normal=[(op, source), ...], ...)' or "
+        "'Genotype(recurrent=[(activation, source), ...], concat=...)'"
+    )
+
+
+def _print_nasbench201(cell: Cell) -> str:
+    nodes = (cell.incoming(node) for node in range(1, 1 + cell.nodes))
+    return "+".join(
+        "|" + "|".join(f"{edge.operation}~{edge.source}" for edge in edges) + "|" for edges in nodes
+    )
+
+
+def _parse_nasbench201(text: str) -> Cell:
+    edges = []
+    for target, node in enumerate(text.split("+"), start=1):
+        if len(node) < 2 or not (node.startswith("|") and node.endswith("|")):
+            raise GenotypeError(f"node {target}: expected '|op~source|...|', got {node!r}")
+        for item in node[1:-1].split("|"):
+            match = _NASBENCH201_EDGE.fullmatch(item)
+            if match is None:
+                raise GenotypeError(f"node {target}: expected 'op~source', got {item!r}")
+            edges.append(Edge(target, int(match["source"]), match["operation"]))
+    return Cell(inputs=1, edges=tuple(edges), output=(edges[-1].target,))
+
+
+def _print_darts(genotype: Genotype) -> str:
+    fields = (
+        f"{kind}={_pairs(cell)}, {kind}_concat={_output(cell)}" for kind, cell in genotype.cells.items()
+    )
+    return f"Genotype({', '.join(fields)})"
+
+
+def _pairs(cell: Cell) -> str:
+    return "[" + ", ".join(f"({edge.operation!r}, {edge.source})" for edge in cell.edges) + "]"
+
+
+def _output(cell: Cell) -> str:
+    first, last = cell.output[0], cell.output[-1]
+    contiguous = cell.output == tuple(range(first, last + 1))
+    return f"range({first}, {last + 1})" if contiguous else str(list(cell.output))
+
+
+def _parse_darts(text: str) -> Genotype:
+    try:
+        call = ast.parse(text, mode="eval").body
+    except SyntaxError as error:
+        raise GenotypeError(f"{_shorten(text)!r} is no DARTS genotype: {error.msg}") from None
+    match call:
+        case ast.Call(func=ast.Name(id="Genotype"), args=[], keywords=keywords):
+            values = {str(keyword.arg): keyword.value for keyword in keywords}
+        case _:
+            raise GenotypeError("expected Genotype(normal=[...], normal_concat=..., ...)")
+    if "recurrent" in values and set(values) <= set(_RECURRENT_FIELDS):
+        return Genotype(_recurrent_cell(values["recurrent"], values.get("concat")))
+    unknown = sorted(set(values) - set(_DARTS_FIELDS))
+    if unknown or "normal" not in values:
+        raise GenotypeError(
+            f"a DARTS genotype has the fields {_DARTS_FIELDS} or {_RECURRENT_FIELDS}, got {sorted(values)}"
+        )
+    cells = {
+        kind: _darts_cell(kind, values[kind], values.get(f"{kind}_concat"))
+        for kind in ("normal", "reduce")
+        if kind in values
+    }
+    return Genotype(**cells)
+
+
+def _darts_cell(kind: str, pairs_node: ast.expr, concat_node: ast.expr | None) -> Cell:
+    edges = tuple(
+        Edge(2 + position // 2, source, operation)
+        for position, (operation, source) in enumerate(_read_pairs(kind, pairs_node))
+    )
+    if len(edges) % 2:
+        raise GenotypeError(f"{kind}: every node reads two edges, but {len(edges)} are given")
+    return Cell(2, edges, _read_output(f"{kind}_concat", concat_node, range(2, 2 + len(edges) // 2)))
+
+
+def _recurrent_cell(pairs_node: ast.expr, concat_node: ast.expr | None) -> Cell:
+    edges = tuple(
+        Edge(target, source, activation)
+        for target, (activation, source) in enumerate(_read_pairs("recurrent", pairs_node), start=1)
+    )
+    return Cell(1, edges, _read_output("concat", concat_node, range(1, 1 + len(edges))))
+
+
+def _read_pairs(field: str, node: ast.expr) -> list[tuple[str, int]]:
+    pairs = _literal(field, node)
+    if not isinstance(pairs, list | tuple) or not pairs:
+        raise GenotypeError(f"{field}: expected a list of (operation, source) pairs")
+    for position, pair in enumerate(pairs):
+        match pair:
+            case (str(), int()):
+                continue
+            case _:
+                raise GenotypeError(f"{field}, entry {position}: expected (operation, source), got {pair!r}")
+    return list(pairs)
+
+
+def _read_output(field: str, node: ast.expr | None, default: range) -> tuple[int, ...]:
+    output = default if node is None else _literal(field, node)
+    if not isinstance(output, range | list | tuple) or not all(type(n) is int for n in output):
+        raise GenotypeError(f"{field}: expected node numbers, got {output}")
+    return tuple(output)
+
+
+def _literal(name: str, node: ast.expr) -> Any:
+    """A literal, or ``range(...)`` of literals, without evaluating anything else."""
+    try:
+        match node:
+            case ast.Call(func=ast.Name(id="range"), args=args, keywords=[]):
+                return range(*(ast.literal_eval(arg) for arg in args))
+            case _:
+                return ast.literal_eval(node)
+    except (ValueError, TypeError):
+        raise GenotypeError(f"{name}: expected a literal, got {ast.unparse(node)}") from None
+
+
+def _shorten(text: str, length: int = 60) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,0 +1,157 @@
+import math
+
+import pytest
+from pydantic import ValidationError
+
+from ldarts_lib.bilevel.protocols import METHODS, SIZES, Protocol, ProtocolError, protocol
+from ldarts_lib.bilevel.regularizers import Regularizer
+from ldarts_lib.datasets import DATASETS
+from ldarts_lib.spaces.space import SPACES
+
+
+@pytest.mark.parametrize("space", SPACES)
+@pytest.mark.parametrize("size", SIZES)
+def test_every_preset_is_valid(space, size):
+    for dataset in DATASETS:
+        for method in METHODS:
+            settings = protocol(space, dataset, method, size)
+            assert (settings.space, settings.dataset) == (space, dataset)
+            assert (settings.method, settings.size) == (method, size)
+            assert settings.search_space is SPACES[space]
+            assert settings.seed == 0
+
+
+def test_paper_settings_of_nasbench201():
+    settings = protocol("nasbench201", "cifar10", "lambda", "paper")
+    assert settings.model_dump(exclude={"space", "dataset", "method", "size", "seed"}) == {
+        "channels": 16, "depth": 5, "reduction": "residual",
+        "epochs": 50, "batch_size": 64, "split": 0.5, "step_order": "weights-first",
+        "weight_lr": 0.025, "weight_lr_min": 0.001, "momentum": 0.9, "weight_decay": 3e-4, "clip": 5.0,
+        "alpha_lr": 3e-4, "alpha_weight_decay": 1e-3,
+        "lambda_max": 0.125, "ramp": "linear", "estimator": "central", "epsilon": 1e-4,
+        "supernet": "fast", "strategy": "auto", "checkpoint_cells": False, "precision": "float32",
+        "cuda_graph": False, "activation": "relu",
+        "regularized_cells": "normal", "regularizer_batch": "training",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("space", [name for name in SPACES if name != "nasbench201"])
+def test_paper_settings_of_the_darts_family(space):
+    settings = protocol(space, "cifar10", "lambda", "paper")
+    assert (settings.channels, settings.depth, settings.epochs) == (16, 8, 50)
+    assert (settings.step_order, settings.batch_size) == ("alpha-first", 64)
+    assert (settings.lambda_max, settings.epsilon) == (0.125, 1e-4)
+    svhn = protocol(space, "svhn", "lambda", "paper")
+    assert (svhn.lambda_max, svhn.epsilon) == (0.25, 1e-3)
+
+
+def test_a_smoke_search_is_a_short_demo():
+    for space in SPACES:
+        demo, smoke = protocol(space, size="demo"), protocol(space, size="smoke")
+        assert smoke.epochs == 2 < demo.epochs
+        same = {"size": "demo", "epochs": demo.epochs}
+        assert smoke.model_copy(update=same) == demo
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed"),
+    [("space", SPACES), ("dataset", DATASETS), ("method", METHODS), ("size", SIZES)],
+)
+def test_unknown_names_list_the_known_ones(name, allowed):
+    with pytest.raises(ProtocolError) as caught:
+        protocol(**{name: "unheard-of"})
+    message = str(caught.value)
+    assert "unheard-of" in message and name in message
+    assert all(known in message for known in allowed)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("epochs", [0, -1, 2.5, math.nan, "many"]),
+        ("batch_size", [0, -3]),
+        ("channels", [0]),
+        ("depth", [0, -1]),
+        ("seed", [-1, 2**63, 0.5]),
+        ("split", [0, 1, -0.5, math.nan]),
+        ("lambda_max", [-0.1, math.nan, math.inf]),
+        ("epsilon", [0, -1e-4, math.nan, math.inf]),
+        ("weight_lr", [0, -1, math.nan, math.inf]),
+        ("weight_lr_min", [-1e-3, math.nan]),
+        ("momentum", [-0.1, 1, math.nan]),
+        ("weight_decay", [-1e-4, math.nan, math.inf]),
+        ("clip", [0, -5, math.nan]),
+        ("alpha_lr", [0, -1, math.nan]),
+        ("alpha_weight_decay", [-1, math.nan]),
+        ("estimator", ["backward"]),
+        ("ramp", ["cosine"]),
+        ("step_order", ["both"]),
+        ("reduction", ["heavy"]),
+    ],
+)
+def test_values_out_of_range_are_refused_by_name(name, values):
+    for value in values:
+        with pytest.raises(ProtocolError, match=rf"{name} = {value!r}: "):
+            protocol(**{name: value})
+
+
+def test_an_unknown_setting_lists_the_settings():
+    with pytest.raises(ProtocolError, match=r"unknown setting 'epoch'; the settings are .*epochs"):
+        protocol(epoch=3)
+
+
+def test_all_mistakes_are_reported_at_once():
+    with pytest.raises(ProtocolError, match=r"epochs = 0: .*; clip = -1: "):
+        protocol(epochs=0, clip=-1)
+
+
+def test_the_final_learning_rate_must_not_exceed_the_initial_one():
+    with pytest.raises(ProtocolError, match=r"weight_lr_min = 0\.1 is above weight_lr = 0\.01"):
+        protocol(weight_lr=0.01, weight_lr_min=0.1)
+    assert protocol(weight_lr=0.01, weight_lr_min=0.01).learning_rate(30) == 0.01
+
+
+@pytest.mark.parametrize("method", ["lambda", "lambda-sign"])
+def test_one_normal_cell_cannot_be_aligned(method):
+    with pytest.raises(ProtocolError, match=f"method '{method}' aligns normal cells, .* only 1"):
+        protocol("darts", method=method, depth=3)
+    assert protocol("darts", method="darts", depth=3).regularizer is None
+
+
+def test_the_strength_ramp():
+    settings = protocol(method="lambda", epochs=5, lambda_max=0.5)
+    assert [settings.strength(t) for t in range(5)] == [0, 0.125, 0.25, 0.375, 0.5]
+    assert protocol(method="lambda", epochs=1, lambda_max=0.5).strength(0) == 0.5
+    constant = protocol(method="lambda", epochs=5, lambda_max=0.5, ramp="constant")
+    assert [constant.strength(t) for t in range(5)] == [0.5] * 5
+    for method in ("darts", "darts-2nd"):
+        assert protocol(method=method, epochs=1).strength(0) == 0
+
+
+def test_the_learning_rate_is_a_cosine():
+    settings = protocol(epochs=4, weight_lr=0.3, weight_lr_min=0.1)
+    found = [settings.learning_rate(epoch) for epoch in range(5)]
+    expected = [0.3, 0.2 + 0.1 / math.sqrt(2), 0.2, 0.2 - 0.1 / math.sqrt(2), 0.1]
+    assert found == pytest.approx(expected)
+    assert protocol(epochs=1, weight_lr=0.3).learning_rate(0) == pytest.approx(0.3)
+
+
+def test_the_regularizer_of_a_method():
+    settings = {"estimator": "forward", "epsilon": 0.01}
+    assert protocol(method="lambda", **settings).regularizer == Regularizer("cosine", "forward", 0.01)
+    assert protocol(method="lambda-sign", **settings).form == "sign"
+    for method in ("darts", "darts-2nd"):
+        assert protocol(method=method).form is None
+        assert protocol(method=method).regularizer is None
+
+
+def test_protocols_are_frozen_values_that_survive_json():
+    settings = protocol("s4", "digits", "lambda-sign", "smoke", seed=3, lambda_max=0.3)
+    with pytest.raises(ValidationError):
+        settings.epochs = 3
+    assert Protocol.model_validate_json(settings.model_dump_json()) == settings
+    assert settings != protocol("s4", "digits", "lambda-sign", "smoke", seed=4, lambda_max=0.3)
+
+
+def test_every_setting_is_documented():
+    assert all(field.description for field in Protocol.model_fields.values())

@@ -1,0 +1,209 @@
+import math
+import time
+
+import pytest
+import torch
+
+from ldarts_lib.bilevel import recurrent_search as search_module
+from ldarts_lib.bilevel.half_steps import Bilevel
+from ldarts_lib.bilevel.protocols import ProtocolError
+from ldarts_lib.bilevel.recurrent_protocols import METHODS, evaluation_protocol, protocol
+from ldarts_lib.bilevel.recurrent_search import RecurrentState, search
+from ldarts_lib.bilevel.search import SearchDiverged
+from ldarts_lib.bilevel.windows import Reader
+from ldarts_lib.datasets import corpus
+from ldarts_lib.evaluation.language import evaluate
+from ldarts_lib.networks.recurrent import Dropouts
+from ldarts_lib.runs.directory import METRICS_VERSION, RunDirectory, RunError
+from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.recurrent import PTB
+from recurrent_helpers import assert_same_run, timeless
+
+
+def tiny(**settings):
+    small = {"size": "smoke", "units": 4, "batch_size": 160, "bptt": 6, "evaluation_columns": 80}
+    return protocol(**small | settings)
+
+
+def quickly(settings, out, **keywords):
+    return search(settings, out, progress=False, **keywords)
+
+
+def test_a_search_and_the_evaluation_of_its_cell_end_to_end(tmp_path):
+    begin = time.process_time()
+    settings = protocol(size="smoke")
+    result = quickly(settings, tmp_path / "search")
+    PTB.validate(result.genotype)
+    run = RunDirectory(result.path)
+    assert run.finished and run.read_history() == result.history
+    first, last = result.history
+    assert {
+        f"{half}_{key}" for half in ("train", "valid") for key in ("loss", "alignment", "norm_0", "norm_1")
+    } | {
+        "epoch",
+        "valid_perplexity",
+        "lambda",
+        "entropy",
+        "genotype",
+        "seconds",
+    } <= set(last)
+    assert last["train_loss"] < first["train_loss"] < 8
+    assert 1 < last["valid_perplexity"] < 452  # words of the vocabulary
+    assert (first["lambda"], last["lambda"]) == (0, settings.lambda_max)
+    assert -1 <= last["valid_alignment"] <= 1 and last["train_norm_1"] > 0
+    assert 0 < last["entropy"] <= math.log(5)
+    metrics = run.read_json("metrics.json")
+    assert metrics == {
+        "version": METRICS_VERSION,
+        "changed": "",
+        "stage": "search",
+        "space": "ptb",
+        "dataset": "civics",
+        "method": "lambda",
+        "size": "smoke",
+        "seed": 0,
+        "epochs": 2,
+        "valid_loss": last["valid_loss"],
+        "valid_perplexity": last["valid_perplexity"],
+        "valid_alignment": last["valid_alignment"],
+        "entropy": last["entropy"],
+        "skips": result.genotype.count("identity"),
+        "genotype": str(result.genotype),
+        "seconds": pytest.approx(first["seconds"] + last["seconds"], abs=2e-3),
+    }
+    assert run.read_json("genotype.json")["genotype"] == str(result.genotype)
+    searched = {key: metrics[key] for key in ("space", "dataset", "method", "size", "seed")}
+    found = evaluate(
+        evaluation_protocol(size="smoke"),
+        parse(metrics["genotype"]),
+        tmp_path / "ptb-civics",
+        architecture="ptb/civics/lambda/seed0",
+        searched=searched,
+        progress=False,
+    )
+    assert found["searched"] == searched
+    assert 20 < found["test_perplexity"] < 100
+    assert time.process_time() - begin < 60  # seconds; about eight on a free core
+
+
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_a_search_is_reproducible_and_depends_on_its_seed(method, tmp_path):
+    quickly(tiny(method=method), tmp_path / "a")
+    quickly(tiny(method=method), tmp_path / "b")
+    assert_same_run(RunDirectory(tmp_path / "a"), RunDirectory(tmp_path / "b"))
+    other = quickly(tiny(method=method, seed=1, epochs=1), tmp_path / "c")
+    assert other.history[0]["train_loss"] != RunDirectory(tmp_path / "a").read_history()[0]["train_loss"]
+
+
+def test_methods_differ_once_lambda_is_positive(tmp_path):
+    histories = {m: quickly(tiny(method=m), tmp_path / m).history for m in METHODS}
+    first = [timeless(rows)[0] for rows in histories.values()]
+    assert first[0] == first[1] == first[2]  # λ is 0 in the first epoch
+    assert len({rows[1]["train_loss"] for rows in histories.values()}) == 3
+
+
+def test_without_strength_both_methods_are_the_same_search(tmp_path):
+    darts = quickly(tiny(method="darts"), tmp_path / "a")
+    aligned = quickly(tiny(lambda_max=0), tmp_path / "b")
+    assert timeless(darts.history) == timeless(aligned.history)
+
+
+def test_a_search_in_float64_is_the_same_with_smaller_roundings(tmp_path):
+    settings = {f"dropout_{name}": 0.0 for name in vars(Dropouts())} | {"epochs": 1, "weight_lr": 0.1}
+    double = quickly(tiny(precision="float64", **settings), tmp_path / "double")
+    single = quickly(tiny(**settings), tmp_path / "single")
+    assert double.alphas["normal"].dtype == torch.float64
+    assert double.history[0]["train_loss"] == pytest.approx(single.history[0]["train_loss"], rel=1e-4)
+    assert double.history[0]["train_loss"] != single.history[0]["train_loss"]
+
+
+def test_an_interrupted_search_resumes_bit_for_bit(tmp_path, monkeypatch):
+    settings = tiny(epochs=3)
+    quickly(settings, tmp_path / "whole")
+    original = RecurrentState._step
+
+    def interrupted(self, training, validation, epoch):
+        if epoch == 1 and training.position > 10:
+            raise KeyboardInterrupt
+        return original(self, training, validation, epoch)
+
+    monkeypatch.setattr(RecurrentState, "_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        quickly(settings, tmp_path / "broken")
+    monkeypatch.undo()
+    broken = RunDirectory(tmp_path / "broken")
+    assert len(broken.read_history()) == 1 and not broken.finished
+    with pytest.raises(RunError, match="resume"):
+        quickly(settings, tmp_path / "broken")
+    torch.manual_seed(99)  # the global state does not matter
+    quickly(settings, tmp_path / "broken", resume=True)
+    assert_same_run(RunDirectory(tmp_path / "whole"), broken)
+    again = quickly(settings, tmp_path / "broken", resume=True)
+    assert again.history == broken.read_history()
+    assert broken.read_json("metrics.json")["genotype"] == str(again.genotype)
+
+
+def test_a_diverging_search_stops_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    original = Bilevel.start_epoch
+
+    def poison(self, epoch):
+        original(self, epoch)
+        if epoch == 1:
+            with torch.no_grad():
+                self.parameters[0].fill_(torch.nan)
+
+    monkeypatch.setattr(Bilevel, "start_epoch", poison)
+    with pytest.raises(SearchDiverged, match="loss is nan in epoch 1, step 0"):
+        quickly(tiny(), tmp_path / "run")
+    run = RunDirectory(tmp_path / "run")
+    assert run.read_checkpoint()["epoch"] == 0 and not run.finished
+
+
+def test_a_text_that_is_too_short_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(
+        ProtocolError, match="500 columns need at least 1000 words, but the valid part of civics"
+    ):
+        quickly(tiny(batch_size=500), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_of_ones_own_is_searched(tmp_path):
+    for part in corpus.PARTS:
+        (tmp_path / f"{part}.txt").write_text("a rose is a rose is a rose\n" * 30)
+    settings = tiny(dataset=str(tmp_path), batch_size=8, evaluation_columns=2, epochs=1)
+    loaded = quickly(settings, tmp_path / "run")
+    assert loaded.history[0]["valid_perplexity"] < 6
+    given = quickly(settings, tmp_path / "given", corpus=corpus.load(str(tmp_path)))
+    assert timeless(given.history) == timeless(loaded.history)
+
+
+def test_windows_half_as_long_move_the_weights_half_as_far(monkeypatch):
+    monkeypatch.setattr(search_module, "HALF_WINDOWS", 0.5)
+    settings = tiny(method="darts", batch_size=2, bptt=8)
+    state = RecurrentState.start(settings, corpus.load("civics", min_count=2))
+    state.bilevel.start_epoch(0)
+    rates = []
+
+    def step(window, other):
+        words = len(window.images.words)
+        rates.append((words, state.bilevel.weight_optimizer.param_groups[0]["lr"]))
+        assert len(other.images.words) == 8
+        return real(window, other)
+
+    real, hidden = state.bilevel.step, state.bilevel.supernet.initial_hidden(2)
+    monkeypatch.setattr(state.bilevel, "step", step)
+    training, validation = Reader(state.training, hidden, 1e-3), Reader(state.validation, hidden)
+    for _ in range(8):
+        state._step(training, validation, 0)
+    assert {words for words, _ in rates} == {4, 8}
+    assert all(rate == settings.weight_lr * words / 8 for words, rate in rates)
+    assert training.hidden.abs().sum() > 0 and not torch.equal(training.hidden[0], training.hidden[1])
+    assert not torch.equal(training.hidden, validation.hidden)
+
+
+@pytest.mark.gpu
+def test_a_gpu_searches_the_same_windows_as_the_cpu(tmp_path):
+    settings = tiny(epochs=1, weight_lr=0.1, **{f"dropout_{name}": 0.0 for name in vars(Dropouts())})
+    on_cpu = quickly(settings, tmp_path / "cpu")
+    on_gpu = quickly(settings, tmp_path / "gpu", device="cuda")
+    assert on_gpu.history[0]["train_loss"] == pytest.approx(on_cpu.history[0]["train_loss"], rel=1e-3)

@@ -1,0 +1,437 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from helpers import random_weights, small_batch, small_supernet, statistics
+from ldarts_lib.bilevel.alignment import layer_alignment, projected_alignment, sign_alignment
+from ldarts_lib.bilevel.deltas import (
+    ALIGNMENTS,
+    DELTAS,
+    cosine_delta,
+    projected_delta,
+    random_delta,
+    sign_delta,
+)
+from ldarts_lib.bilevel.gradients import Batch, gradients, total_lengths
+from ldarts_lib.bilevel.regularizers import Regularizer, penalized_gradients, regularized_gradients
+from ldarts_lib.spaces.space import SPACES
+
+SEEDS = st.integers(0, 2**32)
+FORMS = [(cosine_delta, layer_alignment), (sign_delta, sign_alignment)]
+EACH_DELTA = pytest.mark.parametrize(("delta", "alignment"), FORMS, ids=["cosine", "sign"])
+EACH_FORM = pytest.mark.parametrize("form", ["cosine", "sign"])
+EACH_ESTIMATOR = pytest.mark.parametrize("estimator", ["central", "forward", "exact"])
+
+
+def draw_rows(seed, cells):
+    rows = np.random.default_rng(seed).standard_normal((cells, 12))
+    return torch.tensor(rows) * torch.logspace(-2, 2, cells, dtype=torch.float64)[:, None]
+
+
+def distance(found, expected):
+    """‖found − expected‖ / ‖expected‖ over all parameters together."""
+    squares = [((a - b).square().sum(), b.square().sum()) for a, b in zip(found, expected, strict=True)]
+    return (sum(s[0] for s in squares) / sum(s[1] for s in squares)).sqrt().item()
+
+
+@EACH_DELTA
+@given(seed=SEEDS, cells=st.integers(2, 9))
+def test_delta_equals_autograd(delta, alignment, seed, cells):
+    g = draw_rows(seed, cells).requires_grad_()
+    (expected,) = torch.autograd.grad(alignment(g), g)
+    found = delta(g.detach())
+    for ours, theirs in zip(found, expected, strict=True):  # the rows' lengths differ by 10⁴
+        assert (ours - theirs).norm() <= 1e-10 * theirs.norm() + 1e-13 / cells
+
+
+@EACH_DELTA
+@given(seed=SEEDS)
+def test_delta_equals_numerical_differentiation(delta, alignment, seed):
+    g = torch.tensor(np.random.default_rng(seed).standard_normal((6, 20)))
+    g = torch.where(g.abs() < 1e-3, 1e-3, g)  # the sign form has kinks where an entry changes its sign
+    step, numerical = 1e-5, torch.zeros_like(g)
+    for index in np.ndindex(*g.shape):
+        ahead, behind = g.clone(), g.clone()
+        ahead[index] += step
+        behind[index] -= step
+        numerical[index] = (alignment(ahead) - alignment(behind)) / (2 * step)
+    assert (delta(g) - numerical).abs().max() < 1e-8
+
+
+@EACH_DELTA
+@given(seed=SEEDS, cells=st.integers(2, 9), scale=st.floats(1e-3, 1e3))
+def test_delta_is_tangential_and_shrinks_with_the_length(delta, alignment, seed, cells, scale):
+    """Λ does not change with the length of any row, so that ⟨g_l, δ_l⟩ = 0 and δ(c·g) = δ(g)/c."""
+    g = draw_rows(seed, cells)
+    found = delta(g)
+    along = (g * found).sum(1).abs()
+    assert (along <= 1e-12 * (g.norm(dim=1) * found.norm(dim=1)) + 1e-14).all()
+    torch.testing.assert_close(delta(scale * g) * scale, found, rtol=1e-9, atol=1e-12)
+
+
+@EACH_DELTA
+@given(seed=SEEDS)
+def test_a_step_along_delta_raises_the_alignment(delta, alignment, seed):
+    g = torch.tensor(np.random.default_rng(seed).standard_normal((5, 12)))
+    found = delta(g)
+    step = 1e-4 / found.norm()
+    assert alignment(g + step * found) > alignment(g) > alignment(g - step * found)
+
+
+@EACH_DELTA
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_zero_gradients_give_zero(delta, alignment, dtype):
+    g = torch.randn(4, 6, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    full = delta(g[1:])
+    g[0] = 0
+    found = delta(g)
+    assert not found[0].any() if delta is cosine_delta else found.isfinite().all()
+    assert not delta(torch.zeros(4, 6, dtype=dtype)).any()
+    pairs = (4 * 3) / (3 * 2)  # a row that agrees with nobody only dilutes the mean
+    torch.testing.assert_close(found[1:] * pairs, full)
+    one = torch.zeros(4, 6, dtype=dtype)
+    one[2] = g[2]
+    assert delta(one)[2].abs().max() < 1e-7  # the direction of a row is all that Λ sees
+    assert delta(one).isfinite().all()
+    assert found.dtype == dtype
+
+
+@EACH_DELTA
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_disjoint_or_tiny_gradients_never_give_nan(delta, alignment, dtype):
+    for g in (torch.eye(4, dtype=dtype), torch.full((3, 4), torch.finfo(dtype).tiny, dtype=dtype)):
+        assert delta(g).isfinite().all()
+        assert alignment(g).isfinite()
+
+
+@EACH_DELTA
+def test_one_cell_is_refused(delta, alignment):
+    with pytest.raises(ValueError, match="at least two cells, got 1"):
+        delta(torch.ones(1, 4))
+
+
+def brute_force(net, batch, weights, form):
+    """∂R/∂ω by differentiating the alignment of ∇p L itself, nothing held fixed."""
+    logits = net(batch.images, weights, update_statistics=False)
+    loss = -logits.log_softmax(1)[torch.arange(len(batch.labels)), batch.labels].mean()
+    (g,) = torch.autograd.grad(loss, weights["normal"], create_graph=True)
+    alignment = {
+        "cosine": layer_alignment,
+        "sign": sign_alignment,
+        "projected": lambda rows: projected_alignment(rows, g.shape[-1]),
+    }[form](g.flatten(1))
+    return torch.autograd.grad(alignment, tuple(net.parameters()), materialize_grads=True)
+
+
+def scene(space, seed=0, **settings):
+    net = small_supernet(space, generator=torch.Generator().manual_seed(5), **settings)
+    dtype = settings.get("dtype", torch.float64)
+    return net, small_batch(seed, dtype), random_weights(net, seed)
+
+
+EACH_CASE = pytest.mark.parametrize(
+    ("space", "form"),
+    [(space, "cosine") for space in SPACES]
+    + [(space, form) for space in ("nasbench201", "s1") for form in ("sign", "projected")],
+)
+
+
+@EACH_CASE
+def test_the_exact_gradient_equals_brute_force(space, form):
+    net, batch, weights = scene(space)
+    state = net.random_state()
+    expected = brute_force(net, batch, weights, form)
+    net.set_random_state(state)
+    found, penalty = regularized_gradients(net, batch, weights, Regularizer(form, "exact"))
+    assert max(p.abs().max() for p in penalty) > 1e-3
+    assert distance(penalty, expected) < 1e-10
+    net.set_random_state(state)
+    plain = gradients(net, batch, weights)
+    assert distance(found.weights, plain.weights) < 1e-12
+    assert torch.equal(found.loss, plain.loss) and torch.equal(found.logits, plain.logits)
+    for kind, g in plain.cells.items():
+        torch.testing.assert_close(found.cells[kind], g, rtol=1e-10, atol=1e-12)
+        assert not found.cells[kind].requires_grad
+
+
+@EACH_CASE
+@pytest.mark.parametrize(
+    ("estimator", "epsilon", "error"), [("central", 1e-6, 1e-5), ("forward", 1e-8, 1e-4)]
+)
+def test_finite_differences_approach_the_exact_gradient(space, form, estimator, epsilon, error):
+    """In S4 this also shows that all passes see the same noise."""
+    net, batch, weights = scene(space)
+    state = net.random_state()
+    base, expected = regularized_gradients(net, batch, weights, Regularizer(form, "exact"))
+    net.set_random_state(state)
+    regularizer = Regularizer(form, estimator, epsilon)
+    found, penalty = regularized_gradients(net, batch, weights, regularizer)
+    assert distance(penalty, expected) < error
+    assert distance(found.weights, base.weights) < 1e-12
+    for kind, g in base.cells.items():
+        torch.testing.assert_close(found.cells[kind], g, rtol=1e-10, atol=1e-12)
+
+
+def smooth(module):
+    """Replace every ReLU, in place, so that the loss has all derivatives."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.ReLU):
+            setattr(module, name, nn.GELU())
+        else:
+            smooth(child)
+
+
+@EACH_FORM
+@pytest.mark.parametrize(("estimator", "order"), [("central", 2), ("forward", 1)])
+def test_the_order_of_convergence(form, estimator, order):
+    net, batch, weights = scene("nasbench201")
+    smooth(net)
+    _, expected = regularized_gradients(net, batch, weights, Regularizer(form, "exact"))
+    steps = [2e-3, 1e-3, 5e-4]
+    errors = [
+        distance(
+            regularized_gradients(net, batch, weights, Regularizer(form, estimator, step))[1],
+            expected,
+        )
+        for step in steps
+    ]
+    orders = [np.log2(errors[i] / errors[i + 1]) for i in range(2)]
+    assert orders == pytest.approx([order] * 2, abs=0.1)
+
+
+@pytest.mark.parametrize("estimator", ["central", "forward"])
+def test_the_perturbation_has_length_epsilon_over_all_cells(estimator, monkeypatch):
+    net, batch, weights = scene("s2")
+    seen = []
+    original = type(net).forward
+
+    def spy(self, images, weights, **keywords):
+        seen.append({kind: w.detach().clone() for kind, w in weights.items()})
+        return original(self, images, weights, **keywords)
+
+    monkeypatch.setattr(type(net), "forward", spy)
+    regularized_gradients(net, batch, weights, Regularizer("cosine", estimator, 0.05))
+    assert len(seen) == (3 if estimator == "central" else 2)
+    shifts = [pass_["normal"] - weights["normal"].detach() for pass_ in seen]
+    assert not shifts[0].any()
+    assert [s.norm().item() for s in shifts[1:]] == pytest.approx([0.05] * (len(seen) - 1))
+    if estimator == "central":
+        torch.testing.assert_close(shifts[1], -shifts[2])
+    assert all(torch.equal(pass_["reduce"], weights["reduce"]) for pass_ in seen)
+
+
+@EACH_ESTIMATOR
+def test_all_passes_see_the_same_noise(estimator):
+    """The random state moves on by exactly one pass, and the estimate repeats bit for bit."""
+    net, batch, weights = scene("s4")
+    state = net.random_state()
+    gradients(net, batch, weights)
+    after_one_pass = net.random_state()
+    regularizer = Regularizer("cosine", estimator)
+    repeats = []
+    for _ in range(2):
+        net.set_random_state(state)
+        repeats.append(regularized_gradients(net, batch, weights, regularizer)[1])
+        assert torch.equal(net.random_state(), after_one_pass)
+    assert all(map(torch.equal, *repeats))
+
+
+@pytest.mark.parametrize("space", ["nasbench201", "s1", "s4"])
+@EACH_ESTIMATOR
+def test_statistics_move_once_as_in_a_plain_pass(space, estimator):
+    (net, batch, weights), (plain, _, _) = scene(space), scene(space)
+    gradients(plain, batch, weights, update_statistics=True)
+    before = statistics(net)
+    regularized_gradients(net, batch, weights, Regularizer("cosine", estimator, 0.1))
+    expected = statistics(plain)
+    for name, buffer in net.named_buffers():
+        assert torch.equal(buffer, expected[name])
+        if name.endswith("num_batches_tracked"):
+            assert buffer == before[name] + 1
+
+
+@EACH_FORM
+@EACH_ESTIMATOR
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_batch_without_gradients_gives_no_penalty(form, estimator, dtype):
+    net, batch, weights = scene("nasbench201", dtype=dtype)
+    with torch.no_grad():
+        net.macro.head[-1].weight.zero_()
+    found, penalty = regularized_gradients(net, batch, weights, Regularizer(form, estimator))
+    assert not found.cells["normal"].any()
+    assert all(not p.any() for p in penalty)
+    assert found.loss.isfinite()
+
+
+@EACH_FORM
+@EACH_ESTIMATOR
+def test_float32_is_enough(form, estimator):
+    """At a length of 1e-3, with some loss of accuracy in the differences."""
+    net, batch, weights = scene("nasbench201")
+    smooth(net)
+    _, expected = regularized_gradients(net, batch, weights, Regularizer(form, "exact"))
+    net, batch, weights = scene("nasbench201", dtype=torch.float32)
+    smooth(net)
+    _, penalty = regularized_gradients(net, batch, weights, Regularizer(form, estimator, 1e-3))
+    assert penalty[0].dtype == torch.float32
+    allowed = 1e-3 if estimator == "exact" else 0.1
+    assert distance([p.double() for p in penalty], expected) < allowed
+
+
+@pytest.mark.parametrize("estimator", ["central", "forward", "exact"])
+def test_the_penalty_is_subtracted(estimator):
+    net, batch, weights = scene("nasbench201")
+    regularizer = Regularizer("cosine", estimator, 1e-7)
+    found, penalty = regularized_gradients(net, batch, weights, regularizer)
+    total = penalized_gradients(net, batch, weights, regularizer, 0.5)
+    for t, g, r in zip(total.weights, found.weights, penalty, strict=True):
+        torch.testing.assert_close(t, g - 0.5 * r)
+    torch.testing.assert_close(total.loss, found.loss)
+    torch.testing.assert_close(total.cells, found.cells)
+
+
+@pytest.mark.parametrize("space", ["nasbench201", "s1"])
+def test_gradients_equal_backward(space):
+    net, batch, weights = scene(space)
+    found = gradients(net, batch, weights)
+    logits = net(batch.images, weights, update_statistics=False)
+    loss = -logits.log_softmax(1)[torch.arange(len(batch.labels)), batch.labels].mean()
+    loss.backward()
+    torch.testing.assert_close(found.loss, loss.detach())
+    torch.testing.assert_close(found.logits, logits.detach())
+    for ours, parameter in zip(found.weights, net.parameters(), strict=True):
+        expected = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        torch.testing.assert_close(ours, expected)
+    for kind, w in weights.items():
+        torch.testing.assert_close(found.cells[kind], w.grad)
+    without = gradients(net, batch, weights, of_parameters=False)
+    assert without.weights == ()
+    assert torch.equal(without.cells["normal"], found.cells["normal"])
+
+
+@EACH_FORM
+def test_ascending_the_penalty_raises_the_alignment(form):
+    net, batch, weights = scene("nasbench201")
+    smooth(net)
+    regularizer = Regularizer(form, "exact")
+    found, penalty = regularized_gradients(net, batch, weights, regularizer)
+    before = ALIGNMENTS[form](found.cells["normal"].flatten(1)).item()
+    length = torch.stack([p.norm() for p in penalty]).norm().item()
+    step = 1e-4
+    with torch.no_grad():
+        for parameter, direction in zip(net.parameters(), penalty, strict=True):
+            parameter += step / length * direction
+    after = ALIGNMENTS[form](gradients(net, batch, weights).cells["normal"].flatten(1)).item()
+    assert after - before == pytest.approx(step * length, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"form": "tanh"}, "unknown form 'tanh'; choose one of .*cosine.*sign"),
+        ({"estimator": "backward"}, "unknown estimator 'backward'; choose one of .*central"),
+        ({"epsilon": 0.0}, "ε0 must be positive and finite, got 0.0"),
+        ({"epsilon": -1e-4}, "ε0 must be positive and finite, got -0.0001"),
+        ({"epsilon": float("nan")}, "ε0 must be positive and finite, got nan"),
+        ({"epsilon": float("inf")}, "ε0 must be positive and finite, got inf"),
+    ],
+)
+def test_bad_regularizers_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Regularizer(**settings)
+
+
+def test_a_regularizer_is_a_frozen_value():
+    assert replace(Regularizer(), form="sign") == Regularizer("sign")
+    with pytest.raises(AttributeError):
+        Regularizer().epsilon = 1.0
+    assert set(DELTAS) == set(ALIGNMENTS) == {"cosine", "sign"}
+    assert Batch(torch.zeros(1), torch.zeros(1)).labels.shape == (1,)
+
+
+def test_the_random_control_is_as_long_as_the_cosine_form():
+    draw = torch.Generator().manual_seed(0)
+    g, noise = (torch.randn(4, 12, generator=draw, dtype=torch.float64) for _ in range(2))
+    delta = random_delta(g, noise)
+    torch.testing.assert_close(delta.norm(dim=1), cosine_delta(g).norm(dim=1))
+    cosines = (delta * noise).sum(1) / (delta.norm(dim=1) * noise.norm(dim=1))
+    torch.testing.assert_close(cosines, torch.ones(4, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("space", ["nasbench201", "s4"])
+def test_the_random_control_draws_new_directions_and_repeats(space):
+    def penalties(estimator):
+        net, batch, weights = scene(space)
+        smooth(net)
+        regularizer = Regularizer("random", estimator, 1e-5)
+        return [regularized_gradients(net, batch, weights, regularizer)[1] for _ in range(2)]
+
+    first, second = penalties("exact")
+    assert all(torch.equal(a, b) for a, b in zip(first, penalties("exact")[0], strict=True))
+    assert not torch.allclose(
+        torch.cat([p.flatten() for p in first]), torch.cat([p.flatten() for p in second])
+    )
+    for ours, exact in zip(penalties("central")[0], first, strict=True):
+        torch.testing.assert_close(ours, exact, rtol=1e-4, atol=1e-7)
+
+
+@given(seed=SEEDS, cells=st.integers(2, 9))
+def test_the_projected_delta_equals_autograd_and_has_no_offset(seed, cells):
+    g = draw_rows(seed, cells).requires_grad_()
+    (expected,) = torch.autograd.grad(projected_alignment(g, 3), g)
+    found = projected_delta(g.detach(), 3)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours - theirs).norm() <= 1e-10 * theirs.norm() + 1e-13 / cells
+        assert ours.unflatten(0, (-1, 3)).sum(1).abs().max() <= 1e-12 * ours.norm() + 1e-15
+
+
+@pytest.mark.parametrize("estimator", ["exact", "central"])
+def test_all_kinds_of_cells_are_aligned_together(estimator):
+    net, batch, weights = scene("s2")
+    smooth(net)
+    logits = net(batch.images, weights, update_statistics=False)
+    loss = nn.functional.cross_entropy(logits, batch.labels)
+    by_kind = torch.autograd.grad(loss, tuple(weights.values()), create_graph=True)
+    mean = sum(layer_alignment(g.flatten(1)) for g in by_kind) / len(by_kind)
+    expected = torch.autograd.grad(mean, tuple(net.parameters()), materialize_grads=True)
+    _, found = regularized_gradients(net, batch, weights, Regularizer("cosine", estimator, 1e-5, "all"))
+    _, of_normal = regularized_gradients(net, batch, weights, Regularizer("cosine", estimator, 1e-5))
+    assert distance(found, expected) < (1e-9 if estimator == "exact" else 1e-4)
+    assert distance(of_normal, expected) > 0.1
+
+
+@EACH_ESTIMATOR
+def test_the_noise_control_is_a_random_vector_of_the_same_length(estimator):
+    net, batch, weights = scene("nasbench201")
+    _, penalty = regularized_gradients(net, batch, weights, Regularizer("cosine", estimator, 0.1))
+    (base, one), (_, two) = (
+        regularized_gradients(net, batch, weights, Regularizer("noise", estimator, 0.1)) for _ in range(2)
+    )
+    lengths = [total_lengths(each, 1).item() for each in (penalty, one, two)]
+    assert lengths == pytest.approx([lengths[0]] * 3)
+    for other in (penalty, two):
+        inner = sum((a * b).sum() for a, b in zip(one, other, strict=True)).item()
+        assert abs(inner) < 0.2 * lengths[0] ** 2
+    again = scene("nasbench201")[0]
+    total = penalized_gradients(again, batch, weights, Regularizer("noise", estimator, 0.1), 0.5)
+    for ours, plain, noise in zip(total.weights, base.weights, one, strict=True):
+        torch.testing.assert_close(ours, plain - 0.5 * noise)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_finite_difference_computes_depends_on_the_kinks(seed):
+    """The exact gradient in a smooth supernet, something else where ReLUs switch on and off on the way."""
+
+    def error(activation):
+        net, batch, weights = scene("nasbench201", seed, activation=activation)
+        _, exact = regularized_gradients(net, batch, weights, Regularizer("cosine", "exact"))
+        _, central = regularized_gradients(net, batch, weights, Regularizer("cosine", "central", 1e-2))
+        return distance(central, exact)
+
+    assert error("gelu") < 2e-3
+    assert error("relu") > 1

@@ -1,0 +1,135 @@
+import json
+import os
+
+import pytest
+
+from ldarts_book.grid import stages as jobs
+from ldarts_lib.bilevel.protocols import ProtocolError
+from ldarts_lib.runs.directory import METRICS_VERSION, RunDirectory, RunError
+from ldarts_lib.spaces import published
+from ldarts_lib.spaces.genotype import GenotypeError
+from ldarts_lib.tables.tables import open_benchmark
+
+QUIET = {"device": "cpu", "progress": False}
+QUICK = {"epochs": 1, "images": 32}
+
+
+def search(space, out, dataset="digits", method="darts", **settings):
+    return jobs.search(space, dataset, method, "smoke", 3, out, **QUIET, **settings)
+
+
+@pytest.fixture(scope="module")
+def cell(tmp_path_factory):
+    """The run directory of a finished search of NAS-Bench-201."""
+    out = tmp_path_factory.mktemp("jobs") / "search"
+    search("nasbench201", out, dataset="noisy-digits", epochs=1)
+    return out
+
+
+def test_a_search_and_its_evaluation(tmp_path, cell):
+    searched = json.loads((cell / "metrics.json").read_text())
+    assert (searched["version"], searched["stage"]) == (METRICS_VERSION, "search")
+    found = jobs.evaluate(str(cell), "digits", "nasbench201", "smoke", 5, tmp_path / "run", **QUIET, **QUICK)
+    assert found["architecture"] == "nasbench201/noisy-digits/darts/seed3"
+    assert found["searched"] == {
+        "space": "nasbench201",
+        "dataset": "noisy-digits",
+        "method": "darts",
+        "size": "smoke",
+        "seed": 3,
+        "changed": "epochs = 1",
+    }
+    assert found["genotype"] == searched["genotype"]
+    assert (found["dataset"], found["seed"], found["epochs"]) == ("digits", 5, 1)
+
+
+def test_a_finished_job_is_not_repeated(tmp_path, cell):
+    arguments = (str(cell), "digits", "nasbench201", "smoke", 5, tmp_path / "run")
+    first = jobs.evaluate(*arguments, **QUIET, **QUICK)
+    stamp = os.stat(tmp_path / "run" / "checkpoint.pt").st_mtime_ns
+    assert jobs.evaluate(*arguments, **QUIET, **QUICK) == first
+    assert os.stat(tmp_path / "run" / "checkpoint.pt").st_mtime_ns == stamp
+    with pytest.raises(RunError, match=r"another protocol \(seed: 5 → 6\)"):
+        jobs.evaluate(*arguments[:4], 6, tmp_path / "run", **QUIET, **QUICK)
+
+
+def test_a_look_up_reads_the_table(tmp_path, cell):
+    found = jobs.evaluate(str(cell), "noisy-digits", "lookup", "smoke", 0, tmp_path / "run", **QUIET)
+    assert found["test_accuracy"] == open_benchmark("digits-201").accuracy(found["genotype"])
+    assert found["benchmark"] == "digits-201"
+    assert RunDirectory(tmp_path / "run").read_json("config.json")["recipe"] == "lookup"
+    assert jobs.evaluate(str(cell), "noisy-digits", "lookup", "smoke", 0, tmp_path / "run", **QUIET) == found
+
+
+def test_a_look_up_in_nasbench201_gives_shares_and_not_percent(tmp_path):
+    cell = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
+    found = jobs.evaluate(cell, "cifar10", "lookup", "smoke", 0, tmp_path / "run", **QUIET)
+    assert found["benchmark"] == "nasbench201"
+    assert (found["valid_accuracy"], found["test_accuracy"]) == pytest.approx((0.3977, 0.5430))
+
+
+def test_a_look_up_without_a_table_is_refused(tmp_path, cell):
+    with pytest.raises(ProtocolError, match="no table has accuracies on 'svhn'; choose one of noisy-digits"):
+        jobs.evaluate(str(cell), "svhn", "lookup", "smoke", 0, tmp_path / "run", **QUIET)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_published_cell_has_no_search(tmp_path):
+    found = jobs.evaluate("DARTS_V1", "digits", "cifar-small", "smoke", 0, tmp_path, **QUIET, **QUICK)
+    assert (found["architecture"], found["searched"]) == ("DARTS_V1", None)
+    assert found["genotype"] == str(published.get("DARTS_V1"))
+
+
+def test_a_recurrent_cell_is_searched_and_trained(tmp_path):
+    searched = search("ptb", tmp_path / "search", dataset="civics", epochs=1)
+    assert (searched["space"], searched["stage"]) == ("ptb", "search")
+    found = jobs.evaluate(str(tmp_path / "search"), "civics", "ptb", "smoke", 0, tmp_path / "run", **QUIET)
+    assert found["searched"]["space"] == "ptb"
+    assert found["test_perplexity"] > 1
+    assert found["recipe"] == "ptb"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "recipe", "message"),
+    [
+        ("DARTS_V2", "nasbench201", "not for an architecture like this; choose one of cifar, cifar-small"),
+        ("DARTS_V2", "ptb", "not for an architecture like this"),
+        ("DARTS_V9", "cifar", "unknown architecture 'DARTS_V9'"),
+    ],
+)
+def test_what_does_not_fit_is_refused(tmp_path, architecture, recipe, message):
+    with pytest.raises(GenotypeError, match=message):
+        jobs.evaluate(architecture, "digits", recipe, "smoke", 0, tmp_path / "run", **QUIET)
+
+
+def test_an_unknown_recipe_lists_the_known_ones(tmp_path, cell):
+    with pytest.raises(ProtocolError, match=r"unknown recipe 'cifar11'; choose one of cifar, .*lookup"):
+        jobs.evaluate(str(cell), "digits", "cifar11", "smoke", 0, tmp_path / "run", **QUIET)
+
+
+def test_a_search_that_is_not_finished_cannot_be_evaluated(tmp_path):
+    (tmp_path / "search").mkdir()
+    with pytest.raises(RunError, match="no finished search"):
+        jobs.evaluate(str(tmp_path / "search"), "digits", "cifar", "smoke", 0, tmp_path / "run", **QUIET)
+    (tmp_path / "search" / "metrics.json").write_text('{"skips": 3}')
+    with pytest.raises(
+        RunError, match="is not that of a search: it has no space, dataset, method, size, seed"
+    ):
+        jobs.evaluate(str(tmp_path / "search"), "digits", "cifar", "smoke", 0, tmp_path / "run", **QUIET)
+
+
+def test_a_genotype_in_quotes_is_an_architecture():
+    """Longer than the name of a file may be."""
+    text = str(published.get("DARTS_V2"))
+    assert jobs.identify(f" {text} ") == (text, published.get("DARTS_V2"), None)
+
+
+def test_a_look_up_takes_no_settings(tmp_path, cell):
+    arguments = (str(cell), "noisy-digits", "lookup")
+    with pytest.raises(ProtocolError, match="the recipe 'lookup' trains nothing: drop epochs, foo"):
+        jobs.evaluate(*arguments, "smoke", 0, tmp_path / "run", **QUIET, epochs=7, foo=1)
+    with pytest.raises(ProtocolError, match="size = 'large'"):
+        jobs.evaluate(*arguments, "large", 0, tmp_path / "run", **QUIET)
+    with pytest.raises(ProtocolError, match="devices = 2: the recipe 'lookup' runs on one device"):
+        jobs.evaluate(*arguments, "smoke", 0, tmp_path / "run", **QUIET, devices=2)
+    assert not (tmp_path / "run").exists()

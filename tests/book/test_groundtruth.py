@@ -1,0 +1,332 @@
+"""The report on a table: against enumeration, simulation and other formulas, on small made-up tables."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ldarts_book import comparison
+from ldarts_book import groundtruth as report
+from ldarts_lib.tables.computation import EDGES, all_ops, classes, computation
+from ldarts_lib.tables.digits201 import representatives
+
+
+def with_means(table):
+    seeds = table.filter(like="accuracy_")
+    return table.assign(accuracy=seeds.mean(axis=1), std=seeds.std(axis=1))
+
+
+@pytest.fixture(scope="module")
+def table():
+    """Every computation, with accuracies that grow with the convolutions and carry noise."""
+    members = representatives()
+    keys = {cells[0]: key for key, cells in classes().items()}
+    draw = np.random.default_rng(0)
+    worth = np.array([0.2 + 0.1 * live_convolutions(ops) for ops in members])
+    worth += 0.05 * draw.standard_normal(len(worth))
+    found = pd.DataFrame(
+        {"ops": list(members), "cells": [len(cells) for cells in members.values()]},
+        index=pd.Index([keys[cells[0]] for cells in members.values()], name="computation"),
+    )
+    for seed in range(3):
+        found[f"accuracy_{seed}"] = worth + 0.02 * draw.standard_normal(len(worth))
+    return with_means(found)
+
+
+@pytest.fixture
+def few():
+    """Six rows for 13 strings, with ties."""
+    return with_means(
+        pd.DataFrame(
+            {
+                "cells": [1, 4, 2, 3, 2, 1],
+                "accuracy_0": [0.9, 0.1, 0.5, 0.5, 0.4, 0.7],
+                "accuracy_1": [0.8, 0.2, 0.5, 0.3, 0.6, 0.9],
+            }
+        )
+    )
+
+
+def live_convolutions(ops):
+    """Convolutions on paths from node 0 to node 3, by reaching forwards and backwards."""
+    edges = [(source, target, int(digit)) for (target, source), digit in zip(EDGES, ops, strict=True)]
+    reached, needed = {0}, {3}
+    for source, target, operation in edges:
+        reached |= {target} if operation and source in reached else set()
+    for source, target, operation in reversed(edges):
+        needed |= {source} if operation and target in needed else set()
+    return sum(o in (2, 3) and s in reached and t in needed for s, t, o in edges)
+
+
+def test_landmarks_are_looked_up_and_ordered(table):
+    found = report.landmarks(table)
+    assert found["ops"]["3x3 everywhere, skip on 3<-0"] == "333133"
+    assert found["ops"]["skip everywhere"] == "111111"
+    assert found["ops"]["disconnected"] == "000000"
+    assert found["cells"]["disconnected"] == 341
+    connected = [key for key in table.index if key != "0"]
+    assert found["accuracy"]["best"] == max(table["accuracy"][key] for key in connected)
+    assert found["accuracy"]["worst connected"] == min(table["accuracy"][key] for key in connected)
+    for row in found.itertuples():
+        key = computation(row.ops).key
+        assert row.accuracy == table["accuracy"][key]
+        assert row.std == table["std"][key]
+        assert row.place == 1 + sum(other > row.accuracy for other in table["accuracy"])
+    assert found["accuracy"].is_monotonic_decreasing
+    assert len(found) == 8
+
+
+def test_a_disconnected_cell_is_never_the_best_or_the_worst_connected(table):
+    for extreme in (0.0, 1.0):
+        changed = table.copy()
+        changed.loc["0", "accuracy"] = extreme
+        found = report.landmarks(changed)
+        assert not {"000000"} & set(found["ops"][["best", "worst connected"]])
+
+
+def test_each_string_has_the_row_of_its_computation(table):
+    cells = report.expand(table)
+    assert list(cells.index) == list(all_ops())
+    for ops in cells.index[::97]:
+        assert cells["computation"][ops] == computation(ops).key
+        assert cells["accuracy_1"][ops] == table["accuracy_1"][computation(ops).key]
+    assert cells["accuracy"].mean() == pytest.approx(np.average(table["accuracy"], weights=table["cells"]))
+
+
+def test_some_rows_are_expanded_to_their_strings(table):
+    some = table.loc[["4x", "x"]]
+    assert sorted(report.expand(some).index) == sorted(classes()["4x"] + classes()["x"])
+
+
+def test_accuracies_by_convolutions(table):
+    found = report.by_convolutions(table)
+    assert list(found.index) == list(range(7))
+    assert found["cells"].sum() == 5**6
+    counts = table["ops"].map(live_convolutions)
+    assert (report.applied_convolutions(table) == counts).all()
+    strings = report.expand(table)["accuracy"]
+    by_string = pd.Series([live_convolutions(ops) for ops in strings.index], index=strings.index)
+    for number in range(7):
+        assert found["computations"][number] == (counts == number).sum()
+        assert found["mean"][number] == pytest.approx(strings[by_string == number].mean())
+        assert found["lowest"][number] == strings[by_string == number].min()
+        assert found["highest"][number] == strings[by_string == number].max()
+
+
+def test_the_variance_splits_into_between_and_within(table):
+    strings = report.expand(table)["accuracy"]
+    counts = pd.Series([live_convolutions(ops) for ops in strings.index], index=strings.index)
+    within = strings.groupby(counts).transform("mean")
+    residual = (strings - within).var(ddof=0) / strings.var(ddof=0)
+    assert report.explained_by_convolutions(table) == pytest.approx(1 - residual)
+    assert 0.1 < residual < 0.9
+
+
+def test_correlations_of_each_pair_of_seeds(few):
+    few = few.assign(accuracy_2=[0.1, 0.9, 0.5, 0.6, 0.3, 0.2])
+    found = report.seed_correlations(few)
+    assert list(found.index) == ["0 and 1", "0 and 2", "1 and 2"]
+    for row, (one, other) in zip(found.itertuples(), [(0, 1), (0, 2), (1, 2)], strict=True):
+        x, y = few[f"accuracy_{one}"], few[f"accuracy_{other}"]
+        assert row.Pearson == pytest.approx(np.corrcoef(x, y)[0, 1])
+        ranks = [[np.mean(v < a) + np.mean(v <= a) for a in v] for v in (x, y)]
+        assert row.Spearman == pytest.approx(np.corrcoef(*ranks)[0, 1])
+        assert row.Kendall == pytest.approx(kendall(list(x), list(y)))
+    assert found["Spearman"]["0 and 2"] < 0 < found["Spearman"]["0 and 1"]
+
+
+def kendall(x, y):
+    pairs = itertools.combinations(zip(x, y, strict=True), 2)
+    signs = [(np.sign(a - b), np.sign(c - d)) for (a, c), (b, d) in pairs]
+    agree = sum(one * other for one, other in signs)
+    return agree / np.sqrt(sum(one**2 for one, _ in signs) * sum(other**2 for _, other in signs))
+
+
+def test_one_seed_has_no_noise_ceiling(few):
+    alone = few.drop(columns="accuracy_1")
+    with pytest.raises(ValueError, match=r"at least two seeds, got \['accuracy_0'\]"):
+        report.seed_correlations(alone)
+    with pytest.raises(ValueError, match=r"at least two seeds, got \['accuracy_0'\]"):
+        report.random_search(alone, [1])
+
+
+def test_reliability_is_the_share_of_the_signal_in_the_variance():
+    signal, noise = 2.0, 0.7
+    found = report.reliability(signal / (signal + noise), [1, 2, 3, 10])
+    assert list(found) == pytest.approx([signal / (signal + noise / k) for k in (1, 2, 3, 10)])
+    assert list(found.index) == [1, 2, 3, 10]
+
+
+def test_reliability_predicts_the_correlation_of_simulated_means():
+    draw = np.random.default_rng(1)
+    worth = draw.standard_normal((20000, 1))
+    seeds = worth + 1.5 * draw.standard_normal((20000, 6))
+    measured = np.corrcoef(seeds[:, :3].mean(1), seeds[:, 3:].mean(1))[0, 1]
+    single = np.corrcoef(seeds, rowvar=False)[np.triu_indices(6, 1)].mean()
+    assert report.reliability(single, [3])[3] == pytest.approx(measured, abs=0.02)
+
+
+def test_noise_is_pooled_over_the_rows(table, few):
+    assert report.noise(few) == pytest.approx(np.sqrt(np.mean([0.005, 0.005, 0, 0.02, 0.02, 0.02])))
+    assert report.noise(table) == pytest.approx(0.02, rel=0.03)
+
+
+def test_new_trainings_are_compared_in_units_of_the_noise(table):
+    draw = np.random.default_rng(2)
+    ops = list(table["ops"])
+    worth = table["accuracy"].to_numpy()[:, None]
+    # the table's own mean is off by its noise, so a new mean differs from it by the noise of both
+    again = worth + 0.02 * draw.standard_normal((len(ops), 1)) / 3**0.5
+    again = again + 0.02 * draw.standard_normal((len(ops), 4))
+    found = report.retrained(table, ops, again)
+    assert found["z"].std() == pytest.approx(1, abs=0.05)
+    assert (found["again"] - found["table"]).to_numpy() == pytest.approx(found["difference"].to_numpy())
+    one = report.retrained(table, ["300100"], [[0.9, 0.7]])
+    assert one["computation"]["300100"] == "x"
+    assert one["difference"]["300100"] == pytest.approx(0.8 - table["accuracy"]["x"])
+    assert one["z"]["300100"] == pytest.approx(
+        one["difference"]["300100"] / (report.noise(table) * (1 / 2 + 1 / 3) ** 0.5)
+    )
+    with pytest.raises(ValueError, match=r"expected accuracies \[2, seeds\], got \[1, 2\]"):
+        report.retrained(table, ["300100", "111111"], [[0.9, 0.7]])
+
+
+def enumerated(chosen_by, cells, tries, judged_by):
+    """The mean over all draws; among the best, the mean over what was drawn, which is fair on average."""
+    strings = np.repeat(np.arange(len(cells)), cells)
+    worth = []
+    for drawn in itertools.product(strings, repeat=tries):
+        best = max(chosen_by[i] for i in drawn)
+        worth.append(np.mean([judged_by[i] for i in drawn if chosen_by[i] == best]))
+    return np.mean(worth)
+
+
+@pytest.mark.parametrize("tries", [1, 2, 3, 4])
+def test_the_best_of_random_cells_against_all_draws(few, tries):
+    for judged in ("accuracy_0", "accuracy_1"):
+        expected = enumerated(few["accuracy_0"], few["cells"], tries, few[judged])
+        found = report.expected_best(few["accuracy_0"], few["cells"], tries, few[judged])
+        assert found == pytest.approx(expected, abs=1e-12)
+    assert report.expected_best(few["accuracy_0"], few["cells"], tries) == pytest.approx(
+        enumerated(few["accuracy_0"], few["cells"], tries, few["accuracy_0"]), abs=1e-12
+    )
+
+
+def test_random_search_against_simulation(table):
+    draw = np.random.default_rng(3)
+    strings = np.repeat(np.arange(len(table)), table["cells"])
+    found = report.random_search(table, [1, 20])
+    for tries in (1, 20):
+        drawn = draw.choice(strings, (40000, tries))
+        best = table["accuracy"].to_numpy()[drawn].max(1)
+        assert found["best"][tries] == pytest.approx(best.mean(), abs=4 * best.std() / 200)
+        honest = []
+        for seed in range(3):
+            others = [f"accuracy_{other}" for other in range(3) if other != seed]
+            chosen = drawn[np.arange(40000), table[f"accuracy_{seed}"].to_numpy()[drawn].argmax(1)]
+            honest.append(table[others].to_numpy().mean(1)[chosen])
+        spread = np.mean(honest, axis=0).std()
+        assert found["by one seed"][tries] == pytest.approx(np.mean(honest), abs=4 * spread / 200)
+    assert found["regret"][20] == pytest.approx(table["accuracy"].max() - found["best"][20])
+    mean = np.average(table["accuracy"], weights=table["cells"])
+    assert found["best"][1] == pytest.approx(mean)
+    assert found["by one seed"][1] == pytest.approx(mean)
+    assert found["by one seed"][20] < found["best"][20]
+
+
+def test_random_search_tries_at_least_one_cell(few):
+    with pytest.raises(ValueError, match="tries must be at least 1, got 0"):
+        report.random_search(few, [0])
+
+
+def test_overlap_of_the_best_without_ties():
+    draw = np.random.default_rng(4)
+    one, other = pd.Series(draw.permutation(50)), pd.Series(draw.permutation(50))
+    for k in (1, 7, 50):
+        best = [set(values.sort_values(ascending=False).index[:k]) for values in (one, other)]
+        assert comparison.top_overlap(one, other, k) == pytest.approx(len(best[0] & best[1]) / k)
+    assert comparison.top_overlap(one, one, 5) == 1
+    assert comparison.top_overlap(one, -one, 5) == 0
+
+
+def test_ties_at_the_border_are_broken_at_random():
+    one, other = [3, 1, 1, 1, 0], [2, 2, 5, 2, 1]
+    orders = list(itertools.permutations(range(5)))
+
+    def best(values, k):
+        return [set(sorted(range(5), key=lambda i: (-values[i], order[i]))[:k]) for order in orders]
+
+    for k in (1, 2, 3, 4, 5):
+        expected = np.mean([len(a & b) / k for a in best(one, k) for b in best(other, k)])
+        assert comparison.top_overlap(pd.Series(one), pd.Series(other), k) == pytest.approx(expected)
+    for k in (0, 6):
+        with pytest.raises(ValueError, match=f"k must be from 1 to 5, got {k}"):
+            comparison.top_overlap(pd.Series(one), pd.Series(other), k)
+
+
+@pytest.fixture(scope="module")
+def real(table):
+    """A NAS-Bench-201 that agrees with the table on CIFAR-10, up to noise, and not at all on CIFAR-100."""
+    draw = np.random.default_rng(5)
+    accuracy = 100 * report.expand(table)["accuracy"]
+    noise = pd.DataFrame(draw.standard_normal((5**6, 6)), index=accuracy.index)
+    columns = {
+        "cifar10_valid": accuracy + noise[0],
+        "cifar10_test": accuracy + 5 * noise[1],
+        "cifar100_valid": 50 + 5 * noise[2],
+        "cifar100_test": 50 + 5 * noise[3],
+        "imagenet16_valid": 90 - accuracy + noise[4],
+        "imagenet16_test": 90 - accuracy + noise[5],
+    }
+    found = pd.DataFrame(columns).clip(0, 100).round(2)
+    found.insert(0, "index", draw.permutation(5**6))
+    return found.sort_values("index")
+
+
+def test_the_two_benchmarks_are_compared_string_by_string(table, real):
+    found = comparison.against_nasbench201(table, real).set_index(["first", "second", "which"])
+    ours = report.expand(table)["accuracy"]
+    dead = [ops for ops in all_ops() if computation(ops).key == "0"]
+    for name, column in comparison.REAL.items():
+        both = pd.DataFrame({"ours": ours, "theirs": real[column]})
+        for which, rows in (("all", both), ("connected", both.drop(index=dead))):
+            row = found.loc["Digits-201", name, which]
+            assert row["cells"] == len(rows)
+            assert row["Spearman"] == pytest.approx(rows.rank().corr().iloc[0, 1])
+            assert row["top 100"] == comparison.top_overlap(rows["ours"], rows["theirs"], 100)
+    assert found.loc[("Digits-201", "CIFAR-10", "all"), "Spearman"] > 0.8
+    assert abs(found.loc[("Digits-201", "CIFAR-100", "all"), "Spearman"]) < 0.05
+    assert found.loc[("Digits-201", "ImageNet16-120", "all"), "Spearman"] < -0.9
+    assert found.loc[("CIFAR-10", "CIFAR-100", "connected"), "cells"] == 5**6 - 341
+    scale = real["cifar10_test"].rank().corr(real["imagenet16_test"].rank())
+    assert found.loc[("CIFAR-10", "ImageNet16-120", "all"), "Spearman"] == pytest.approx(scale)
+    assert len(found) == 11
+
+
+def test_pairs_are_two_trainings_of_one_computation(real):
+    first, second = comparison.twins(real, "cifar10_test")
+    several = {key: ops for key, ops in classes().items() if len(ops) > 1 and key != "0"}
+    assert set(first.index) == set(second.index) == set(several)
+    for key, ops in several.items():
+        assert first[key] == real["cifar10_test"][ops[0]]
+        assert second[key] == real["cifar10_test"][ops[-1]]
+
+
+def test_a_training_that_is_listed_twice_makes_no_pair(real):
+    two, three = (next(k for k, v in classes().items() if len(v) == n and k != "0") for n in (2, 3))
+    copied = real.copy()
+    accuracies = list(copied.columns.drop("index"))
+    for key in (two, three):
+        a, b = classes()[key][0], classes()[key][-1]
+        copied.loc[b, accuracies] = copied.loc[a, accuracies]
+    first, second = comparison.twins(copied, "cifar10_test")
+    assert two not in first.index
+    assert {first[three], second[three]} == set(copied["cifar10_test"][list(classes()[three][:2])])
+
+
+def test_a_random_cell_is_better_than_half_of_all_cells():
+    toy = pd.DataFrame({"accuracy": [0.1, 0.5, 0.5, 0.8], "cells": [1, 2, 3, 4]})
+    found = report.share_below(toy, [0.1, 0.5, 0.8, 0.0, 0.9, 0.6])
+    assert found.tolist() == pytest.approx([0.05, 0.35, 0.8, 0, 1, 0.6])
+    assert found[:3] @ [0.1, 0.5, 0.4] == pytest.approx(0.5)

@@ -1,0 +1,73 @@
+"""The gradient of a window is the sum of its time steps' gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ldarts_book.ptb import gradients_by_step, last_against_all
+from ldarts_lib.bilevel import alignment
+from ldarts_lib.bilevel.gradients import gradients
+from ldarts_lib.bilevel.windows import Inputs, Reader
+from ldarts_lib.networks.recurrent import Dropouts
+from ldarts_lib.networks.recurrent_supernet import RecurrentSupernet
+from ldarts_lib.networks.supernet import architecture_weights, initial_alphas
+
+NONE = Dropouts(output=0, hidden=0, inputs=0, embedding=0, words=0)
+
+
+@pytest.fixture
+def setting():
+    """A supernet in float64, its α, and a text in columns."""
+    torch.manual_seed(0)
+    supernet = RecurrentSupernet(words=20, units=6, dropouts=NONE).double().train()
+    alphas = initial_alphas(supernet.space, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return supernet, alphas, torch.randint(20, (41, 5))
+
+
+def test_the_steps_add_up_to_the_window(setting):
+    supernet, alphas, text = setting
+    batch = Reader(text, supernet.initial_hidden(5), slowness=0.1).read(7)
+    by_step = gradients_by_step(supernet, batch, alphas)
+    assert by_step.shape == (7, 2, supernet.space.shape[0] * supernet.space.shape[1])
+    leaves = architecture_weights(alphas, supernet.layout)
+    leaves = {kind: weights.detach().requires_grad_() for kind, weights in leaves.items()}
+    whole = gradients(supernet, batch, leaves, of_parameters=False).cells["normal"].flatten(1)
+    torch.testing.assert_close(by_step.sum(0), whole, rtol=1e-10, atol=1e-13)
+
+
+def test_the_last_step_reaches_the_last_word_only(setting):
+    supernet, alphas, text = setting
+    batch = Reader(text, supernet.initial_hidden(5)).read(4)
+    weights = architecture_weights(alphas, supernet.layout)
+    leaf = weights["normal"].detach().requires_grad_()
+    with torch.no_grad():
+        before = Inputs(batch.images.words[:-1], batch.images.hidden)
+        hidden = supernet(before, weights, update_statistics=False).hidden
+    last = Inputs(batch.images.words[-1:], hidden)
+    logits = supernet(last, {"normal": leaf}, update_statistics=False).logits
+    loss = torch.nn.functional.cross_entropy(logits, batch.labels[-5:]) / 4
+    (expected,) = torch.autograd.grad(loss, leaf)
+    torch.testing.assert_close(gradients_by_step(supernet, batch, alphas)[-1], expected.flatten(1))
+
+
+def test_windows_are_compared(setting):
+    supernet, alphas, text = setting
+    found = last_against_all(supernet, text, alphas, [1, 4], windows=3)
+    assert found.groupby("length").size().tolist() == [3, 3]
+    single = found[found["length"] == 1]
+    assert single["cosine"].tolist() == pytest.approx([1] * 3)
+    assert single["alignment"].tolist() == pytest.approx(single["alignment of the last step"].tolist())
+    batch = Reader(text, supernet.initial_hidden(5)).read(4)
+    by_step = gradients_by_step(supernet, batch, alphas)
+    first = found[found["length"] == 4].iloc[0]
+    assert first["alignment"] == pytest.approx(alignment.layer_alignment(by_step.sum(0)).item())
+
+
+def test_dropout_is_refused(setting):
+    supernet, alphas, text = setting
+    supernet.dropouts = Dropouts()
+    batch = Reader(text, supernet.initial_hidden(5)).read(4)
+    with pytest.raises(ValueError, match="switch dropout off"):
+        gradients_by_step(supernet, batch, alphas)
+    assert gradients_by_step(supernet.eval(), batch, alphas).isfinite().all()

@@ -1,0 +1,106 @@
+"""What the text says of the recorded runs must be what the records say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ldarts_lib.bilevel.protocols import protocol
+from ldarts_lib.datasets import load
+from ldarts_lib.evaluation.small import standalone_accuracy
+from ldarts_lib.spaces.genotype import Genotype, parse
+
+EPOCHS = 80
+
+
+@pytest.fixture(scope="module")
+def folder(repository: Path) -> Path:
+    return repository / "data" / "recorded" / "quickstart"
+
+
+@pytest.fixture(scope="module")
+def summary(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "summary.csv")
+
+
+@pytest.fixture(scope="module")
+def histories(folder: Path) -> dict[str, pd.DataFrame]:
+    return {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*-seed*.csv"))}
+
+
+def live_operations(genotype: Genotype) -> list[str]:
+    """The operations on paths from the input to the output; ``none`` cuts a path."""
+    edges = [edge for edge in genotype.normal.edges if edge.operation != "none"]
+    reached, needed = {0}, {3}
+    for edge in edges:
+        reached |= {edge.target} if edge.source in reached else set()
+    for edge in reversed(edges):
+        needed |= {edge.source} if edge.target in needed else set()
+    return [edge.operation for edge in edges if edge.source in reached and edge.target in needed]
+
+
+def convolutions(genotype: str) -> int:
+    return sum("conv" in operation for operation in live_operations(parse(genotype)))
+
+
+def test_the_record_is_complete(folder, summary, histories):
+    names = [f"{method}-seed{seed}" for method in ("darts", "lambda") for seed in range(3)]
+    assert (
+        list(histories)
+        == names
+        == [f"{m}-seed{s}" for m, s in zip(summary.method, summary.seed, strict=True)]
+    )
+    assert all(len(history) == EPOCHS for history in histories.values())
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert provenance["command"] == "make demo"
+    assert {"commit", "date", "cpu", "versions", "seconds"} <= set(provenance)
+
+
+def test_the_summary_is_the_last_epoch(summary, histories):
+    for row in summary.itertuples():
+        last = histories[f"{row.method}-seed{row.seed}"].iloc[-1]
+        assert row.cell == last.genotype
+        assert row.skips == last.skips
+        assert row.alignment == round(last.valid_alignment, 3)
+
+
+def test_alignment_stays_near_zero_without_the_regularizer_and_rises_with_it(histories):
+    for name, history in histories.items():
+        late = history.valid_alignment[EPOCHS // 2 :].mean()
+        assert abs(late) < 0.15 if name.startswith("darts") else late > 0.15
+    mean = {
+        m: sum(h.valid_alignment for n, h in histories.items() if m in n) / 3 for m in ("darts", "lambda")
+    }
+    assert mean["darts"].abs().max() < 0.15
+    assert mean["lambda"][EPOCHS // 2 :].min() > mean["darts"].max()
+
+
+def test_the_derived_cells_are_as_described(summary):
+    left = summary.cell.map(convolutions)
+    assert sorted(left[summary.method == "darts"])[:2] == [0, 1]
+    assert left[summary.method == "lambda"].min() >= 2
+    means = summary.groupby("method")["test accuracy"].mean()
+    assert means["lambda"] > means["darts"]
+
+
+def test_the_validation_losses_are_alike(histories):
+    mean = {m: sum(h.valid_loss for n, h in histories.items() if m in n) / 3 for m in ("darts", "lambda")}
+    assert (mean["darts"] - mean["lambda"])[10:].abs().mean() < 0.1
+
+
+def test_three_epochs_of_one_search_derived_a_disconnected_cell(histories):
+    cut = {name: sum(not live_operations(parse(g)) for g in h.genotype) for name, h in histories.items()}
+    assert {name: count for name, count in cut.items() if count} == {"lambda-seed0": 3}
+
+
+@pytest.mark.slow
+def test_a_recorded_accuracy_can_be_made_again(summary):
+    """Another machine rounds otherwise, so within the noise of one training."""
+    images = load("noisy-digits")
+    for row in summary.iloc[[1, 4]].itertuples(index=False):
+        settings = protocol(method=row.method, seed=row.seed)
+        accuracy = standalone_accuracy(parse(row.cell), settings, images)
+        assert accuracy == pytest.approx(row[4], abs=0.08)

@@ -1,0 +1,129 @@
+import pytest
+import torch
+from torchvision.transforms.functional import to_pil_image
+
+from ldarts_lib.bilevel.protocols import ProtocolError
+from ldarts_lib.datasets import DatasetMissing, load
+from ldarts_lib.datasets.imagenet import Folders, folders
+from ldarts_lib.evaluation.images import random_stream, training_images
+from ldarts_lib.evaluation.protocols import training_protocol
+from ldarts_lib.spaces import published
+
+CPU = torch.device("cpu")
+
+
+def small(**overrides):
+    settings = {"batch_size": 40, "images": 100, "seed": 3} | overrides
+    return training_protocol("V2", published.get("DARTS_V2"), "digits", "cifar", "smoke", **settings)
+
+
+def epoch(protocol, number, **options):
+    return list(training_images(protocol, CPU, **options).epoch(number))
+
+
+def test_the_parts_of_two_processes_are_the_batch_of_one():
+    whole = epoch(small(), 1)
+    parts = [epoch(small(), 1, part=(rank, 2)) for rank in (0, 1)]
+    assert len(whole) == 3
+    for (images, labels), *halves in zip(whole, *parts, strict=True):
+        assert images.shape == (40, 1, 32, 32)
+        for rank, (some, theirs) in enumerate(halves):
+            torch.testing.assert_close(some, images[rank::2], rtol=0, atol=0)
+            assert torch.equal(theirs, labels[rank::2])
+
+
+def test_epochs_differ_and_repeat():
+    first, again, second = epoch(small(), 0), epoch(small(), 0), epoch(small(), 1)
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(first, again, strict=True))
+    assert not torch.equal(first[0][0], second[0][0])
+    assert not torch.equal(first[0][0], epoch(small(seed=4), 0)[0][0])
+
+
+def test_only_the_first_images_are_used():
+    """Every image once, but for those that fill up the last batch, from the start of the order."""
+    labels = torch.cat([labels for _, labels in epoch(small(cutout=0), 0)])
+    known = load("digits").search_labels[:100]
+    assert torch.equal(labels[:100].bincount(), known.bincount())
+    assert torch.equal(labels[100:], labels[:20])
+    tested = torch.cat([labels for _, labels in training_images(small(), CPU).test()])
+    assert torch.equal(tested, load("digits").test_labels[:100])
+
+
+def test_cutout_blanks_a_sixteenth_of_training_images_only():
+    images = torch.cat([images for images, _ in epoch(small(cutout=16), 0)])
+    blank = (images == 0).flatten(1).sum(1)
+    assert blank.max() == 256
+    assert blank.float().mean() > 130  # squares lose what lies beyond the border
+    assert all((x == 0).sum() < 5 for x, _ in training_images(small(cutout=16), CPU).test())
+
+
+def test_what_does_not_fit_is_named():
+    with pytest.raises(ProtocolError, match="batch_size = 101 is larger than the 100 training images of dig"):
+        training_images(small(batch_size=101), CPU)
+    with pytest.raises(ProtocolError, match="batch_size = 40 cannot be shared by 3 devices"):
+        training_images(small(), CPU, part=(0, 3))
+    with pytest.raises(
+        ProtocolError, match="digits: images of 8 pixels: the auxiliary head needs 32 or more"
+    ):
+        training_images(small(resolution=None), CPU)
+
+
+def test_streams_are_independent():
+    keys = [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 0, 0, 1)]
+    assert len({torch.rand(1, generator=random_stream(*key)).item() for key in keys}) == len(keys)
+
+
+@pytest.fixture
+def few_files(tmp_path, monkeypatch):
+    """Two classes of six training and three test JPEG files, red and blue."""
+    for split, count in (("train", 6), ("val", 3)):
+        for channel, name in ((0, "n01"), (2, "n02")):
+            folder = tmp_path / "imagenet" / split / name
+            folder.mkdir(parents=True)
+            image = torch.zeros(3, 60, 80)
+            image[channel] = 1
+            for i in range(count):
+                to_pil_image(image).save(folder / f"{i}.jpeg")
+    monkeypatch.setenv("LDARTS_DATA", str(tmp_path))
+
+
+def imagenet(**overrides):
+    settings = {"batch_size": 8, "resolution": 224, "images": None} | overrides
+    return training_protocol("V2", published.get("DARTS_V2"), "imagenet", "imagenet", "smoke", **settings)
+
+
+def test_imagenet_is_read_from_files(few_files):
+    found = training_images(imagenet(), CPU)
+    assert (found.classes, found.training_count, found.test_count) == (2, 12, 6)
+    batches = list(found.epoch(0))
+    assert [images.shape for images, _ in batches] == [(8, 3, 224, 224)] * 2
+    tested = list(found.test())
+    images, labels = (torch.cat(parts) for parts in zip(*tested, strict=True))
+    assert labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert torch.equal(images.mean((2, 3)).argmax(1), 2 * labels)  # the colour, standardized
+
+
+def test_a_few_images_of_imagenet_are_of_all_classes(few_files):
+    found = training_images(imagenet(images=4, batch_size=4), CPU)
+    assert (found.training_count, found.test_count) == (4, 4)
+    ((_, labels),) = found.epoch(0)
+    assert sorted(labels.tolist()) == [0, 0, 1, 1]
+
+
+def test_processes_share_imagenet(few_files):
+    whole = torch.cat([labels for _, labels in training_images(imagenet(), CPU).epoch(0)])
+    parts = [
+        torch.cat([labels for _, labels in training_images(imagenet(), CPU, part=(rank, 2)).epoch(0)])
+        for rank in (0, 1)
+    ]
+    assert torch.equal(whole.view(2, 8)[:, 0::2].flatten(), parts[0])
+    assert torch.equal(whole.view(2, 8)[:, 1::2].flatten(), parts[1])
+
+
+def test_missing_imagenet_says_what_belongs_where(tmp_path):
+    with pytest.raises(
+        DatasetMissing, match=r"imagenet/train should hold one folder of JPEG files per class"
+    ):
+        folders(tmp_path)
+    with pytest.raises(DatasetMissing, match=r"image-net\.org"):
+        Folders(tmp_path)

@@ -1,0 +1,183 @@
+import math
+
+import pytest
+import torch
+
+from ldarts_lib.bilevel.protocols import ProtocolError
+from ldarts_lib.bilevel.recurrent_protocols import evaluation_protocol
+from ldarts_lib.bilevel.windows import Inputs, columns_of
+from ldarts_lib.datasets import corpus
+from ldarts_lib.evaluation.language import Training, evaluate, is_time_to_average, window_length
+from ldarts_lib.evaluation.perplexity import mean_loss, perplexity
+from ldarts_lib.evaluation.training import TrainingDiverged
+from ldarts_lib.runs.directory import METRICS_VERSION, RunDirectory, RunError
+from ldarts_lib.spaces.genotype import GenotypeError, parse
+from recurrent_helpers import assert_same_run, timeless
+
+CELL = parse("Genotype(recurrent=[('sigmoid', 0), ('relu', 1), ('tanh', 1)], concat=range(1, 4))")
+NAMED = {"architecture": "DARTS_V2", "searched": None, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def civics():
+    return corpus.load("civics", min_count=2)
+
+
+def tiny(**settings):
+    return evaluation_protocol(**{"size": "smoke", "units": 8, "epochs": 2} | settings)
+
+
+def test_an_evaluation_is_recorded(tmp_path, civics):
+    settings = tiny(epochs=4, units=16)
+    found = evaluate(settings, CELL, tmp_path / "run", **NAMED)
+    run = RunDirectory(tmp_path / "run")
+    rows = run.read_history()
+    words = len(civics.vocabulary)
+    assert found == run.read_json("metrics.json")
+    assert found == {
+        "version": METRICS_VERSION,
+        "stage": "evaluate",
+        "recipe": "ptb",
+        "dataset": "civics",
+        "size": "smoke",
+        "seed": 0,
+        "architecture": "DARTS_V2",
+        "searched": None,
+        "genotype": str(CELL),
+        "changed": "units = 16, epochs = 4",
+        "epochs": 4,
+        "valid_perplexity": rows[-1]["valid_perplexity"],
+        "test_perplexity": found["test_perplexity"],
+        "parameters": words * 16 + words + 32 * 32 + 3 * 16 * 32,
+        "seconds": pytest.approx(sum(row["seconds"] for row in rows), abs=5e-3),
+    }
+    assert rows[-1]["valid_perplexity"] == pytest.approx(math.exp(rows[-1]["valid_loss"]))
+    assert rows[-1]["valid_loss"] < rows[0]["valid_loss"] < math.log(words)
+    assert found["test_perplexity"] < 90
+
+
+def test_the_same_seed_gives_the_same_training(tmp_path):
+    a, b, c = (evaluate(tiny(seed=i // 2), CELL, tmp_path / str(i), **NAMED) for i in range(3))
+    assert timeless(a) == timeless(b)
+    assert a["test_perplexity"] != c["test_perplexity"]
+
+
+def test_an_interrupted_training_resumes_bit_for_bit(tmp_path, monkeypatch):
+    settings = tiny(epochs=12, patience=1, weight_lr=40.0)
+    whole, broken = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "broken")
+    expected = evaluate(settings, CELL, whole.path, **NAMED)
+    averaged = [row["averaged"] for row in whole.read_history()]
+    start = averaged.index(1)
+    assert 2 < start < 11
+    original = Training.run_epoch
+    for moment in (1, start + 1):  # before and after the switch to averaging
+
+        def interrupted(self, epoch, earlier, moment=moment):
+            if epoch == moment:
+                raise KeyboardInterrupt
+            return original(self, epoch, earlier)
+
+        monkeypatch.setattr(Training, "run_epoch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(settings, CELL, broken.path, resume=moment > 1, **NAMED)
+        assert len(broken.read_history()) == moment
+    monkeypatch.undo()
+    torch.manual_seed(99)
+    found = evaluate(settings, CELL, broken.path, resume=True, **NAMED)
+    assert timeless(found) == timeless(expected)
+    assert_same_run(broken, whole)
+    assert evaluate(settings, CELL, broken.path, resume=True, **NAMED) == found
+
+
+def test_a_run_of_another_cell_is_not_resumed(tmp_path):
+    evaluate(tiny(epochs=1), CELL, tmp_path / "run", **NAMED)
+    other = parse(str(CELL).replace("relu", "identity"))
+    with pytest.raises(RunError, match=r"another protocol .*genotype"):
+        evaluate(tiny(epochs=1), other, tmp_path / "run", resume=True, **NAMED)
+
+
+def test_the_average_is_the_mean_of_all_weights_since_the_switch(civics):
+    training = Training(tiny(patience=1), CELL, civics)
+    training.run_epoch(0, [])
+    assert not training.average
+    assert training.run_epoch(1, [0.0, 9.0])["averaged"] == 0  # worse than an earlier epoch
+    assert training.average
+    seen = []
+    training.optimizer.register_step_post_hook(
+        lambda *_: seen.append([parameter.detach().clone() for parameter in training.parameters])
+    )
+    row = training.run_epoch(2, [0.0, 9.0, 9.0])
+    assert row["averaged"] == 1 and training.averaged_steps == len(seen) > 5
+    for average, *values in zip(training.average, *seen, strict=True):
+        torch.testing.assert_close(average, torch.stack(values).mean(0), rtol=1e-4, atol=1e-6)
+    for parameter, value in zip(training.parameters, seen[-1], strict=True):
+        assert torch.equal(parameter, value)  # the training itself goes on from the current weights
+    with torch.no_grad():
+        for parameter, average in zip(training.parameters, training.average, strict=True):
+            parameter.copy_(average)
+    training.average = []
+    assert training.loss_of(training.valid) == pytest.approx(row["valid_loss"], rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "expected"),
+    [
+        ([5.0, 4, 3, 3.5], 5, False),
+        ([3.0, 5, 5, 5, 5, 5, 3.1], 5, True),
+        ([5.0, 3, 5, 5, 5, 5, 3.1], 5, False),  # the better one is only five epochs ago
+        ([3.0, 5, 5, 5, 5, 5, 2.9], 5, False),
+    ],
+)
+def test_averaging_begins_when_the_loss_no_longer_falls(losses, patience, expected):
+    """rnn/train.py: ``len(best) > nonmono and val_loss > min(best[:-nonmono])``."""
+    assert is_time_to_average(losses, patience) == expected
+
+
+def test_lengths_of_windows():
+    generator = torch.Generator().manual_seed(0)
+    settings = evaluation_protocol(size="paper")
+    lengths = torch.tensor([window_length(settings, generator) for _ in range(4000)]).double()
+    assert lengths.min() >= 5 and lengths.max() <= 55
+    short = lengths < 24
+    assert short.double().mean() == pytest.approx(0.05, abs=0.02)
+    assert lengths[~short].mean() == pytest.approx(34.5, abs=0.5)
+    assert lengths[~short].std() == pytest.approx(5, abs=0.5)
+    assert {window_length(tiny(bptt=2, longest=1), generator) for _ in range(50)} == {3}
+
+
+def test_a_loss_is_the_mean_over_all_words_whatever_the_windows(civics):
+    training = Training(tiny(evaluation_columns=3), CELL, civics)
+    training.model.double().eval()
+    text = columns_of(civics, "test", 3)[:41]
+    whole = training.model(Inputs(text[:-1], training.model.initial_hidden(3)))
+    expected = -whole.logits.log_softmax(-1)[torch.arange(120), text[1:].flatten()].mean().item()
+    for length in (1, 7, 40, 99):
+        assert mean_loss(training.model, training.model, text, length) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_perplexity_that_is_too_large_is_infinite():
+    assert perplexity(math.log(50)) == pytest.approx(50)
+    assert perplexity(1e4) == math.inf
+
+
+def test_a_diverging_training_stops_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    original = Training.run_epoch
+
+    def poison(self, epoch, earlier):
+        if epoch == 1:
+            with torch.no_grad():
+                self.model.bias.fill_(torch.nan)
+        return original(self, epoch, earlier)
+
+    monkeypatch.setattr(Training, "run_epoch", poison)
+    with pytest.raises(TrainingDiverged, match="the train loss is nan in epoch 1, step 0"):
+        evaluate(tiny(), CELL, tmp_path / "run", **NAMED)
+    assert RunDirectory(tmp_path / "run").read_checkpoint()["epoch"] == 0
+
+
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(GenotypeError, match="is no recurrent cell"):
+        evaluate(tiny(), parse("|none~0|+|none~0|none~1|"), tmp_path / "run", **NAMED)
+    with pytest.raises(ProtocolError, match="4000 columns need at least 8000 words, but the train part"):
+        evaluate(tiny(batch_size=4000), CELL, tmp_path / "run", **NAMED)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,36 @@
+import pytest
+
+from ldarts_lib.bilevel.protocols import protocol
+from ldarts_lib.datasets import load
+from ldarts_lib.evaluation.small import Recipe, standalone_accuracy
+from ldarts_lib.spaces.genotype import GenotypeError, parse
+
+CONVOLUTIONS = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_3x3~2|"
+DISCONNECTED = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|none~0|none~1|none~2|"
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("digits")
+
+
+def test_a_network_of_convolutions_learns_and_repeats(digits):
+    settings = protocol(dataset="digits", size="smoke")
+    epochs = []
+    first = standalone_accuracy(
+        parse(CONVOLUTIONS), settings, digits, Recipe(epochs=4), seed=1, on_epoch=lambda: epochs.append(1)
+    )
+    again = standalone_accuracy(parse(CONVOLUTIONS), settings, digits, Recipe(epochs=4), seed=1)
+    assert first == again > 0.7
+    assert len(epochs) == 4
+
+
+def test_a_disconnected_cell_is_at_chance(digits):
+    settings = protocol(dataset="digits", size="smoke")
+    accuracy = standalone_accuracy(parse(DISCONNECTED), settings, digits, Recipe(epochs=2))
+    assert 0.05 < accuracy < 0.2
+
+
+def test_a_genotype_of_another_space_is_refused(digits):
+    with pytest.raises(GenotypeError, match="cell kinds"):
+        standalone_accuracy(parse(CONVOLUTIONS), protocol("s2", "digits", size="smoke"), digits)

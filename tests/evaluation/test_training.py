@@ -1,0 +1,227 @@
+import json
+import math
+import shutil
+
+import pytest
+import torch
+
+from ldarts_lib.bilevel.protocols import ProtocolError
+from ldarts_lib.evaluation import training
+from ldarts_lib.evaluation.devices import ProcessFailed, make_fabric
+from ldarts_lib.evaluation.protocols import training_protocol
+from ldarts_lib.evaluation.training import Objective, TrainingDiverged, network_of, train
+from ldarts_lib.runs.directory import RunDirectory, RunError
+from ldarts_lib.spaces import published
+from ldarts_lib.spaces.genotype import parse
+
+ONE_CELL = parse("|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_conv_3x3~2|")
+
+
+NOISY = parse(
+    "Genotype(normal=[('noise', 0), ('sep_conv_3x3', 1)], normal_concat=[2], "
+    "reduce=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1)], reduce_concat=[2])"
+)
+
+
+def small(recipe="cifar-small", size="smoke", cell=None, **overrides):
+    cell = cell or (ONE_CELL if recipe == "nasbench201" else published.get("DARTS_V2"))
+    settings = {"images": 64} | overrides
+    return training_protocol("a cell", cell, "digits", recipe, size, **settings)
+
+
+def run(protocol, out, **options):
+    return train(protocol, out, device="cpu", progress=False, **options)
+
+
+def weights(path):
+    return RunDirectory(path).read_checkpoint()["network"]
+
+
+def test_a_network_learns(tmp_path):
+    protocol = small("nasbench201", epochs=8, images=None, channels=8, test_every=3)
+    found = run(protocol, tmp_path / "run")
+    history = RunDirectory(tmp_path / "run").read_history()
+    assert found["test_accuracy"] > 0.8
+    assert found["test_top5_accuracy"] > found["test_accuracy"]
+    assert history[-1]["train_loss"] < history[0]["train_loss"] / 2
+    tested = [row["epoch"] for row in history if not math.isnan(row["test_accuracy"])]
+    assert tested == [2, 5, 7]
+    assert found["test_accuracy"] == history[-1]["test_accuracy"]
+    assert found["best_test_accuracy"] == max(history[e]["test_accuracy"] for e in tested)
+
+
+def test_the_run_directory_says_everything(tmp_path):
+    protocol = small()
+    searched = {"space": "s2", "dataset": "digits", "method": "darts", "size": "smoke", "seed": 3}
+    found = run(protocol, tmp_path / "run", searched=searched)
+    stored = {path.name for path in (tmp_path / "run").iterdir()}
+    assert stored == {
+        "config.json",
+        "environment.json",
+        "history.csv",
+        "checkpoint.pt",
+        "genotype.json",
+        "metrics.json",
+    }
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == found
+    assert (found["version"], found["stage"], found["recipe"]) == (1, "evaluate", "cifar-small")
+    assert found["searched"] == searched
+    network = network_of(protocol, classes=10, channels_in=1)
+    head = sum(p.numel() for p in network.auxiliary.parameters())
+    assert found["parameters"] == sum(p.numel() for p in network.parameters()) - head
+
+
+@pytest.mark.parametrize("recipe", ["cifar-small", "nasbench201", "noise"])
+def test_one_seed_repeats_and_resumes_bit_for_bit(tmp_path, monkeypatch, recipe):
+    recipe, cell = ("cifar-small", NOISY) if recipe == "noise" else (recipe, None)
+    protocol = small(recipe, epochs=3, cell=cell)
+    found = run(protocol, tmp_path / "whole")
+    written = RunDirectory.write_checkpoint
+
+    def stop_after_the_first(self, state):
+        written(self, state)
+        if state["epoch"] == 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(RunDirectory, "write_checkpoint", stop_after_the_first)
+    with pytest.raises(KeyboardInterrupt):
+        run(protocol, tmp_path / "parts")
+    monkeypatch.undo()
+    torch.rand(7)  # whatever else happened
+    resumed = run(protocol, tmp_path / "parts", resume=True)
+    assert {**resumed, "seconds": 0} == {**found, "seconds": 0}
+    for (name, a), (other, b) in zip(
+        weights(tmp_path / "whole").items(), weights(tmp_path / "parts").items(), strict=True
+    ):
+        assert name == other
+        assert torch.equal(a, b)
+    other_seed = run(small(recipe, epochs=3, seed=1), tmp_path / "other")
+    assert other_seed["seed"] == 1
+    assert not torch.equal(
+        weights(tmp_path / "other")["macro.stem.0.weight"], weights(tmp_path / "whole")["macro.stem.0.weight"]
+    )
+
+
+def test_two_processes_train_the_network_of_one(tmp_path):
+    """gloo on the CPU, float64, the same global batch; drop path, cutout and the auxiliary head are on."""
+    protocol = small(precision="64-true", images=32, batch_size=16)
+    one = run(protocol, tmp_path / "one")
+    two = run(protocol, tmp_path / "two", devices=2)
+    assert RunDirectory(tmp_path / "two").read_json("environment.json")["devices"] == 2
+    assert protocol.drop_probability(1) > 0
+    histories = [RunDirectory(tmp_path / name).read_history() for name in ("one", "two")]
+    for a, b in zip(*histories, strict=True):
+        assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-6)  # Fabric returns float32
+        assert a["train_accuracy"] == b["train_accuracy"]
+    assert one["test_accuracy"] == two["test_accuracy"]
+    pairs = zip(weights(tmp_path / "one").values(), weights(tmp_path / "two").values(), strict=True)
+    for a, b in pairs:
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
+
+
+def test_two_processes_start_from_a_notebook(tmp_path, monkeypatch):
+    """Where Fabric would refuse to start processes; and what one of them raises arrives."""
+    from lightning_fabric import connector
+
+    monkeypatch.setattr(connector, "_IS_INTERACTIVE", True)
+    diverging = small(learning_rate=1e30, clip=None, images=32, batch_size=16)
+    with pytest.raises(ProcessFailed, match="TrainingDiverged: the training loss is nan in epoch 0"):
+        run(diverging, tmp_path / "run", devices=2)
+    assert RunDirectory(tmp_path / "run").epochs == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_1x1~1|+|nor_conv_3x3~0|none~1|none~2|",
+        "|none~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_3x3~2|",
+    ],
+)
+def test_two_processes_train_a_network_with_dead_ends(tmp_path, text):
+    """Edges behind an operation without a gradient, or an input that none reads: DDP must not wait."""
+    dead = parse(text)
+    protocol = training_protocol(
+        "dead ends", dead, "digits", "nasbench201", "smoke", images=32, batch_size=16, precision="64-true"
+    )
+    run(protocol, tmp_path / "one")
+    run(protocol, tmp_path / "two", devices=2)
+    pairs = zip(weights(tmp_path / "one").values(), weights(tmp_path / "two").values(), strict=True)
+    for a, b in pairs:
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
+
+
+def test_the_loss_is_that_of_the_recipe():
+    """Cross-entropy with smoothed labels, plus 0.4 times that of the second head, by hand."""
+    protocol = small(label_smoothing=0.1)
+    objective = Objective(network_of(protocol, classes=10, channels_in=1), protocol).double()
+    x, y = torch.randn(6, 1, 32, 32, dtype=torch.float64), torch.tensor([1, 2, 3, 4, 5, 6])
+    loss, logits = objective(x, y, None)
+    target = 0.9 * torch.nn.functional.one_hot(y, 10) + 0.01
+    first, second = objective.network.with_auxiliary(x)
+    expected = sum(
+        weight * -(target * out.log_softmax(-1)).sum(-1).mean() for weight, out in ((1, first), (0.4, second))
+    )
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(logits, first)
+
+
+def test_drop_path_keeps_the_expectation(tmp_path):
+    protocol = small(epochs=2, batch_size=64)
+    state = training.TrainingState(
+        make_fabric(torch.device("cpu"), 1, protocol.precision),
+        protocol,
+        training.training_images(protocol, torch.device("cpu")),
+    )
+    factors = torch.cat([state._paths(0.3, torch.Generator().manual_seed(i)).flatten() for i in range(40)])
+    assert factors.unique().tolist() == pytest.approx([0, 1 / 0.7])
+    assert factors.mean() == pytest.approx(1, abs=0.01)
+    assert state._paths(0.0, torch.Generator()) is None
+
+
+def test_a_run_of_other_settings_is_not_continued(tmp_path):
+    run(small(), tmp_path / "run")
+    with pytest.raises(RunError, match=r"another protocol \(channels: 4 → 8"):
+        run(small(channels=8), tmp_path / "run", resume=True)
+    with pytest.raises(RunError, match="already holds a run"):
+        run(small(), tmp_path / "run")
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(ProtocolError, match="devices = 0"):
+        run(small(), tmp_path / "run", devices=0)
+    with pytest.raises(ProtocolError, match="batch_size = 32 cannot be shared by 3 devices"):
+        run(small(), tmp_path / "run", devices=3)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_no_number_stops_the_training(tmp_path):
+    with pytest.raises(TrainingDiverged, match="the training loss is nan in epoch 0"):
+        run(small(learning_rate=1e30, clip=None, epochs=3), tmp_path / "run")
+    assert not RunDirectory(tmp_path / "run").finished
+
+
+def test_a_finished_run_needs_no_images(tmp_path, monkeypatch):
+    found = run(small(), tmp_path / "run")
+    monkeypatch.setattr(training, "training_images", lambda *_, **__: pytest.fail("loaded"))
+    assert run(small(), tmp_path / "run", resume=True) == found
+
+
+def test_changed_settings_are_named(tmp_path):
+    found = run(small(images=32, cutout=8), tmp_path / "run")
+    assert found["changed"] == "images = 32, cutout = 8"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs a C++ compiler")
+def test_a_compiled_network_trains_alike(tmp_path):
+    protocol = small("nasbench201", precision="64-true")
+    plain = run(protocol, tmp_path / "plain")
+    compiled = run(protocol.model_copy(update={"compile": True}), tmp_path / "compiled")
+    losses = [RunDirectory(tmp_path / n).read_history()[-1]["train_loss"] for n in ("plain", "compiled")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-8)
+    assert plain["test_accuracy"] == compiled["test_accuracy"]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_training_on_a_gpu(tmp_path, precision):
+    found = train(small(epochs=4, images=None, precision=precision), tmp_path, device="cuda", progress=False)
+    assert found["test_accuracy"] > 0.3

@@ -1,0 +1,64 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from ldarts_lib.bilevel.protocols import protocol
+from ldarts_lib.datasets import load
+from ldarts_lib.evaluation.small import Recipe, initial_network, standalone_accuracies, standalone_accuracy
+from ldarts_lib.fast.packed_networks import PackedNetwork
+from ldarts_lib.tables.computation import decode
+
+OPS = ("302143", "322143", "000000", "111111", "434041")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("noisy-digits")
+
+
+@pytest.mark.parametrize("settings", [{}, {"depth": 2, "reduction": "residual", "channels": 2}])
+def test_each_network_is_that_of_the_single_one(digits, settings):
+    chosen = protocol(**settings)
+    genotypes = [decode(ops) for ops in OPS]
+    single = [initial_network(g, chosen, digits, seed).double() for g in genotypes for seed in (3, 4)]
+    packed = PackedNetwork(chosen, genotypes, 2, classes=10, channels_in=1).double()
+    packed.load(single)
+    draw = torch.Generator().manual_seed(0)
+    images = torch.randn(7, 2, 8, 8, generator=draw, dtype=torch.float64)  # other images for each copy
+    labels = torch.randint(10, (7,), generator=draw)
+    for mode in (True, False):
+        logits = packed.train(mode)(images)
+        expected = [net.train(mode)(images[:, i % 2 : i % 2 + 1]) for i, net in enumerate(single)]
+        torch.testing.assert_close(logits, torch.stack(expected), rtol=1e-10, atol=1e-12)
+    packed.train()
+    for network in single:
+        network.train()
+    gradient_of_sum = sum(F.cross_entropy(one, labels) for one in packed(images))
+    gradient_of_sum.backward()
+    first_kernels, first_biases = [], []
+    for i, network in enumerate(single):
+        F.cross_entropy(network(images[:, i % 2 : i % 2 + 1]), labels).backward()
+        kernel = network.macro.stem[0].weight  # without a gradient behind a disconnected cell
+        first_kernels.append(torch.zeros_like(kernel) if kernel.grad is None else kernel.grad)
+        first_biases.append(network.macro.head[-1].bias.grad)
+    torch.testing.assert_close(packed.macro.stem[0].weight.grad, torch.cat(first_kernels))
+    torch.testing.assert_close(packed.macro.head[-1].bias.grad, torch.cat(first_biases))
+
+
+def test_training_side_by_side_is_training_alone(digits):
+    chosen, recipe = protocol(), Recipe(epochs=2, learning_rate=0.01)
+    genotypes = [decode(ops) for ops in ("302143", "333033")]
+    found = standalone_accuracies(genotypes, chosen, digits, recipe, seeds=(0, 5))
+    assert found.shape == (2, 2)
+    for genotype, row in zip(genotypes, found.tolist(), strict=True):
+        for seed, accuracy in zip((0, 5), row, strict=True):
+            alone = standalone_accuracy(genotype, chosen, digits, recipe, seed=seed)
+            assert accuracy == pytest.approx(alone, abs=0.02)  # float32 rounding moves a few images
+    assert found.std() > 0.01
+
+
+def test_what_cannot_be_packed_is_refused():
+    with pytest.raises(ValueError, match="'stages'"):
+        PackedNetwork(protocol("s2"), [], 1, classes=10, channels_in=1)
+    with pytest.raises(ValueError, match="nothing to pack: 0 genotypes"):
+        PackedNetwork(protocol(), [], 1, classes=10, channels_in=1)

@@ -1,0 +1,324 @@
+"""The fast supernet against the reference, in float64."""
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from helpers import DEPTHS, random_weights, small_batch, small_supernet, statistics
+from ldarts_lib.bilevel.gradients import gradients
+from ldarts_lib.bilevel.half_steps import Bilevel
+from ldarts_lib.bilevel.protocols import ProtocolError, protocol
+from ldarts_lib.bilevel.regularizers import (
+    ImpreciseDifference,
+    Regularizer,
+    regularized_gradients,
+    require_full_precision,
+)
+from ldarts_lib.bilevel.search import make_supernet
+from ldarts_lib.fast import FastSupernet, execution
+from ldarts_lib.networks.supernet import Supernet, initial_alphas
+from ldarts_lib.spaces.space import SPACES
+
+EVERY_SPACE = pytest.mark.parametrize("space", SPACES)
+WAYS = {
+    "separate, small states": {"strategy": "separate"},
+    "separate": {"strategy": "separate"},
+    "batched": {"strategy": "batched"},
+    "batched, checkpoints": {"strategy": "batched", "checkpoint": True},
+    "separate, checkpoints": {"strategy": "separate", "checkpoint": True},
+}
+EVERY_WAY = pytest.mark.parametrize("way", WAYS)
+TOLERANCE = 1e-9
+
+
+def pair(space, way, monkeypatch, training=True, **settings):
+    """A reference and a fast supernet with the same weights, statistics and random numbers."""
+    if way in ("separate", "separate, checkpoints"):
+        monkeypatch.setattr(execution, "SMALL", 0)
+    generator = torch.Generator().manual_seed(3)
+    reference = small_supernet(space, generator=generator, **settings).train(training)
+    sizes = {"channels": 2, "depth": DEPTHS[SPACES[space].macro], "classes": 3, "channels_in": 1}
+    generator = torch.Generator().manual_seed(3)
+    fast = FastSupernet(SPACES[space], generator=generator, **sizes, **settings, **WAYS[way])
+    fast = fast.double().train(training)
+    fast.load_state_dict(reference.state_dict())
+    return reference, fast
+
+
+def error(found, expected):
+    """Relative Euclidean distance of two lists of tensors."""
+    difference = sum((a - b).square().sum() for a, b in zip(found, expected, strict=True))
+    return (difference / sum(b.square().sum() for b in expected)).sqrt().item()
+
+
+def assert_same_gradients(found, expected):
+    assert error([found.logits], [expected.logits]) < TOLERANCE
+    assert error(list(found.cells.values()), list(expected.cells.values())) < TOLERANCE
+    assert found.cells.keys() == expected.cells.keys()
+    assert error(found.weights, expected.weights) < TOLERANCE
+
+
+def assert_same_statistics(fast, reference):
+    expected = statistics(reference)
+    for name, buffer in fast.named_buffers():
+        if name in expected:
+            torch.testing.assert_close(buffer, expected[name], rtol=TOLERANCE, atol=1e-12)
+    assert expected.keys() == {name for name, _ in fast.named_buffers() if "rows_" not in name}
+
+
+@EVERY_SPACE
+@EVERY_WAY
+@pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
+def test_everything_equals_the_reference(space, way, training, monkeypatch):
+    reference, fast = pair(space, way, monkeypatch, training)
+    batch, weights = small_batch(), random_weights(reference)
+    for form, estimator in (
+        ("cosine", "exact"),
+        ("sign", "exact"),
+        ("cosine", "central"),
+        ("sign", "forward"),
+    ):
+        regularizer = Regularizer(form, estimator, 1e-3)
+        expected, of_reference = regularized_gradients(reference, batch, weights, regularizer)
+        found, penalty = regularized_gradients(fast, batch, weights, regularizer)
+        assert_same_gradients(found, expected)
+        assert max(p.abs().max() for p in of_reference) > 1e-3
+        assert error(penalty, of_reference) < TOLERANCE
+        assert_same_statistics(fast, reference)
+
+
+@EVERY_SPACE
+@pytest.mark.parametrize("way", ["separate", "batched"])
+def test_perturbed_weights_off_the_simplex(space, way, monkeypatch):
+    """Zero and negative weights, as a perturbation makes them."""
+    reference, fast = pair(space, way, monkeypatch)
+    draw = torch.Generator().manual_seed(5)
+    weights = {
+        kind: (
+            torch.randn(w.shape, generator=draw, dtype=w.dtype) * (torch.rand(w.shape, generator=draw) > 0.3)
+        )
+        for kind, w in random_weights(reference).items()
+    }
+    weights = {kind: w.requires_grad_() for kind, w in weights.items()}
+    expected, of_reference = regularized_gradients(
+        reference, small_batch(), weights, Regularizer("cosine", "exact")
+    )
+    found, penalty = regularized_gradients(fast, small_batch(), weights, Regularizer("cosine", "exact"))
+    assert_same_gradients(found, expected)
+    assert error(penalty, of_reference) < TOLERANCE
+
+
+@pytest.mark.parametrize("way", ["separate", "batched"])
+def test_odd_image_sizes(way, monkeypatch):
+    """12 pixels become 6 and 3: the tricks that need even sizes step aside."""
+    reference, fast = pair("darts", way, monkeypatch)
+    draw, batch = torch.Generator().manual_seed(0), small_batch()
+    images = torch.randn(6, 1, 12, 12, generator=draw, dtype=torch.float64)
+    batch = type(batch)(images, batch.labels)
+    weights = random_weights(reference)
+    expected, of_reference = regularized_gradients(reference, batch, weights, Regularizer("cosine", "exact"))
+    found, penalty = regularized_gradients(fast, batch, weights, Regularizer("cosine", "exact"))
+    assert_same_gradients(found, expected)
+    assert error(penalty, of_reference) < TOLERANCE
+
+
+@EVERY_SPACE
+@pytest.mark.parametrize("way", ["separate", "batched"])
+def test_gradients_by_the_architecture_weights_alone(space, way, monkeypatch):
+    reference, fast = pair(space, way, monkeypatch)
+    weights = random_weights(reference)
+    expected = gradients(reference, small_batch(), weights)
+    found = gradients(fast, small_batch(), weights, of_parameters=False)
+    assert found.weights == ()
+    assert error(list(found.cells.values()), list(expected.cells.values())) < TOLERANCE
+    assert fast.run.parameters  # the next pass differentiates ω again
+
+
+@pytest.mark.parametrize("way", ["separate", "batched"])
+def test_no_work_for_gradients_that_are_not_asked_for(way, monkeypatch):
+    """The α half-step calls no convolution's gradient by its kernel."""
+
+    class KernelGradients(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function.overloadpacket.__name__ == "convolution_backward":
+                self.count += args[-1][1]
+            return function(*args, **(kwargs or {}))
+
+    _, fast = pair("darts", way, monkeypatch)
+    weights = random_weights(fast)
+    with KernelGradients() as seen:
+        gradients(fast, small_batch(), weights, of_parameters=False)
+    assert seen.count == 0
+    with KernelGradients() as seen:
+        gradients(fast, small_batch(), weights)
+    assert seen.count > 0
+
+
+@EVERY_SPACE
+def test_weights_cross_both_ways(space, monkeypatch):
+    reference, fast = pair(space, "batched", monkeypatch)
+    with torch.no_grad():
+        for parameter in fast.parameters():
+            parameter.mul_(0.5)
+    reference.load_state_dict(fast.state_dict())
+    images, weights = small_batch().images, random_weights(reference)
+    torch.testing.assert_close(fast(images, weights), reference(images, weights))
+    assert [name for name, _ in fast.named_parameters()] == [name for name, _ in reference.named_parameters()]
+
+
+def test_the_same_seed_gives_the_same_initial_weights():
+    sizes = {"channels": 4, "depth": 3, "classes": 10}
+    torch.manual_seed(0)
+    reference = Supernet(SPACES["darts"], **sizes)
+    torch.manual_seed(0)
+    fast = FastSupernet(SPACES["darts"], **sizes)
+    assert all(map(torch.equal, fast.parameters(), reference.parameters()))
+
+
+@EVERY_WAY
+def test_the_hessian_by_architecture_weights(way, monkeypatch):
+    """Second derivatives by the mixing weights themselves, for methods that look at the curvature."""
+    reference, fast = pair("nasbench201", way, monkeypatch)
+    products = []
+    for net in (reference, fast):
+        weights, batch = random_weights(net), small_batch()
+        with net.architecture_only():
+            loss = torch.nn.functional.cross_entropy(net(batch.images, weights), batch.labels)
+            (g,) = torch.autograd.grad(loss, weights["normal"], create_graph=True)
+        direction = torch.linspace(-1, 1, g.numel(), dtype=g.dtype).view_as(g)
+        products.append(torch.autograd.grad((g * direction).sum(), weights["normal"])[0])
+    assert error(products[1:], products[:1]) < TOLERANCE
+
+
+def test_gradients_by_omega_cannot_be_differentiated_again(monkeypatch):
+    _, fast = pair("darts", "separate", monkeypatch)
+    batch, weights = small_batch(), random_weights(fast)
+    loss = torch.nn.functional.cross_entropy(fast(batch.images, weights), batch.labels)
+    with pytest.raises(RuntimeError, match="use the reference supernet"):
+        torch.autograd.grad(loss, tuple(fast.parameters()), create_graph=True)
+
+
+class Syncs(TorchDispatchMode):
+    """Counts what makes the host wait for a device."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += function.overloadpacket.__name__ == "_local_scalar_dense"
+        return function(*args, **(kwargs or {}))
+
+
+@EVERY_SPACE
+@pytest.mark.parametrize("strategy", ["separate", "batched"])
+@pytest.mark.parametrize("estimator", ["central", "forward", "exact"])
+def test_no_host_synchronization_inside_a_step(space, strategy, estimator):
+    depth = DEPTHS[SPACES[space].macro]
+    chosen = protocol(space, channels=2, depth=depth, estimator=estimator, strategy=strategy, ramp="constant")
+    net = make_supernet(chosen, classes=3, channels_in=1, generator=torch.Generator()).double()
+    alphas = initial_alphas(SPACES[space], dtype=torch.float64)
+    problem = Bilevel(net, alphas, chosen)
+    problem.start_epoch(0)
+    with Syncs() as syncs:
+        problem.step(small_batch(0), small_batch(1))
+    assert syncs.count == 0
+
+
+def test_the_counter_of_synchronizations_counts():
+    with Syncs() as syncs:
+        torch.ones(()).item()
+    assert syncs.count == 1
+
+
+def test_steps_equal_those_of_the_reference():
+    """Three whole steps, optimizers included."""
+    moved = []
+    for implementation in ("reference", "fast"):
+        chosen = protocol("s3", supernet=implementation, channels=2, ramp="constant", estimator="exact")
+        torch.manual_seed(0)
+        net = make_supernet(chosen, classes=3, channels_in=1, generator=torch.Generator()).double()
+        alphas = initial_alphas(SPACES["s3"], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        problem = Bilevel(net, alphas, chosen)
+        problem.start_epoch(0)
+        for step in range(3):
+            problem.step(small_batch(2 * step), small_batch(2 * step + 1))
+        moved.append([*(p.detach() for p in problem.parameters), *(a.detach() for a in alphas.values())])
+    assert error(moved[1], moved[0]) < TOLERANCE
+
+
+def test_an_unknown_strategy_is_refused():
+    with pytest.raises(ValueError, match="unknown strategy 'fused'; choose one of auto, separate, batched"):
+        FastSupernet(SPACES["s2"], channels=2, depth=5, classes=3, strategy="fused")
+
+
+def test_finite_differences_refuse_low_precision(monkeypatch):
+    _, fast = pair("nasbench201", "separate", monkeypatch)
+    weights, difference = random_weights(fast), Regularizer("cosine", "central")
+    with torch.autocast("cpu"), pytest.raises(ImpreciseDifference, match="autocast is on: the perturbation"):
+        regularized_gradients(fast, small_batch(), weights, difference)
+    fast.run.precision = torch.bfloat16
+    with pytest.raises(ImpreciseDifference, match=r"computes in torch\.bfloat16.*'exact'"):
+        regularized_gradients(fast, small_batch(), weights, difference)
+    regularized_gradients(fast, small_batch(), weights, Regularizer("cosine", "exact"))
+    fast.run.precision = None
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    with pytest.raises(ImpreciseDifference, match=r"cudnn\.allow_tf32 is on"):
+        require_full_precision(fast, torch.device("cuda"))
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    require_full_precision(fast, torch.device("cuda"))
+
+
+def test_bfloat16_changes_the_convolutions_only(monkeypatch):
+    """Results keep the type of the images, and come close to full precision."""
+    _, fast = pair("darts", "separate", monkeypatch)
+    weights = random_weights(fast)
+    full = gradients(fast, small_batch(), weights)
+    fast.run.precision = torch.bfloat16
+    found = gradients(fast, small_batch(), weights)
+    assert found.logits.dtype == torch.float64
+    assert 1e-4 < error([found.logits], [full.logits]) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"precision": "bfloat16", "estimator": "central"}, "does not go with the estimator 'central'"),
+        ({"precision": "tf32", "estimator": "forward"}, "does not go with the estimator 'forward'"),
+        ({"precision": "bfloat16", "supernet": "reference"}, "need the fast supernet"),
+        ({"checkpoint_cells": True, "supernet": "reference"}, "need the fast supernet"),
+        ({"cuda_graph": True, "space": "s4"}, "cannot replay the random operation of space 's4'"),
+        ({"strategy": "fused"}, "strategy = 'fused'"),
+        ({"precision": "float16"}, "precision = 'float16'"),
+    ],
+)
+def test_settings_that_do_not_go_together(settings, message):
+    with pytest.raises(ProtocolError, match=message):
+        protocol(settings.pop("space", "s2"), **settings)
+
+
+@pytest.mark.parametrize("name", ["reference", "fast"])
+def test_the_protocol_chooses_the_supernet(name):
+    chosen = protocol("s2", supernet=name, strategy="batched", checkpoint_cells=name == "fast")
+    net = make_supernet(chosen, classes=10, channels_in=1, generator=torch.Generator())
+    assert type(net) is (Supernet if name == "reference" else FastSupernet)
+    if name == "fast":
+        assert net.run.strategy == "batched" and net.run.checkpoint and net.run.precision is None
+
+
+@pytest.mark.parametrize("way", ["separate", "batched"])
+def test_a_smooth_supernet_equals_the_reference(way, monkeypatch):
+    reference, fast = pair("nasbench201", way, monkeypatch, activation="gelu")
+    batch, weights = small_batch(), random_weights(reference)
+    expected, of_reference = regularized_gradients(reference, batch, weights, Regularizer("cosine", "exact"))
+    found, penalty = regularized_gradients(fast, batch, weights, Regularizer("cosine", "exact"))
+    assert_same_gradients(found, expected)
+    assert error(penalty, of_reference) < TOLERANCE
+    kinked, _ = pair("nasbench201", way, monkeypatch)
+    assert not torch.allclose(kinked(batch.images, weights), expected.logits)
+
+
+def test_separable_convolutions_are_fused_with_relu_only():
+    sizes = {"channels": 4, "depth": 3, "classes": 10}
+    with pytest.raises(ValueError, match=r"'s2' are fused with ReLU, not with activation 'gelu'"):
+        FastSupernet(SPACES["s2"], activation="gelu", **sizes)

@@ -1,0 +1,45 @@
+import pytest
+
+from ldarts_lib.networks.discrete import DiscreteNetwork
+from ldarts_lib.networks.sizes import sizes
+from ldarts_lib.spaces import published
+from ldarts_lib.spaces.genotype import parse
+
+
+def test_darts_v2_has_the_published_number_of_parameters():
+    assert sizes(published.get("DARTS_V2"), channels=36, depth=20, classes=10).parameters == 3_349_342
+
+
+def test_the_auxiliary_head_is_not_counted():
+    options = {"channels": 8, "depth": 5, "classes": 10}
+    plain = sizes(published.get("DARTS_V2"), **options)
+    assert sizes(published.get("DARTS_V2"), auxiliary=True, **options) == plain
+
+
+def test_multiply_adds_by_hand():
+    """NAS-Bench-201's all-3×3 cell, C = 4, one cell a stage, light reductions, 8×8 images of one channel."""
+    cell = parse("|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|none~0|none~1|nor_conv_3x3~2|")
+    found = sizes(cell, channels=4, depth=1, classes=10, channels_in=1, resolution=8, reduction="light")
+    stages = [(4, 64), (8, 16), (16, 4)]
+    cells = sum(19 * c * c * pixels for c, pixels in stages)
+    assert found.multiply_adds == cells + 9 * 4 * 64 + 4 * 8 * 16 + 8 * 16 * 4 + 16 * 10
+
+
+def test_multiply_adds_of_a_chain_by_hand():
+    """Two reduction cells of one node that reads both inputs."""
+    one = "[('sep_conv_3x3', 0), ('skip_connect', 1)]"
+    cell = parse(f"Genotype(normal={one}, normal_concat=[2], reduce={one}, reduce_concat=[2])")
+    found = sizes(cell, channels=4, depth=2, classes=3, channels_in=1, resolution=8)
+    stem = 9 * 12 * 64
+    # both cells halve (depth // 3 = 0, 2·depth // 3 = 1): 64 → 16 → 4 pixels, 8 and 16 channels
+    first = 2 * (12 * 8 * 64) + 16 * 8 * (9 + 8) + 16 * 8 * (9 + 8) + 8 * 8 * 16
+    second = 12 * 16 * 16 + 8 * 16 * 16 + 4 * 16 * (9 + 16) + 4 * 16 * (9 + 16) + 16 * 16 * 4
+    assert found.multiply_adds == stem + first + second + 16 * 3
+
+
+@pytest.mark.parametrize("name", ["DARTS_V2", "NASNet", "AmoebaNet"])
+def test_parameters_are_those_of_the_real_network(name):
+    options = {"channels": 8, "depth": 5, "classes": 7, "stem": "imagenet"}
+    network = DiscreteNetwork(None, published.get(name), **options)
+    expected = sum(p.numel() for p in network.parameters())
+    assert sizes(published.get(name), resolution=64, **options).parameters == expected

@@ -1,0 +1,277 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import published, random_weights, small_batch, small_supernet
+from ldarts_lib.spaces.genotype import Cell, Edge, Genotype, GenotypeError, parse
+from ldarts_lib.spaces.space import SPACES, CellSpace, Space, get_space
+
+TINY = Space(
+    "tiny",
+    {"normal": CellSpace(1, 2, (("none", "skip_connect", "nor_conv_3x3"),) * 3, "last")},
+    macro="stages",
+    discretization="argmax",
+    pooling_norm=False,
+)
+
+
+def naive_darts_cell(names_of, matrix):
+    """The DARTS rule, node by node: two edges by their strongest operation that is not none."""
+    edges, start = [], 0
+    for node in range(2, 6):
+        rows = range(start, start + node)
+
+        def strength(row):
+            return max(v for v, name in zip(matrix[row], names_of[row], strict=True) if name != "none")
+
+        for row in sorted(rows, key=lambda row: -strength(row))[:2]:
+            best = next(
+                name
+                for value, name in zip(matrix[row], names_of[row], strict=True)
+                if name != "none" and value == strength(row)
+            )
+            edges.append(Edge(node, row - start, best))
+        start += node
+    return Cell(2, tuple(edges), (2, 3, 4, 5))
+
+
+def naive_nasbench201(matrix):
+    names = ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"]
+    ends = [(1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2)]
+    best = [names[list(row).index(max(row))] for row in matrix]
+    return Cell(1, tuple(Edge(t, s, n) for (t, s), n in zip(ends, best, strict=True)), (3,))
+
+
+def naive_discretize(space, weights):
+    if space.name == "nasbench201":
+        return Genotype(naive_nasbench201(weights["normal"]))
+    return Genotype(
+        **{kind: naive_darts_cell(cell.candidates, weights[kind]) for kind, cell in space.cells.items()}
+    )
+
+
+def draw_weights(space, seed, levels=None):
+    draw = np.random.default_rng(seed)
+    sample = (lambda shape: draw.integers(levels, size=shape) / 4) if levels else draw.standard_normal
+    return {kind: sample(cell.shape) for kind, cell in space.cells.items()}
+
+
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+@given(seed=st.integers(0, 2**32), levels=st.sampled_from([None, 2, 4]))
+def test_discretization_equals_the_rule(space, seed, levels):
+    """With few levels there are ties: the earlier source and the earlier operation win."""
+    weights = draw_weights(space, seed, levels)
+    genotype = space.discretize(weights)
+    assert genotype == naive_discretize(space, weights)
+    space.validate(genotype)
+
+
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+def test_constant_weights_give_the_first_of_everything(space):
+    weights = {kind: np.zeros(cell.shape) for kind, cell in space.cells.items()}
+    genotype = space.discretize(weights)
+    if space.discretization == "top2":
+        for edge in genotype.normal.edges:
+            names = dict(zip(space.cells["normal"].edges, space.cells["normal"].candidates, strict=True))
+            assert edge.source in (0, 1)
+            assert edge.operation == next(n for n in names[edge.target, edge.source] if n != "none")
+    else:
+        assert set(genotype.normal.operations) == {"none"}
+
+
+@given(seed=st.integers(0, 2**32))
+def test_argmax_selects_the_same_from_parameters_and_weights(seed):
+    space = SPACES["nasbench201"]
+    alpha = draw_weights(space, seed)["normal"]
+    weights = np.exp(alpha) / np.exp(alpha).sum(-1, keepdims=True)
+    assert space.discretize({"normal": weights}) == space.discretize({"normal": alpha})
+
+
+def test_edges_are_compared_by_weights_not_by_parameters():
+    """α ranks edge 3<-0 first, whose two operations are equally strong; the weights rank it last."""
+    space = SPACES["s2"]
+    alpha = np.zeros((14, 2))
+    alpha[2:5] = [[5.0, 5.0], [1.0, -5.0], [0.0, 3.0]]
+    weights = np.exp(alpha) / np.exp(alpha).sum(-1, keepdims=True)
+    chosen = [space.discretize({"normal": w, "reduce": w}).normal for w in (weights, alpha)]
+    assert chosen[0].incoming(3) == (Edge(3, 1, "skip_connect"), Edge(3, 2, "sep_conv_3x3"))
+    assert chosen[1].incoming(3) == (Edge(3, 0, "skip_connect"), Edge(3, 2, "sep_conv_3x3"))
+
+
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+def test_weights_of_a_wrong_shape_are_refused(space):
+    weights = draw_weights(space, 0)
+    weights["normal"] = weights["normal"][:-1]
+    with pytest.raises(ValueError, match="normal: expected weights of shape"):
+        space.discretize(weights)
+    with pytest.raises(ValueError, match="normal"):
+        space.discretize({})
+
+
+def test_weights_that_are_not_finite_are_refused():
+    weights = draw_weights(SPACES["darts"], 0)
+    weights["reduce"][3, 2] = np.nan
+    with pytest.raises(ValueError, match=r"reduce: .*nan"):
+        SPACES["darts"].discretize(weights)
+
+
+def test_candidate_operations_equal_the_published_ones():
+    edges = published()["candidate_operations_per_edge"]
+    for name, theirs in {"s1": "s1", "s2": "s2", "s3": "s3", "s4": "s4", "darts": "s5"}.items():
+        for kind, cell in SPACES[name].cells.items():
+            assert [list(names) for names in cell.candidates] == edges[theirs][kind]
+    with_none = SPACES["darts8"].cells["normal"].candidates[0]
+    assert with_none == ("none", *SPACES["darts"].cells["normal"].candidates[0])
+
+
+def test_edges_are_listed_target_by_target():
+    nasbench201, darts = SPACES["nasbench201"].cells["normal"], SPACES["darts"].cells["normal"]
+    assert nasbench201.edges == ((1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2))
+    assert nasbench201.shape == (6, 5) and darts.shape == (14, 7)
+    assert darts.edges[:6] == ((2, 0), (2, 1), (3, 0), (3, 1), (3, 2), (4, 0))
+    assert nasbench201.output_nodes == (3,) and darts.output_nodes == (2, 3, 4, 5)
+    shapes = {name: space.cells["normal"].operations for name, space in SPACES.items()}
+    assert shapes == {
+        "nasbench201": 5, "darts": 7, "darts8": 8, "s1": 2, "s2": 2, "s3": 3, "s4": 2,
+    }  # fmt: skip
+
+
+def test_layouts():
+    assert SPACES["nasbench201"].layout(5) == ("normal",) * 15
+    normal, reduce = "normal", "reduce"
+    assert SPACES["darts"].layout(8) == (
+        normal, normal, reduce, normal, normal, reduce, normal, normal,
+    )  # fmt: skip
+    assert [i for i, kind in enumerate(SPACES["s1"].layout(20)) if kind == reduce] == [6, 13]
+    with pytest.raises(ValueError, match="depth must be at least 1, got 0"):
+        SPACES["darts"].layout(0)
+
+
+@pytest.mark.parametrize(
+    ("space", "text", "message"),
+    [
+        ("nasbench201", "|sep_conv_3x3~0|+|none~0|none~1|+|none~0|none~1|none~2|",
+         "sep_conv_3x3 on edge 1<-0 is not among the candidates .*nor_conv_3x3"),
+        ("nasbench201", "|none~0|+|none~0|none~1|", "expected 1 input and 3 .* got 1 and 2"),
+        ("nasbench201", "|none~0|+|none~0|+|none~0|none~1|none~2|", "node 2 must read 2 different"),
+        ("nasbench201", "|none~0|+|none~0|none~0|+|none~0|none~1|none~2|", r"reads \[0, 0\]"),
+        ("darts", "|none~0|+|none~0|none~1|+|none~0|none~1|none~2|", r"kinds \['normal', 'reduce'\]"),
+    ],
+)  # fmt: skip
+def test_genotypes_of_other_spaces_are_refused(space, text, message):
+    with pytest.raises(GenotypeError, match=message):
+        SPACES[space].validate(parse(text))
+
+
+def test_s1_refuses_an_operation_on_the_wrong_edge():
+    space = SPACES["s1"]
+    good = space.discretize(draw_weights(space, 0))
+    first = good.reduce.edges[0]
+    bad = replace(good.reduce, edges=(replace(first, operation="sep_conv_3x3"), *good.reduce.edges[1:]))
+    with pytest.raises(GenotypeError, match=f"reduce cell: sep_conv_3x3 on edge 2<-{first.source}"):
+        space.validate(replace(good, reduce=bad))
+
+
+def test_darts_nodes_read_two_different_nodes_and_all_are_concatenated():
+    pairs = "('skip_connect', 0), ('skip_connect', 1), " * 4
+    good = f"Genotype(normal=[{pairs}], reduce=[{pairs}])"
+    SPACES["darts"].validate(parse(good))
+    twice = good.replace("('skip_connect', 1)", "('skip_connect', 0)", 1)
+    with pytest.raises(GenotypeError, match=r"normal cell: node 2 must read 2 different .*\[0, 0\]"):
+        SPACES["darts"].validate(parse(twice))
+    with pytest.raises(GenotypeError, match=r"output must be the nodes \(2, 3, 4, 5\), got \(3, 4, 5\)"):
+        SPACES["darts"].validate(parse(good[:-1] + ", reduce_concat=[3, 4, 5])"))
+
+
+def test_a_new_space_is_a_description():
+    assert TINY.cells["normal"].shape == (3, 3)
+    matrix = [[0.1, 0.2, 0.7], [0.5, 0.4, 0.1], [0.0, 1.0, 0.0]]
+    genotype = TINY.discretize({"normal": matrix})
+    assert str(genotype) == "|nor_conv_3x3~0|+|none~0|skip_connect~1|"
+    TINY.validate(parse(str(genotype)))
+    net = small_supernet(TINY)
+    assert net.layout == ("normal",) * 3
+    logits = net(small_batch().images, random_weights(net))
+    assert logits.shape == (6, 3) and logits.isfinite().all()
+
+
+def test_a_new_two_cell_space_is_a_description():
+    cell = CellSpace(2, 2, (("skip_connect", "sep_conv_3x3"),) * 5, "concat")
+    space = Space("two", {"normal": cell, "reduce": cell}, macro="chain", discretization="top2")
+    genotype = space.discretize(draw_weights(space, 0))
+    space.validate(parse(str(genotype)))
+    net = small_supernet(space)
+    assert net(small_batch().images, random_weights(net)).shape == (6, 3)
+
+
+NAMES = ("none", "skip_connect")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "nodes", "candidates", "output", "message"),
+    [
+        (1, 2, (NAMES,) * 2, "last", "make 3 edges, but .* given for 2"),
+        (1, 2, (NAMES, NAMES, ("none",)), "last", "same number"),
+        (1, 2, ((),) * 3, "last", "at least one"),
+        (
+            1,
+            2,
+            (NAMES, NAMES, ("none", "conv")),
+            "last",
+            "edge 2<-1: unknown operation 'conv'; known are",
+        ),
+        (1, 2, (NAMES, ("none", "none"), NAMES), "last", "edge 2<-0: an operation is listed twice"),
+        (1, 0, (), "last", "at least one"),
+        (0, 2, (NAMES,), "last", "at least one"),
+        (1, 2, (NAMES,) * 3, "sum", "unknown output 'sum'; choose one of"),
+    ],
+)
+def test_bad_cells_are_refused(inputs, nodes, candidates, output, message):
+    with pytest.raises(ValueError, match=message):
+        CellSpace(inputs, nodes, candidates, output)
+
+
+ONE = CellSpace(1, 2, (NAMES,) * 3, "last")
+TWO = CellSpace(2, 1, (NAMES,) * 2, "concat")
+
+
+@pytest.mark.parametrize(
+    ("cells", "macro", "discretization", "message"),
+    [
+        ({"normal": ONE}, "chain", "top2", r"'chain' needs the cell kinds \['normal', 'reduce'\]"),
+        (
+            {"normal": ONE, "reduce": ONE},
+            "stages",
+            "argmax",
+            r"'stages' needs the cell kinds \['normal'\]",
+        ),
+        ({"normal": ONE}, "ring", "argmax", "unknown macro 'ring'; choose one of"),
+        (
+            {"normal": ONE},
+            "stages",
+            "top2",
+            "'stages' needs the discretization 'argmax', not 'top2'",
+        ),
+        (
+            {"normal": TWO, "reduce": TWO},
+            "chain",
+            "argmax",
+            "'chain' needs the discretization 'top2'",
+        ),
+        ({"normal": TWO}, "stages", "argmax", "cells of 1 input nodes .* cell has 2 and concat"),
+        ({"normal": ONE, "reduce": ONE}, "chain", "top2", "cells of 2 input nodes"),
+        ({"normal": replace(ONE, output="concat")}, "stages", "argmax", "the output last"),
+    ],
+)
+def test_bad_spaces_are_refused(cells, macro, discretization, message):
+    with pytest.raises(ValueError, match=message):
+        Space("bad", cells, macro, discretization)
+
+
+def test_an_unknown_space_lists_the_known_ones():
+    assert get_space("s3") is SPACES["s3"]
+    with pytest.raises(ValueError, match="unknown search space 's9'; choose one of nasbench201, darts,"):
+        get_space("s9")
