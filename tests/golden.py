@@ -24,15 +24,16 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from ldarts_lib.environment import cpu_model
-from ldarts_lib.evaluate import Recipe, standalone_accuracies, standalone_accuracy
-from ldarts_lib.genotype import parse
-from ldarts_lib.protocols import protocol
-from ldarts_lib.together import search_together
+
+from ldarts_lib.bilevel.packed import search_together
+from ldarts_lib.bilevel.protocols import protocol
 
 # All names of the library that are used here; the rest is the command line and run directories.
 from ldarts_lib.cli import main
 from ldarts_lib.datasets import load
+from ldarts_lib.evaluation.small import Recipe, standalone_accuracies, standalone_accuracy
+from ldarts_lib.runs.environment import cpu_model
+from ldarts_lib.spaces.genotype import parse
 
 RECORD = Path(__file__).with_name("golden.json.gz")
 NOT_COMPARED = ("seconds",)
