@@ -21,7 +21,7 @@ from ldarts_lib.networks.macro import Stem
 from ldarts_lib.networks.sizes import sizes
 from ldarts_lib.runs.environment import device_report, resolve_device, versions
 from ldarts_lib.runs.threads import prepare
-from ldarts_lib.spaces import published
+from ldarts_lib.spaces.published import published, published_record
 
 RecipeName = Literal[jobs.ALL_RECIPES]
 ImagesOrText = Annotated[
@@ -137,7 +137,7 @@ def _show_size(
     resolution: int | None,
     json: bool,
 ) -> None:
-    genotype = published.architecture(arch)
+    _, genotype, _ = jobs.identify(arch)
     fitting = jobs.fitting_recipes(genotype)
     recipe = recipe or fitting[0]
     if jobs.LANGUAGE in fitting:
@@ -174,8 +174,8 @@ def _show_size(
 
 def _show_published() -> None:
     table = Table("name", "space", "searched on", "source", box=None)
-    for name in published.names():
-        record = published.record(name)
+    for name in published():
+        record = published_record(name)
         table.add_row(name, record.space or "none of ours", record.dataset, record.source)
     Console().print(table)
 

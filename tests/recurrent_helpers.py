@@ -11,7 +11,7 @@ from ldarts_lib.bilevel.windows import Inputs, TextBatch
 from ldarts_lib.networks.recurrent import Dropouts
 from ldarts_lib.networks.recurrent_supernet import RecurrentSupernet
 from ldarts_lib.runs.directory import RunDirectory
-from ldarts_lib.spaces.recurrent import PTB, RecurrentSpace
+from ldarts_lib.spaces.space import PTB, Space
 
 WORDS, UNITS, TIME, COLUMNS = 7, 3, 4, 5
 NAIVE = {"none": lambda x: 0 * x, "tanh": torch.tanh, "relu": lambda x: x.clamp(min=0)}
@@ -20,7 +20,7 @@ SOME = Dropouts(output=0.3, hidden=0.2, inputs=0.4, embedding=0.25, words=0.15)
 NONE = Dropouts(0.0, 0.0, 0.0, 0.0, 0.0)
 
 
-def supernet(space: RecurrentSpace = PTB, dropouts: Dropouts = SOME, cells: int = 2) -> RecurrentSupernet:
+def supernet(space: Space = PTB, dropouts: Dropouts = SOME, cells: int = 2) -> RecurrentSupernet:
     """In float64; all its parameters and statistics are random."""
     masks = torch.Generator().manual_seed(5)
     net = RecurrentSupernet(
@@ -47,7 +47,7 @@ def window(net: RecurrentSupernet, slowness: float = 0.1, seed: int = 0) -> Text
 def random_weights(net: RecurrentSupernet, seed: int = 0) -> dict[str, Tensor]:
     """Softmax weights that differ from cell to cell, as a leaf."""
     draw = torch.Generator().manual_seed(200 + seed)
-    shape = (len(net.cells), *net.space.shape)
+    shape = (len(net.cells), *net.space.cells["normal"].shape)
     return {"normal": torch.randn(shape, generator=draw, dtype=torch.float64).softmax(-1).requires_grad_()}
 
 
@@ -67,21 +67,21 @@ def naive_norm(net: RecurrentSupernet, x: Tensor, norm: torch.nn.BatchNorm1d) ->
 
 def naive_cell(net, cell, words, hidden, x_mask, h_mask, weights) -> Tensor:
     """[time, columns, units]; ``weights`` has one matrix per time step."""
-    outputs = []
+    outputs, space = [], net.space.cells["normal"]
     for x, p in zip(words, weights, strict=True):
         c, h = (torch.cat([x * x_mask, hidden * h_mask], 1) @ cell.first).split(UNITS, 1)
         states = [naive_norm(net, hidden + c.sigmoid() * (h.tanh() - hidden), cell.norm)]
         edge = 0
-        for i in range(net.space.nodes):
+        for i in range(space.nodes):
             node = torch.zeros_like(hidden)
             for state in states:
                 c, h = ((state * h_mask) @ cell.rest[i]).split(UNITS, 1)
-                for k, name in enumerate(net.space.candidates):
+                for k, name in enumerate(space.candidates[edge]):
                     if name != "none":
                         node = node + p[edge, k] * (state + c.sigmoid() * (NAIVE[name](h) - state))
                 edge += 1
             states.append(naive_norm(net, node, cell.norm))
-        hidden = sum(states[1:]) / net.space.nodes
+        hidden = sum(states[1:]) / space.nodes
         outputs.append(hidden)
     return torch.stack(outputs)
 

@@ -36,6 +36,10 @@ def test_info_lists_the_published_architectures(ldarts):
         (("--json",), "go with --arch"),
         (("--arch", "DARTS_V9"), "unknown architecture 'DARTS_V9'"),
         (("--arch", "DARTS_V2_ptb"), "depends on its text"),
+        (
+            ("--arch", f"Genotype(normal={[('skip_connect', 0)] * 2})"),
+            "has no reduction cell: write Genotype(",
+        ),
         (("--arch", "DARTS_V2", "--channels", 0), "--channels 0: expected at least 1"),
         (("--arch", "DARTS_V2", "--resolution", 30), "--resolution 30: images of 30 pixels"),
         (

@@ -28,7 +28,6 @@ from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.errors import LdartsError
 from ldarts_lib.fast import FastSupernet
 from ldarts_lib.networks.supernet import Supernet, initial_alphas
-from ldarts_lib.spaces.space import get_space
 
 Implementation = Literal["reference", "fast", "batched"]
 Cost = Literal["none", "central", "forward", "exact"]
@@ -206,7 +205,7 @@ def _problem(
     device: torch.device,
 ) -> Bilevel:
     torch.manual_seed(0)
-    described = get_space(space)
+    described = protocol(space).search_space
     depth = scale.depths[described.macro]
     sizes = {"channels": scale.channels, "depth": depth, "classes": 10}
     sizes["generator"] = torch.Generator(device).manual_seed(0)

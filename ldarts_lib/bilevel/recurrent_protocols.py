@@ -16,7 +16,7 @@ from ldarts_lib.bilevel.deltas import Form
 from ldarts_lib.bilevel.protocols import FORMS, Count, NonNegative, Positive, ProtocolError, Size, explain
 from ldarts_lib.bilevel.regularizers import Estimator, Regularizer
 from ldarts_lib.networks.recurrent import Dropouts
-from ldarts_lib.spaces.recurrent import PTB, RecurrentSpace
+from ldarts_lib.spaces.space import PTB, Space
 
 Method = Literal["darts", "lambda", "lambda-sign"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -130,7 +130,7 @@ class RecurrentProtocol(_LanguageModel):
         return self
 
     @property
-    def search_space(self) -> RecurrentSpace:
+    def search_space(self) -> Space:
         """The search space itself."""
         return PTB
 

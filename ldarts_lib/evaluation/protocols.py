@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from ldarts_lib.bilevel.protocols import Count, NonNegative, Positive, ProtocolError, Size, changes, explain
 from ldarts_lib.datasets import DATASETS
 from ldarts_lib.datasets.imagenet import IMAGENET
-from ldarts_lib.networks.discrete import require_known_operations
 from ldarts_lib.networks.macro import Reduction, Stem
 from ldarts_lib.spaces.genotype import Genotype, parse
 
@@ -103,12 +102,12 @@ class TrainingProtocol(BaseModel):
         allowed = (*DATASETS, IMAGENET)
         if self.dataset not in allowed:
             raise ValueError(f"unknown dataset {self.dataset!r}; choose one of {', '.join(allowed)}")
-        chain = self.cells.reduce is not None
+        self.cells.require("darts", "nasbench201")
+        chain = self.cells.kind == "darts"
         if self.auxiliary and not chain:
             raise ValueError("auxiliary: only an architecture with a reduction cell has an auxiliary head")
         if self.stem == "imagenet" and not chain:
             raise ValueError("stem 'imagenet' needs an architecture with a reduction cell")
-        require_known_operations(self.cells)
         if self.resolution is not None:
             require_pixels(self.resolution, self.stem, auxiliary=self.auxiliary > 0)
         if self.stem == "imagenet" and (self.channels < 8 or self.channels % 2):

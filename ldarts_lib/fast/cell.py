@@ -84,7 +84,7 @@ class FastCell(SearchCell):
                 alone = [[k] for k in normalized if not any(k in family for family in families)]
                 groups = [*(family for family in families if family), *alone]
             ordered = [k for group in groups for k in group]
-            rows = [edge * space.operations + k for k in ordered + plain for edge in edges]
+            rows = [edge * len(names) + k for k in ordered + plain for edge in edges]
             name = f"rows_{source}_{edges[0]}_{bundling}"
             yield Bundle(name, edges, names, groups, plain, rows, stride, bundling == "source")
 

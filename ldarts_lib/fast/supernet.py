@@ -15,7 +15,7 @@ from ldarts_lib.fast.execution import Execution, Strategy
 from ldarts_lib.fast.mixing import Norm
 from ldarts_lib.fast.packing import packed_layers
 from ldarts_lib.fast.twice import Convolution
-from ldarts_lib.networks.operations import ACTIVATIONS, Activation, Layers
+from ldarts_lib.networks.operations import NONLINEARITIES, Activation, Layers
 from ldarts_lib.networks.supernet import Supernet
 from ldarts_lib.spaces.space import Space
 
@@ -58,7 +58,7 @@ class FastSupernet(Supernet):
                 f"the separable convolutions of space {space.name!r} are fused with ReLU, "
                 f"not with activation {activation!r}; the reference supernet has both"
             )
-        run = Execution(strategy, checkpoint, precision, ACTIVATIONS[activation](), copies)
+        run = Execution(strategy, checkpoint, precision, NONLINEARITIES[activation](), copies)
         layers = Layers(partial(Convolution, run=run), partial(Norm, run=run))
         if copies > 1:
             layers = packed_layers(copies, layers)

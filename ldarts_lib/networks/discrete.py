@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ldarts_lib.networks.macro import Chain, Reduction, Stem, build_macro, layout
+from ldarts_lib.networks.macro import Chain, Reduction, Stem, build_macro
 from ldarts_lib.networks.operations import OPERATIONS, Settings
-from ldarts_lib.spaces.genotype import Cell, Genotype, GenotypeError
-from ldarts_lib.spaces.space import Space
+from ldarts_lib.spaces.genotype import Cell, Genotype
+from ldarts_lib.spaces.space import Space, layout
 
 
 class DiscreteCell(nn.Module):
@@ -72,33 +72,19 @@ class AuxiliaryHead(nn.Sequential):
         )
 
 
-def require_known_operations(genotype: Genotype) -> None:
-    """Check that a network can be built of a genotype's operations.
-
-    Raises:
-        GenotypeError: an operation is unknown; it is named.
-    """
-    for kind, cell in genotype.cells.items():
-        for edge in cell.edges:
-            if edge.operation not in OPERATIONS:
-                raise GenotypeError(
-                    f"{kind} cell: unknown operation {edge}; choose one of {', '.join(OPERATIONS)}"
-                )
-
-
 class DiscreteNetwork(nn.Module):
     """A network of one genotype, to be trained from scratch.
 
     Args:
         space: the search space that the genotype belongs to, against which it is validated; None for an
-            architecture of no search space: a ``chain`` if it has a reduction cell, ``stages`` otherwise.
+            architecture of no search space: a ``chain`` if it is of DARTS's kind, ``stages`` otherwise.
         genotype: the architecture.
         channels, depth, classes, channels_in, reduction: as for a supernet.
         stem: of a ``chain``, see :func:`~ldarts_lib.networks.macro.build_macro`.
         auxiliary: whether a ``chain`` has an auxiliary head.
 
     Raises:
-        GenotypeError: the genotype is not of the space.
+        GenotypeError: the genotype is not of the space, is no cell of images, or has an unknown operation.
         ValueError: an auxiliary head for ``stages``, where nothing is published.
     """
 
@@ -116,14 +102,14 @@ class DiscreteNetwork(nn.Module):
         auxiliary: bool = False,
     ) -> None:
         super().__init__()
-        require_known_operations(genotype)
+        genotype.require("darts", "nasbench201")
         if space is not None:
             space.validate(genotype)
-        kind = "chain" if genotype.reduce else "stages"
-        self.layout = layout(kind, depth)
+        macro = "chain" if genotype.kind == "darts" else "stages"
+        self.layout = layout(macro, depth)
         self.edges = [len(genotype.cells[name].edges) for name in self.layout]
         self.macro = build_macro(
-            kind,
+            macro,
             lambda name, width: DiscreteCell(genotype.cells[name], width, halve=name == "reduce"),
             channels=channels,
             depth=depth,

@@ -13,8 +13,8 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from ldarts_lib.networks.operations import TEXTBOOK, FactorizedReduce, Layers, relu_conv_norm
+from ldarts_lib.spaces.space import Macro, layout
 
-Macro = Literal["stages", "chain"]
 Reduction = Literal["residual", "light"]
 Stem = Literal["small", "imagenet"]
 MakeCell = Callable[[str, int], nn.Module]
@@ -56,22 +56,6 @@ def _imagenet_stems(channels_in: int, channels: int, layers: Layers) -> tuple[nn
         _stem(channels // 2, channels, layers, stride=2),
     )
     return first, nn.Sequential(layers.activation(), _stem(channels, channels, layers, stride=2))
-
-
-def layout(macro: Macro, depth: int) -> tuple[str, ...]:
-    """The cells' kinds from input to output.
-
-    Args:
-        macro: how cells are stacked.
-        depth: cells per stage (``stages``) or in the whole network (``chain``), where those at one and two
-            thirds are reduction cells.
-    """
-    if depth < 1:
-        raise ValueError(f"depth must be at least 1, got {depth}")
-    if macro == "stages":
-        return ("normal",) * (3 * depth)
-    reductions = {depth // 3, 2 * depth // 3}
-    return tuple("reduce" if i in reductions else "normal" for i in range(depth))
 
 
 class Stages(nn.Module):

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 Activation = Literal["relu", "gelu"]
-ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
-"""The nonlinearities; the smooth one is there to tell what the kinks of the other do."""
+NONLINEARITIES: dict[Activation, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
+"""The smooth one is there to tell what the kinks of the other do."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,4 @@ OPERATIONS: dict[str, Callable[[Settings], nn.Module]] = {
     "dil_conv_3x3": _dilated(3),
     "dil_conv_5x5": _dilated(5),
 }
-"""How to build each operation."""
-
-PARAMETRIC = frozenset(name for name in OPERATIONS if "conv" in name)
-"""The operations that learn; a cell without any of them on a live path has collapsed."""
+"""How to build each operation of images; the names are values of :mod:`ldarts_lib.spaces.genotype`."""

@@ -8,7 +8,7 @@ from the model's generator, so that a second pass can see the same ones.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,14 @@ from torch.nn import functional as F
 from ldarts_lib.bilevel.windows import Inputs, Prediction
 
 INITIAL_RANGE = 0.04
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "sigmoid": torch.sigmoid,
+    "identity": lambda x: x,
+}
+"""How to compute each activation; the names are values of :mod:`ldarts_lib.spaces.genotype`."""
 
 
 @dataclass(frozen=True)

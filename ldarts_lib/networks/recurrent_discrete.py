@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from ldarts_lib.bilevel.windows import Inputs, Prediction
-from ldarts_lib.networks.recurrent import Dropouts, LanguageModel, RecurrentCell, dropped
+from ldarts_lib.networks.recurrent import ACTIVATIONS, Dropouts, LanguageModel, RecurrentCell, dropped
 from ldarts_lib.spaces.genotype import Genotype
-from ldarts_lib.spaces.recurrent import ACTIVATIONS, recurrent_cell
 
 
 class DiscreteCell(RecurrentCell):
@@ -24,7 +23,8 @@ class DiscreteCell(RecurrentCell):
     """
 
     def __init__(self, units: int, genotype: Genotype) -> None:
-        cell = recurrent_cell(genotype)
+        genotype.require("recurrent")
+        cell = genotype.normal
         super().__init__(units, cell.nodes)
         self.edges = cell.edges
         self.output = cell.output

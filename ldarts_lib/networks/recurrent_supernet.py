@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from ldarts_lib.bilevel.windows import Inputs, Prediction
-from ldarts_lib.networks.recurrent import Dropouts, LanguageModel, RecurrentCell, dropped
+from ldarts_lib.networks.recurrent import ACTIVATIONS, Dropouts, LanguageModel, RecurrentCell, dropped
 from ldarts_lib.networks.supernet import RandomNumbers
-from ldarts_lib.spaces.recurrent import ACTIVATIONS, PTB, RecurrentSpace
+from ldarts_lib.spaces.space import PTB, Space
 
 
 class SearchCell(RecurrentCell):
@@ -35,10 +35,11 @@ class SearchCell(RecurrentCell):
     nodes after it.
     """
 
-    def __init__(self, units: int, space: RecurrentSpace) -> None:
-        super().__init__(units, space.nodes)
+    def __init__(self, units: int, space: Space) -> None:
+        cell = space.cells["normal"]
+        super().__init__(units, cell.nodes)
         self.norm = nn.BatchNorm1d(units, affine=False)
-        self.activations = [ACTIVATIONS[name] for name in space.candidates[1:]]
+        self.activations = [ACTIVATIONS[name] for name in cell.candidates[0][1:]]  # without none
 
     def nodes(self, start: Tensor, mask: Tensor | None, weights: Tensor) -> Tensor:
         """From node 0 [columns, units] and weights [edges, operations] to the mean of the other nodes."""
@@ -77,7 +78,7 @@ class RecurrentSupernet(RandomNumbers, LanguageModel):
         words: int,
         units: int,
         cells: int = 2,
-        space: RecurrentSpace = PTB,
+        space: Space = PTB,
         dropouts: Dropouts | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
@@ -89,7 +90,7 @@ class RecurrentSupernet(RandomNumbers, LanguageModel):
             generator=generator,
         )
         self.space = space
-        self.layout = ("normal",) * cells
+        self.layout = space.layout(cells)
 
     def forward(
         self, inputs: Inputs, weights: Mapping[str, Tensor], *, update_statistics: bool = True
@@ -104,7 +105,7 @@ class RecurrentSupernet(RandomNumbers, LanguageModel):
         Raises:
             ValueError: weights of another shape.
         """
-        expected = (len(self.cells), *self.space.shape)
+        expected = (len(self.cells), *self.space.cells["normal"].shape)
         by_cell = weights["normal"]
         if tuple(by_cell.shape) != expected:
             raise ValueError(f"architecture weights: expected {expected}, got {tuple(by_cell.shape)}")

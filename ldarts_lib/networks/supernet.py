@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ldarts_lib.networks.macro import Reduction, build_macro
-from ldarts_lib.networks.operations import ACTIVATIONS, OPERATIONS, TEXTBOOK, Activation, Layers, Settings
+from ldarts_lib.networks.operations import NONLINEARITIES, OPERATIONS, TEXTBOOK, Activation, Layers, Settings
 from ldarts_lib.spaces.space import CellSpace, Space
 
 
@@ -124,7 +124,7 @@ class Supernet(RandomNumbers, nn.Module):
         activation: Activation = "relu",
     ) -> None:
         super().__init__()
-        layers = replace(layers, activation=ACTIVATIONS[activation])
+        layers = replace(layers, activation=NONLINEARITIES[activation])
         self.space = space
         self.layout = space.layout(depth)
         self.generator = generator

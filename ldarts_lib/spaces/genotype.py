@@ -11,9 +11,20 @@ from __future__ import annotations
 import ast
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ldarts_lib.errors import LdartsError
+
+Kind = Literal["nasbench201", "darts", "recurrent"]
+
+OPERATION_NAMES = (
+    "none", "noise", "skip_connect", "avg_pool_3x3", "max_pool_3x3", "nor_conv_1x1", "nor_conv_3x3",
+    "sep_conv_3x3", "sep_conv_5x5", "sep_conv_7x7", "conv_7x1_1x7", "dil_conv_3x3", "dil_conv_5x5",
+)  # fmt: skip
+"""What an edge between images may do; :mod:`ldarts_lib.networks.operations` builds it."""
+
+ACTIVATION_NAMES = ("tanh", "relu", "sigmoid", "identity")
+"""What a node of a recurrent cell may do to what it reads."""
 
 _NASBENCH201_EDGE = re.compile(r"(?P<operation>[A-Za-z0-9_]+)~(?P<source>\d+)")
 _DARTS_FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
@@ -76,16 +87,6 @@ class Cell:
         return last + 1 - self.inputs
 
     @property
-    def recurrent(self) -> bool:
-        """Whether this is a recurrent cell: each node reads one node, and not just the last is the output.
-
-        What has the last node alone as its output is a cell of NAS-Bench-201.
-        """
-        targets = tuple(edge.target for edge in self.edges)
-        last = self.nodes
-        return self.inputs == 1 and targets == tuple(range(1, last + 1)) and self.output != (last,)
-
-    @property
     def operations(self) -> tuple[str, ...]:
         """The chosen operations, one per edge."""
         return tuple(edge.operation for edge in self.edges)
@@ -99,9 +100,15 @@ class Cell:
 class Genotype:
     """A discrete architecture: its normal cell and, in two-cell spaces, its reduction cell.
 
-    ``str(genotype)`` prints the notation of the field: for cells with one input node DARTS's recurrent
-    tuple (see :attr:`Cell.recurrent`) or the NAS-Bench-201 string, DARTS's other tuple otherwise;
-    :func:`parse` reads it back.
+    ``str(genotype)`` is the notation of the field, which :func:`parse` reads back.
+
+    Examples:
+        >>> from ldarts_lib import Genotype, parse
+        >>> cell = parse("|nor_conv_3x3~0|+|none~0|skip_connect~1|")
+        >>> cell.kind, cell.count("skip_connect")
+        ('nasbench201', 1)
+        >>> cell == Genotype(cell.normal)
+        True
     """
 
     normal: Cell
@@ -109,19 +116,57 @@ class Genotype:
 
     @property
     def cells(self) -> dict[str, Cell]:
-        """The cells under their kinds, ``normal`` and, if there is one, ``reduce``."""
+        """The cells under their names, ``normal`` and, if there is one, ``reduce``."""
         return {"normal": self.normal} | ({"reduce": self.reduce} if self.reduce else {})
 
+    @property
+    def kind(self) -> Kind:
+        """The family that the architecture is of, which says what network is built of it.
+
+        Of one input node, a recurrent cell is what has one edge into each node, and activations on them or
+        more than its last node as the output.
+
+        Raises:
+            GenotypeError: two input nodes, but no reduction cell.
+        """
+        cell = self.normal
+        if self.reduce:
+            return "darts"
+        if cell.inputs > 1:
+            raise GenotypeError(f"{self} has no reduction cell: write Genotype(normal=[...], reduce=[...])")
+        single = [edge.target for edge in cell.edges] == list(range(1, 1 + cell.nodes))
+        more = cell.output != (cell.nodes,) or set(cell.operations) <= set(ACTIVATION_NAMES)
+        return "recurrent" if single and more else "nasbench201"
+
+    def require(self, *kinds: Kind) -> None:
+        """Check that a network can be built of the architecture.
+
+        Raises:
+            GenotypeError: it is of none of these kinds, or an operation is unknown; it is named.
+        """
+        if self.kind not in kinds:
+            raise GenotypeError(f"{self} is no {' or '.join(kinds)} cell")
+        known = ACTIVATION_NAMES if self.kind == "recurrent" else OPERATION_NAMES
+        for name, cell in self.cells.items():
+            for edge in cell.edges:
+                if edge.operation not in known:
+                    raise GenotypeError(
+                        f"{name} cell: unknown operation {edge}; choose one of {', '.join(known)}"
+                    )
+
     def count(self, operation: str) -> int:
-        """How many edges of all cell kinds carry ``operation``."""
+        """How many edges of all cells carry ``operation``."""
         return sum(cell.operations.count(operation) for cell in self.cells.values())
 
     def __str__(self) -> str:
-        if self.reduce is None and self.normal.recurrent:
+        if self.reduce or self.normal.inputs > 1:
+            cells = self.cells.items()
+            fields = (f"{name}={_pairs(cell)}, {name}_concat={_output(cell)}" for name, cell in cells)
+            return f"Genotype({', '.join(fields)})"
+        if self.kind == "recurrent":
             return f"Genotype(recurrent={_pairs(self.normal)}, concat={_output(self.normal)})"
-        if self.reduce is None and self.normal.inputs == 1:
-            return _print_nasbench201(self.normal)
-        return _print_darts(self)
+        nodes = (self.normal.incoming(node) for node in range(1, 1 + self.normal.nodes))
+        return "+".join(f"|{'|'.join(f'{e.operation}~{e.source}' for e in edges)}|" for edges in nodes)
 
 
 def parse(text: str) -> Genotype:
@@ -129,6 +174,11 @@ def parse(text: str) -> Genotype:
 
     Raises:
         GenotypeError: the text is in none of them, or an edge is impossible; it is named.
+
+    Examples:
+        >>> from ldarts_lib import parse
+        >>> parse("Genotype(recurrent=[('tanh', 0), ('relu', 1)])").normal.output
+        (1, 2)
     """
     text = text.strip()
     if text.startswith("|"):
@@ -139,13 +189,6 @@ def parse(text: str) -> Genotype:
         f"{_shorten(text)!r} is no genotype: expected the NAS-Bench-201 notation "
         "'|op~0|+|op~0|op~1|+...' or the DARTS notation 'Genotype(normal=[(op, source), ...], ...)' or "
         "'Genotype(recurrent=[(activation, source), ...], concat=...)'"
-    )
-
-
-def _print_nasbench201(cell: Cell) -> str:
-    nodes = (cell.incoming(node) for node in range(1, 1 + cell.nodes))
-    return "+".join(
-        "|" + "|".join(f"{edge.operation}~{edge.source}" for edge in edges) + "|" for edges in nodes
     )
 
 
@@ -160,13 +203,6 @@ def _parse_nasbench201(text: str) -> Cell:
                 raise GenotypeError(f"node {target}: expected 'op~source', got {item!r}")
             edges.append(Edge(target, int(match["source"]), match["operation"]))
     return Cell(inputs=1, edges=tuple(edges), output=(edges[-1].target,))
-
-
-def _print_darts(genotype: Genotype) -> str:
-    fields = (
-        f"{kind}={_pairs(cell)}, {kind}_concat={_output(cell)}" for kind, cell in genotype.cells.items()
-    )
-    return f"Genotype({', '.join(fields)})"
 
 
 def _pairs(cell: Cell) -> str:
@@ -189,37 +225,28 @@ def _parse_darts(text: str) -> Genotype:
             values = {str(keyword.arg): keyword.value for keyword in keywords}
         case _:
             raise GenotypeError("expected Genotype(normal=[...], normal_concat=..., ...)")
-    if "recurrent" in values and set(values) <= set(_RECURRENT_FIELDS):
-        return Genotype(_recurrent_cell(values["recurrent"], values.get("concat")))
-    unknown = sorted(set(values) - set(_DARTS_FIELDS))
-    if unknown or "normal" not in values:
+    given = set(values)
+    if {"recurrent"} <= given <= set(_RECURRENT_FIELDS):
+        return Genotype(_read_cell("recurrent", "concat", values, 1))
+    if not {"normal"} <= given <= set(_DARTS_FIELDS):
         raise GenotypeError(
-            f"a DARTS genotype has the fields {_DARTS_FIELDS} or {_RECURRENT_FIELDS}, got {sorted(values)}"
+            f"a DARTS genotype has the fields {_DARTS_FIELDS} or {_RECURRENT_FIELDS}, got {sorted(given)}"
         )
-    cells = {
-        kind: _darts_cell(kind, values[kind], values.get(f"{kind}_concat"))
-        for kind in ("normal", "reduce")
-        if kind in values
-    }
-    return Genotype(**cells)
+    names = [name for name in ("normal", "reduce") if name in given]
+    return Genotype(**{name: _read_cell(name, f"{name}_concat", values, 2) for name in names})
 
 
-def _darts_cell(kind: str, pairs_node: ast.expr, concat_node: ast.expr | None) -> Cell:
+def _read_cell(field: str, concat: str, values: dict[str, ast.expr], inputs: int) -> Cell:
+    """A cell whose nodes read as many edges each as there are input nodes."""
+    pairs = _read_pairs(field, values[field])
+    if len(pairs) % inputs:
+        raise GenotypeError(f"{field}: every node reads two edges, but {len(pairs)} are given")
     edges = tuple(
-        Edge(2 + position // 2, source, operation)
-        for position, (operation, source) in enumerate(_read_pairs(kind, pairs_node))
+        Edge(inputs + position // inputs, source, operation)
+        for position, (operation, source) in enumerate(pairs)
     )
-    if len(edges) % 2:
-        raise GenotypeError(f"{kind}: every node reads two edges, but {len(edges)} are given")
-    return Cell(2, edges, _read_output(f"{kind}_concat", concat_node, range(2, 2 + len(edges) // 2)))
-
-
-def _recurrent_cell(pairs_node: ast.expr, concat_node: ast.expr | None) -> Cell:
-    edges = tuple(
-        Edge(target, source, activation)
-        for target, (activation, source) in enumerate(_read_pairs("recurrent", pairs_node), start=1)
-    )
-    return Cell(1, edges, _read_output("concat", concat_node, range(1, 1 + len(edges))))
+    default = range(inputs, inputs + len(pairs) // inputs)
+    return Cell(inputs, edges, _read_output(concat, values.get(concat), default))
 
 
 def _read_pairs(field: str, node: ast.expr) -> list[tuple[str, int]]:

@@ -10,9 +10,8 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
+from typing import overload
 
-from ldarts_lib.runs.directory import GENOTYPE, RunDirectory
 from ldarts_lib.spaces.genotype import Genotype, GenotypeError, parse
 
 
@@ -23,9 +22,8 @@ class Published:
     Attributes:
         name: what the source calls it.
         space: the search space that it is of; None if it is of none of ours.
-        dataset: the images that it was searched on.
+        dataset: the images or the text that it was searched on.
         source: who found it, and where the cell is written.
-        genotype: the architecture.
     """
 
     name: str
@@ -36,7 +34,7 @@ class Published:
 
 
 @cache
-def _all() -> dict[str, Published]:
+def _records() -> dict[str, Published]:
     entries = json.loads((files("ldarts_data") / "published.json").read_text(encoding="utf-8"))
     return {
         name: Published(name, e["space"], e["dataset"], e["source"], parse(e["genotype"]))
@@ -44,46 +42,32 @@ def _all() -> dict[str, Published]:
     }
 
 
-def names() -> tuple[str, ...]:
-    """The names of all published architectures."""
-    return tuple(_all())
-
-
-def record(name: str) -> Published:
+def published_record(name: str) -> Published:
     """A published architecture with its source.
 
     Raises:
-        ValueError: no such name; the message lists those that exist.
+        GenotypeError: no such name; the message lists those that exist.
     """
-    if name not in _all():
-        raise ValueError(f"unknown published architecture {name!r}; choose one of {', '.join(names())}")
-    return _all()[name]
+    if name not in _records():
+        raise GenotypeError(f"unknown published architecture {name!r}; choose one of {', '.join(_records())}")
+    return _records()[name]
 
 
-def get(name: str) -> Genotype:
-    """The cells of a published architecture.
+@overload
+def published() -> tuple[str, ...]: ...
+@overload
+def published(name: str) -> Genotype: ...
+def published(name: str | None = None) -> tuple[str, ...] | Genotype:
+    """The names of all published architectures, or the architecture of a name.
 
     Raises:
-        ValueError: no such name; the message lists those that exist.
+        GenotypeError: no such name; the message lists those that exist.
+
+    Examples:
+        >>> from ldarts_lib import published
+        >>> "DARTS_V2" in published()
+        True
+        >>> published("DARTS_V2").normal.edges[0].operation
+        'sep_conv_3x3'
     """
-    return record(name).genotype
-
-
-def architecture(text: str) -> Genotype:
-    """An architecture as people name it: a published name, the run directory of a search, or a genotype.
-
-    Raises:
-        GenotypeError: the text is none of these.
-        RunError: the directory holds no finished search.
-    """
-    text = text.strip()
-    if text in _all():
-        return get(text)
-    if text.startswith(("|", "Genotype(")):
-        return parse(text)
-    if Path(text).is_dir():
-        return parse(RunDirectory(text).read_json(GENOTYPE)["genotype"])
-    raise GenotypeError(
-        f"unknown architecture {text!r}: expected the run directory of a search, a genotype in quotes, or "
-        f"one of {', '.join(names())}"
-    )
+    return tuple(_records()) if name is None else published_record(name).genotype

@@ -1,8 +1,9 @@
-"""Search spaces as data: nodes, candidate operations per edge and cell kind, macro network, discretization.
+"""Search spaces as data: nodes, candidate operations per edge and cell, macro network, discretization.
 
-A new space is a value of :class:`Space`, not a subclass. The seven that ship: ``nasbench201`` (Dong & Yang,
+A new space is a value of :class:`Space`, not a subclass. Those of images are ``nasbench201`` (Dong & Yang,
 2020), ``darts`` (the seven operations without ``none`` of the Λ-DARTS code), ``darts8`` (the original eight
-with ``none``, Liu et al., 2019) and ``s1`` ... ``s4`` (Zela et al., 2020).
+with ``none``, Liu et al., 2019) and ``s1`` ... ``s4`` (Zela et al., 2020); :data:`PTB` is that of recurrent
+cells (Liu et al., 2019). Rows and columns of α are in the order of the published codes.
 """
 
 from __future__ import annotations
@@ -14,17 +15,16 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from ldarts_lib.networks.macro import Macro, layout
-from ldarts_lib.networks.operations import OPERATIONS
-from ldarts_lib.spaces.genotype import Cell, Edge, Genotype, GenotypeError
+from ldarts_lib.spaces.genotype import ACTIVATION_NAMES, OPERATION_NAMES, Cell, Edge, Genotype, GenotypeError
 
-Weights = Mapping[str, npt.ArrayLike]
+Macro = Literal["stages", "chain", "recurrent"]
 
-_MACROS = {
-    "stages": (("normal",), 1, ("last",), "argmax"),
-    "chain": (("normal", "reduce"), 2, ("last", "concat"), "top2"),
+_MACROS: Mapping[str, tuple[tuple[str, ...], int, tuple[str, ...], int | None]] = {
+    "stages": (("normal",), 1, ("last",), None),
+    "chain": (("normal", "reduce"), 2, ("last", "concat"), 2),
+    "recurrent": (("normal",), 1, ("concat",), 1),
 }
-"""Per macro network: cell kinds, input nodes and possible outputs of a cell, discretization."""
+"""Per macro network: the names of the cells, their input nodes and possible outputs, the edges kept."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class CellSpace:
         inputs: number of input nodes; they are nodes 0 .. inputs-1.
         nodes: number of intermediate nodes; each reads all nodes before it.
         candidates: candidate operations per edge, in the order of :attr:`edges`, equally many on each.
-        output: ``last`` (the last node is the output) or ``concat`` (all intermediate nodes).
+        output: ``last`` (the last node is the output) or ``concat`` (all intermediate nodes, concatenated, or
+            averaged in a recurrent cell).
     """
 
     inputs: int
@@ -46,8 +47,7 @@ class CellSpace:
     def __post_init__(self) -> None:
         if self.inputs < 1 or self.nodes < 1:
             raise ValueError(
-                f"a cell needs at least one input and one intermediate node, "
-                f"got {self.inputs} and {self.nodes}"
+                f"a cell needs at least one input and one node, got {self.inputs} and {self.nodes}"
             )
         _check_name("output", self.output, ("last", "concat"))
         if len(self.candidates) != len(self.edges):
@@ -57,15 +57,21 @@ class CellSpace:
             )
         if len({len(names) for names in self.candidates}) != 1 or not self.candidates[0]:
             raise ValueError("every edge needs the same number of candidates, at least one")
+        known = {*OPERATION_NAMES, *ACTIVATION_NAMES}
         for (target, source), names in zip(self.edges, self.candidates, strict=True):
-            unknown = sorted(set(names) - set(OPERATIONS))
-            if unknown:
+            if unknown := sorted(set(names) - known):
                 raise ValueError(
-                    f"edge {target}<-{source}: unknown operation {unknown[0]!r}; "
-                    f"known are {sorted(OPERATIONS)}"
+                    f"edge {target}<-{source}: unknown operation {unknown[0]!r}; known are {sorted(known)}"
                 )
             if len(set(names)) != len(names):
                 raise ValueError(f"edge {target}<-{source}: an operation is listed twice in {names}")
+
+    @classmethod
+    def uniform(
+        cls, inputs: int, nodes: int, names: tuple[str, ...], output: Literal["last", "concat"]
+    ) -> CellSpace:
+        """A cell with the same candidate operations on every edge."""
+        return cls(inputs, nodes, (names,) * sum(range(inputs, inputs + nodes)), output)
 
     @property
     def edges(self) -> tuple[tuple[int, int], ...]:
@@ -74,14 +80,9 @@ class CellSpace:
         return tuple((target, source) for target in targets for source in range(target))
 
     @property
-    def operations(self) -> int:
-        """Number of candidate operations on each edge."""
-        return len(self.candidates[0])
-
-    @property
     def shape(self) -> tuple[int, int]:
-        """Shape of this kind's architecture parameters α, (edges, operations)."""
-        return len(self.edges), self.operations
+        """Shape of this cell's architecture parameters α, (edges, operations)."""
+        return len(self.edges), len(self.candidates[0])
 
     @property
     def output_nodes(self) -> tuple[int, ...]:
@@ -96,38 +97,46 @@ class Space:
 
     Attributes:
         name: how the command line and the run directory call it.
-        cells: the searchable cell kinds; ``normal`` always, ``reduce`` in two-cell spaces.
+        cells: the searchable cells; ``normal`` always, ``reduce`` in two-cell spaces.
         macro: how cells are stacked; ``stages``: three stages of normal cells with fixed reduction blocks
             between them (NAS-Bench-201); ``chain``: each cell reads the two before it, and the cells at one
-            and two thirds of the depth are reduction cells (DARTS).
-        discretization: ``argmax`` keeps the strongest operation of each edge; ``top2`` keeps, at each node,
-            the two edges with the strongest operation other than ``none`` (DARTS).
+            and two thirds of the depth are reduction cells (DARTS); ``recurrent``: in a language model.
         pooling_norm: whether the supernet normalizes the output of pooling operations by a BatchNorm
             without affine parameters, as DARTS does and NAS-Bench-201 does not.
+
+    Examples:
+        >>> from ldarts_lib import SPACES, Space
+        >>> SPACES["nasbench201"].cells["normal"].shape
+        (6, 5)
+        >>> tiny = Space("tiny", dict(SPACES["s2"].cells), "chain")
+        >>> tiny.layout(4)
+        ('normal', 'reduce', 'reduce', 'normal')
     """
 
     name: str
     cells: Mapping[str, CellSpace]
     macro: Macro
-    discretization: Literal["argmax", "top2"]
     pooling_norm: bool = True
 
     def __post_init__(self) -> None:
         _check_name("macro", self.macro, tuple(_MACROS))
-        kinds, inputs, outputs, discretization = _MACROS[self.macro]
+        kinds, inputs, outputs, _ = _MACROS[self.macro]
         where = f"the macro network {self.macro!r}"
         if set(self.cells) != set(kinds):
             raise ValueError(f"{where} needs the cell kinds {list(kinds)}")
-        if self.discretization != discretization:
-            raise ValueError(
-                f"{where} needs the discretization {discretization!r}, not {self.discretization!r}"
-            )
         for kind, cell in self.cells.items():
             if cell.inputs != inputs or cell.output not in outputs:
                 raise ValueError(
                     f"{where} needs cells of {inputs} input nodes and the output {' or '.join(outputs)}, "
                     f"the {kind} cell has {cell.inputs} and {cell.output}"
                 )
+
+    @property
+    def kept(self) -> int | None:
+        """How many edges each node of a discrete cell keeps: those with the strongest operations other than
+        ``none`` (DARTS); None for all edges, each with its strongest operation (NAS-Bench-201).
+        """
+        return _MACROS[self.macro][-1]
 
     @property
     def random(self) -> bool:
@@ -141,16 +150,12 @@ class Space:
         return any(name.startswith(("sep_conv", "dil_conv")) for name in names)
 
     def layout(self, depth: int) -> tuple[str, ...]:
-        """The searchable cells' kinds from input to output.
-
-        Args:
-            depth: cells per stage (``stages``) or in the whole network (``chain``).
-        """
+        """The names of the searchable cells from input to output, see :func:`layout`."""
         return layout(self.macro, depth)
 
     @property
     def outputs(self) -> dict[str, int]:
-        """Per cell kind the number of nodes that make up its output."""
+        """Per cell the number of nodes that make up its output."""
         return {kind: len(cell.output_nodes) for kind, cell in self.cells.items()}
 
     def validate(self, genotype: Genotype) -> None:
@@ -161,19 +166,18 @@ class Space:
                 f"the genotype has {sorted(genotype.cells)}"
             )
         for kind, cell in genotype.cells.items():
-            _validate_cell(f"space {self.name!r}, {kind} cell", self.cells[kind], cell, self.discretization)
+            _validate_cell(f"space {self.name!r}, {kind} cell", self.cells[kind], cell, self.kept)
 
-    def discretize(self, weights: Weights) -> Genotype:
+    def discretize(self, weights: Mapping[str, npt.ArrayLike]) -> Genotype:
         """The genotype that architecture weights select.
 
         Args:
-            weights: per cell kind p = softmax(α), an array [edges, operations]. ``top2`` compares edges
-                with each other, so that α itself can select other edges.
+            weights: per cell p = softmax(α), an array [edges, operations]. Where edges are compared with each
+                other, α itself could select others.
 
         Raises:
             ValueError: weights that are missing, of another shape or not finite.
         """
-        choose = {"argmax": _strongest_of_each_edge, "top2": _two_strongest_edges}[self.discretization]
         cells = {}
         for kind, space in self.cells.items():
             matrix = np.asarray(weights.get(kind, ()), dtype=np.float64)
@@ -181,8 +185,25 @@ class Space:
                 raise ValueError(f"{kind}: expected weights of shape {space.shape}, got {matrix.shape}")
             if not np.isfinite(matrix).all():
                 raise ValueError(f"{kind}: the weights are not finite: {matrix.tolist()}")
-            cells[kind] = Cell(space.inputs, tuple(choose(space, matrix)), space.output_nodes)
+            edges = _strongest_edges(space, matrix, self.kept)
+            cells[kind] = Cell(space.inputs, tuple(edges), space.output_nodes)
         return Genotype(**cells)
+
+
+def layout(macro: Macro, depth: int) -> tuple[str, ...]:
+    """The names of the cells from input to output.
+
+    Args:
+        macro: how cells are stacked.
+        depth: cells per stage (``stages``) or in the whole network; those at one and two thirds of a
+            ``chain`` are reduction cells.
+    """
+    if depth < 1:
+        raise ValueError(f"depth must be at least 1, got {depth}")
+    if macro != "chain":
+        return ("normal",) * (3 * depth if macro == "stages" else depth)
+    reductions = {depth // 3, 2 * depth // 3}
+    return tuple("reduce" if i in reductions else "normal" for i in range(depth))
 
 
 def _check_name(field: str, name: str, allowed: tuple[str, ...]) -> None:
@@ -190,28 +211,22 @@ def _check_name(field: str, name: str, allowed: tuple[str, ...]) -> None:
         raise ValueError(f"unknown {field} {name!r}; choose one of {', '.join(allowed)}")
 
 
-def _strongest_of_each_edge(space: CellSpace, matrix: npt.NDArray) -> list[Edge]:
-    return [
-        Edge(target, source, names[int(row.argmax())])
-        for (target, source), names, row in zip(space.edges, space.candidates, matrix, strict=True)
-    ]
-
-
-def _two_strongest_edges(space: CellSpace, matrix: npt.NDArray) -> list[Edge]:
-    chosen = []
+def _strongest_edges(space: CellSpace, p: npt.NDArray, kept: int | None) -> list[Edge]:
+    """Of equal weights the earlier source and the earlier operation win, as in the DARTS code."""
+    chosen, rows = [], list(zip(space.edges, space.candidates, p, strict=True))
     for node in range(space.inputs, space.inputs + space.nodes):
         ranked = []
-        for (target, source), names, row in zip(space.edges, space.candidates, matrix, strict=True):
-            if target == node:
-                strength, best = max(
-                    ((row[i], -i) for i, name in enumerate(names) if name != "none"),
-                )
-                ranked.append((-strength, source, names[-best]))
-        chosen += [Edge(node, source, name) for _, source, name in sorted(ranked)[:2]]
+        for (_, source), names, row in (row for row in rows if row[0][0] == node):
+            # strength of edge e: max_o p[e, o], over o ≠ none if edges compete ("Search as optimization")
+            strength, best = max((row[o], -o) for o, name in enumerate(names) if name != "none" or not kept)
+            ranked.append((-strength, source, names[-best]))
+        if kept:
+            ranked = sorted(ranked)[:kept]
+        chosen += [Edge(node, source, name) for _, source, name in ranked]
     return chosen
 
 
-def _validate_cell(where: str, space: CellSpace, cell: Cell, discretization: str) -> None:
+def _validate_cell(where: str, space: CellSpace, cell: Cell, kept: int | None) -> None:
     if cell.inputs != space.inputs or cell.nodes != space.nodes:
         raise GenotypeError(
             f"{where}: expected {space.inputs} input and {space.nodes} intermediate nodes, "
@@ -226,38 +241,22 @@ def _validate_cell(where: str, space: CellSpace, cell: Cell, discretization: str
             raise GenotypeError(f"{where}: {edge} is not among the candidates {names}")
     for node in range(space.inputs, space.inputs + space.nodes):
         sources = [edge.source for edge in cell.incoming(node)]
-        expected = node if discretization == "argmax" else 2
+        expected = kept or node
         if len(sources) != expected or len(set(sources)) != expected:
             raise GenotypeError(f"{where}: node {node} must read {expected} different nodes, reads {sources}")
 
 
-def _uniform(inputs: int, nodes: int, names: tuple[str, ...], output: Literal["last", "concat"]) -> CellSpace:
-    edges = nodes * inputs + nodes * (nodes - 1) // 2
-    return CellSpace(inputs, nodes, (names,) * edges, output)
-
-
 def _chain(name: str, normal: CellSpace, reduce: CellSpace | None = None) -> Space:
-    return Space(name, {"normal": normal, "reduce": reduce or normal}, macro="chain", discretization="top2")
+    return Space(name, {"normal": normal, "reduce": reduce or normal}, macro="chain")
 
 
-_DARTS_OPERATIONS = (
-    "max_pool_3x3",
-    "avg_pool_3x3",
-    "skip_connect",
-    "sep_conv_3x3",
-    "sep_conv_5x5",
-    "dil_conv_3x3",
-    "dil_conv_5x5",
-)
 _SKIP, _MAX, _AVG = "skip_connect", "max_pool_3x3", "avg_pool_3x3"
 _SEP3, _DIL3, _DIL5 = "sep_conv_3x3", "dil_conv_3x3", "dil_conv_5x5"
+_DARTS_OPERATIONS = (_MAX, _AVG, _SKIP, _SEP3, "sep_conv_5x5", _DIL3, _DIL5)
 
 # fmt: off
 _S1_NORMAL = CellSpace(
-    inputs=2,
-    nodes=4,
-    output="concat",
-    candidates=(
+    inputs=2, nodes=4, output="concat", candidates=(
         (_SKIP, _DIL3), (_SKIP, _DIL5),
         (_SKIP, _DIL5), (_SKIP, _SEP3), (_SKIP, _DIL3),
         (_MAX, _SKIP), (_SKIP, _SEP3), (_SKIP, _SEP3), (_SKIP, _DIL3),
@@ -265,10 +264,7 @@ _S1_NORMAL = CellSpace(
     ),
 )
 _S1_REDUCE = CellSpace(
-    inputs=2,
-    nodes=4,
-    output="concat",
-    candidates=(
+    inputs=2, nodes=4, output="concat", candidates=(
         (_MAX, _AVG), (_MAX, _DIL3),
         (_MAX, _AVG), (_MAX, _AVG), (_SKIP, _DIL5),
         (_MAX, _AVG), (_MAX, _SEP3), (_SKIP, _DIL3), (_SKIP, _DIL5),
@@ -277,34 +273,26 @@ _S1_REDUCE = CellSpace(
 )
 # fmt: on
 
-_NASBENCH201_OPERATIONS = ("none", _SKIP, "nor_conv_1x1", "nor_conv_3x3", _AVG)
+_NASBENCH201 = CellSpace.uniform(1, 3, ("none", _SKIP, "nor_conv_1x1", "nor_conv_3x3", _AVG), "last")
 
 SPACES: Mapping[str, Space] = {
     space.name: space
     for space in (
-        Space(
-            "nasbench201",
-            {"normal": _uniform(1, 3, _NASBENCH201_OPERATIONS, "last")},
-            macro="stages",
-            discretization="argmax",
-            pooling_norm=False,
-        ),
-        _chain("darts", _uniform(2, 4, _DARTS_OPERATIONS, "concat")),
-        _chain("darts8", _uniform(2, 4, ("none", *_DARTS_OPERATIONS), "concat")),
+        Space("nasbench201", {"normal": _NASBENCH201}, macro="stages", pooling_norm=False),
+        _chain("darts", CellSpace.uniform(2, 4, _DARTS_OPERATIONS, "concat")),
+        _chain("darts8", CellSpace.uniform(2, 4, ("none", *_DARTS_OPERATIONS), "concat")),
         _chain("s1", _S1_NORMAL, _S1_REDUCE),
-        _chain("s2", _uniform(2, 4, (_SKIP, _SEP3), "concat")),
-        _chain("s3", _uniform(2, 4, ("none", _SKIP, _SEP3), "concat")),
-        _chain("s4", _uniform(2, 4, ("noise", _SEP3), "concat")),
+        _chain("s2", CellSpace.uniform(2, 4, (_SKIP, _SEP3), "concat")),
+        _chain("s3", CellSpace.uniform(2, 4, ("none", _SKIP, _SEP3), "concat")),
+        _chain("s4", CellSpace.uniform(2, 4, ("noise", _SEP3), "concat")),
     )
 }
+"""The search spaces of images, by their names."""
 
+PTB = Space(
+    "ptb", {"normal": CellSpace.uniform(1, 8, ("none", *ACTIVATION_NAMES), "concat")}, macro="recurrent"
+)
+"""The space of recurrent cells: eight nodes, each of which reads one node through one activation.
 
-def get_space(name: str) -> Space:
-    """The space called ``name``.
-
-    Raises:
-        ValueError: no such space; the message lists those that exist.
-    """
-    if name not in SPACES:
-        raise ValueError(f"unknown search space {name!r}; choose one of {', '.join(SPACES)}")
-    return SPACES[name]
+Node 0 is the state that the input and the hidden state make; ``none`` gives zero.
+"""

@@ -16,7 +16,7 @@ from ldarts_lib.evaluation.language import evaluate
 from ldarts_lib.networks.recurrent import Dropouts
 from ldarts_lib.runs.directory import METRICS_VERSION, RunDirectory, RunError
 from ldarts_lib.spaces.genotype import parse
-from ldarts_lib.spaces.recurrent import PTB
+from ldarts_lib.spaces.space import PTB
 from recurrent_helpers import assert_same_run, timeless
 
 

@@ -29,7 +29,7 @@ def test_the_steps_add_up_to_the_window(setting):
     supernet, alphas, text = setting
     batch = Reader(text, supernet.initial_hidden(5), slowness=0.1).read(7)
     by_step = gradients_by_step(supernet, batch, alphas)
-    assert by_step.shape == (7, 2, supernet.space.shape[0] * supernet.space.shape[1])
+    assert by_step.shape == (7, 2, 36 * 5)
     leaves = architecture_weights(alphas, supernet.layout)
     leaves = {kind: weights.detach().requires_grad_() for kind, weights in leaves.items()}
     whole = gradients(supernet, batch, leaves, of_parameters=False).cells["normal"].flatten(1)

@@ -7,14 +7,14 @@ from ldarts_lib.datasets import DatasetMissing, load
 from ldarts_lib.datasets.imagenet import Folders, folders
 from ldarts_lib.evaluation.images import random_stream, training_images
 from ldarts_lib.evaluation.protocols import training_protocol
-from ldarts_lib.spaces import published
+from ldarts_lib.spaces.published import published
 
 CPU = torch.device("cpu")
 
 
 def small(**overrides):
     settings = {"batch_size": 40, "images": 100, "seed": 3} | overrides
-    return training_protocol("V2", published.get("DARTS_V2"), "digits", "cifar", "smoke", **settings)
+    return training_protocol("V2", published("DARTS_V2"), "digits", "cifar", "smoke", **settings)
 
 
 def epoch(protocol, number, **options):
@@ -89,7 +89,7 @@ def few_files(tmp_path, monkeypatch):
 
 def imagenet(**overrides):
     settings = {"batch_size": 8, "resolution": 224, "images": None} | overrides
-    return training_protocol("V2", published.get("DARTS_V2"), "imagenet", "imagenet", "smoke", **settings)
+    return training_protocol("V2", published("DARTS_V2"), "imagenet", "imagenet", "smoke", **settings)
 
 
 def test_imagenet_is_read_from_files(few_files):

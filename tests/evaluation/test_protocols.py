@@ -5,14 +5,14 @@ import torch
 
 from ldarts_lib.bilevel.protocols import ProtocolError
 from ldarts_lib.evaluation.protocols import training_protocol
-from ldarts_lib.spaces import published
 from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.published import published
 
 ONE_CELL = parse("|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_3x3~2|")
 
 
 def of(recipe, size="paper", dataset="cifar10", **overrides):
-    cell = ONE_CELL if recipe == "nasbench201" else published.get("DARTS_V2")
+    cell = ONE_CELL if recipe == "nasbench201" else published("DARTS_V2")
     return training_protocol("DARTS_V2", cell, dataset, recipe, size, **overrides)
 
 

@@ -11,8 +11,8 @@ from ldarts_lib.evaluation.devices import ProcessFailed, make_fabric
 from ldarts_lib.evaluation.protocols import training_protocol
 from ldarts_lib.evaluation.training import Objective, TrainingDiverged, network_of, train
 from ldarts_lib.runs.directory import RunDirectory, RunError
-from ldarts_lib.spaces import published
 from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.published import published
 
 ONE_CELL = parse("|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_conv_3x3~2|")
 
@@ -24,7 +24,7 @@ NOISY = parse(
 
 
 def small(recipe="cifar-small", size="smoke", cell=None, **overrides):
-    cell = cell or (ONE_CELL if recipe == "nasbench201" else published.get("DARTS_V2"))
+    cell = cell or (ONE_CELL if recipe == "nasbench201" else published("DARTS_V2"))
     settings = {"images": 64} | overrides
     return training_protocol("a cell", cell, "digits", recipe, size, **settings)
 

@@ -8,7 +8,7 @@ from ldarts_lib.bilevel.windows import Inputs
 from ldarts_lib.networks.recurrent_discrete import DiscreteLanguageModel
 from ldarts_lib.networks.recurrent_supernet import RecurrentSupernet
 from ldarts_lib.spaces.genotype import parse
-from ldarts_lib.spaces.recurrent import RecurrentSpace
+from ldarts_lib.spaces.space import CellSpace, Space
 from recurrent_helpers import (
     COLUMNS,
     NONE,
@@ -22,7 +22,8 @@ from recurrent_helpers import (
     window,
 )
 
-SMOOTH = RecurrentSpace(nodes=3, candidates=("none", "tanh", "sigmoid", "identity"))
+SMOOTH = CellSpace.uniform(1, 3, ("none", "tanh", "sigmoid", "identity"), "concat")
+SMOOTH = Space("smooth", {"normal": SMOOTH}, macro="recurrent")
 V2 = (
     "Genotype(recurrent=[('sigmoid', 0), ('relu', 1), ('relu', 1), ('identity', 1), ('tanh', 2), "
     "('sigmoid', 5), ('tanh', 3), ('relu', 5)], concat=range(1, 9))"
@@ -82,12 +83,13 @@ def test_one_hot_weights_give_the_discrete_network():
         DiscreteLanguageModel(genotype, words=WORDS, units=UNITS, cells=2, dropouts=NONE).double().eval()
     )
     discrete.load_state_dict({k: v for k, v in net.state_dict().items() if "norm" not in k})
-    one_hot = torch.zeros(2, *net.space.shape, dtype=torch.float64)
+    space = net.space.cells["normal"]
+    one_hot = torch.zeros(2, *space.shape, dtype=torch.float64)
     one_hot[..., 0] = 1
     for edge in genotype.normal.edges:
-        row = net.space.edges.index((edge.target, edge.source))
+        row = space.edges.index((edge.target, edge.source))
         one_hot[:, row] = 0
-        one_hot[:, row, net.space.candidates.index(edge.operation)] = 1
+        one_hot[:, row, space.candidates[row].index(edge.operation)] = 1
     inputs = window(net).images
     found, expected = net(inputs, {"normal": one_hot}), discrete(inputs)
     torch.testing.assert_close(found.logits, expected.logits, rtol=1e-12, atol=1e-12)

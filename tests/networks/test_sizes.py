@@ -2,18 +2,18 @@ import pytest
 
 from ldarts_lib.networks.discrete import DiscreteNetwork
 from ldarts_lib.networks.sizes import sizes
-from ldarts_lib.spaces import published
 from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.published import published
 
 
 def test_darts_v2_has_the_published_number_of_parameters():
-    assert sizes(published.get("DARTS_V2"), channels=36, depth=20, classes=10).parameters == 3_349_342
+    assert sizes(published("DARTS_V2"), channels=36, depth=20, classes=10).parameters == 3_349_342
 
 
 def test_the_auxiliary_head_is_not_counted():
     options = {"channels": 8, "depth": 5, "classes": 10}
-    plain = sizes(published.get("DARTS_V2"), **options)
-    assert sizes(published.get("DARTS_V2"), auxiliary=True, **options) == plain
+    plain = sizes(published("DARTS_V2"), **options)
+    assert sizes(published("DARTS_V2"), auxiliary=True, **options) == plain
 
 
 def test_multiply_adds_by_hand():
@@ -40,6 +40,6 @@ def test_multiply_adds_of_a_chain_by_hand():
 @pytest.mark.parametrize("name", ["DARTS_V2", "NASNet", "AmoebaNet"])
 def test_parameters_are_those_of_the_real_network(name):
     options = {"channels": 8, "depth": 5, "classes": 7, "stem": "imagenet"}
-    network = DiscreteNetwork(None, published.get(name), **options)
+    network = DiscreteNetwork(None, published(name), **options)
     expected = sum(p.numel() for p in network.parameters())
-    assert sizes(published.get(name), resolution=64, **options).parameters == expected
+    assert sizes(published(name), resolution=64, **options).parameters == expected

@@ -63,9 +63,9 @@ def _name(what: str, allowed: Callable[[], Sequence[str]]) -> Any:
 
 
 def _published_names() -> Sequence[str]:
-    from ldarts_lib.spaces import published
+    from ldarts_lib.spaces.published import published
 
-    return published.names()
+    return published()
 
 
 Seed = Annotated[int, Strict(), Field(ge=0, lt=2**32)]
@@ -238,9 +238,9 @@ def _names(part: Part, evaluation: Evaluation) -> list[str]:
 
 def _space_of(published_name: str) -> str:
     """The space of a published architecture; where we have none, one whose cells are built alike."""
-    from ldarts_lib.spaces import published
+    from ldarts_lib.spaces.published import published_record
 
-    record = published.record(published_name)
+    record = published_record(published_name)
     return record.space or ("ptb" if record.dataset == "ptb" else "darts")
 
 

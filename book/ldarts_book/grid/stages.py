@@ -24,8 +24,8 @@ from ldarts_lib.evaluation import training
 from ldarts_lib.evaluation.protocols import RECIPES, training_protocol
 from ldarts_lib.runs.directory import GENOTYPE, METRICS, RunDirectory, RunError
 from ldarts_lib.runs.environment import environment, resolve_device
-from ldarts_lib.spaces import published
 from ldarts_lib.spaces.genotype import Genotype, GenotypeError, parse
+from ldarts_lib.spaces.published import published
 from ldarts_lib.spaces.space import SPACES
 from ldarts_lib.tables.tables import open_benchmark
 
@@ -170,9 +170,15 @@ def identify(architecture: str) -> tuple[str, Genotype, dict[str, Any] | None]:
         RunError: the search is not finished.
     """
     architecture = architecture.strip()
-    written = architecture.startswith(("|", "Genotype("))
-    if written or architecture in published.names() or not Path(architecture).is_dir():
-        return architecture, published.architecture(architecture), None
+    if architecture in published():
+        return architecture, published(architecture), None
+    if architecture.startswith(("|", "Genotype(")):
+        return architecture, parse(architecture), None
+    if not Path(architecture).is_dir():
+        raise GenotypeError(
+            f"unknown architecture {architecture!r}: expected the run directory of a search, a genotype in "
+            f"quotes, or one of {', '.join(published())}"
+        )
     run = RunDirectory(architecture)
     if not run.finished:
         raise RunError(f"{run.path} holds no finished search: there is no {METRICS}")
@@ -197,9 +203,11 @@ def _require_fitting(genotype: Genotype, recipe: str) -> None:
 
 def fitting_recipes(genotype: Genotype) -> tuple[str, ...]:
     """The recipes that an architecture can be judged by, the usual one first."""
-    if genotype.reduce:
-        return "cifar", "cifar-small", "imagenet"
-    return (LANGUAGE,) if len(genotype.normal.output) > 1 else ("nasbench201", LOOKUP)
+    return {
+        "darts": ("cifar", "cifar-small", "imagenet"),
+        "nasbench201": ("nasbench201", LOOKUP),
+        "recurrent": (LANGUAGE,),
+    }[genotype.kind]
 
 
 def _lookup(

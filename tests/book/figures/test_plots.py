@@ -27,8 +27,7 @@ from ldarts_book.figures.plots import (
     history_frame,
 )
 from ldarts_lib.bilevel.protocols import METHODS
-from ldarts_lib.networks.operations import OPERATIONS
-from ldarts_lib.spaces.genotype import Cell, Edge, Genotype, parse
+from ldarts_lib.spaces.genotype import ACTIVATION_NAMES, OPERATION_NAMES, Cell, Edge, Genotype, parse
 
 RICH = "|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|nor_conv_3x3~1|avg_pool_3x3~2|"
 DARTS_V2 = (
@@ -175,7 +174,7 @@ def test_alt_text_names_every_edge_and_the_output() -> None:
 
 
 def test_every_operation_has_its_own_readable_style() -> None:
-    assert set(OPERATION_STYLES) == set(OPERATIONS) | {"tanh", "relu", "sigmoid", "identity"}
+    assert set(OPERATION_STYLES) == {*OPERATION_NAMES, *ACTIVATION_NAMES}
     for values in zip(*((s.label, s.words, s.colour) for s in OPERATION_STYLES.values())):  # noqa: B905
         assert len(set(values)) == len(OPERATION_STYLES)
     for style in OPERATION_STYLES.values():

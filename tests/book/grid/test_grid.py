@@ -4,7 +4,7 @@ import pytest
 
 from gridtext import GRID
 from ldarts_book.grid.grid import GridError, read_grid
-from ldarts_lib.spaces import published
+from ldarts_lib.spaces.published import published
 
 
 def refused(grid, text):
@@ -118,7 +118,7 @@ def test_the_grids_that_ship(repository):
         "lookup",
         "ptb",
     }
-    released = {name for name in published.names() if "lambdadarts" in name}
+    released = {name for name in published() if "lambdadarts" in name}
     assert len(released) == 20
     assert {job.published for job in jobs["paper"]} >= released
     embedded = {"noisy-digits", "digits", "civics"}

@@ -6,8 +6,8 @@ import pytest
 from ldarts_book.grid import stages as jobs
 from ldarts_lib.bilevel.protocols import ProtocolError
 from ldarts_lib.runs.directory import METRICS_VERSION, RunDirectory, RunError
-from ldarts_lib.spaces import published
 from ldarts_lib.spaces.genotype import GenotypeError
+from ldarts_lib.spaces.published import published
 from ldarts_lib.tables.tables import open_benchmark
 
 QUIET = {"device": "cpu", "progress": False}
@@ -77,7 +77,7 @@ def test_a_look_up_without_a_table_is_refused(tmp_path, cell):
 def test_a_published_cell_has_no_search(tmp_path):
     found = jobs.evaluate("DARTS_V1", "digits", "cifar-small", "smoke", 0, tmp_path, **QUIET, **QUICK)
     assert (found["architecture"], found["searched"]) == ("DARTS_V1", None)
-    assert found["genotype"] == str(published.get("DARTS_V1"))
+    assert found["genotype"] == str(published("DARTS_V1"))
 
 
 def test_a_recurrent_cell_is_searched_and_trained(tmp_path):
@@ -95,6 +95,7 @@ def test_a_recurrent_cell_is_searched_and_trained(tmp_path):
         ("DARTS_V2", "nasbench201", "not for an architecture like this; choose one of cifar, cifar-small"),
         ("DARTS_V2", "ptb", "not for an architecture like this"),
         ("DARTS_V9", "cifar", "unknown architecture 'DARTS_V9'"),
+        ("Genotype(normal=[('skip_connect', 0), ('skip_connect', 1)])", "cifar", "has no reduction cell"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path, architecture, recipe, message):
@@ -120,8 +121,8 @@ def test_a_search_that_is_not_finished_cannot_be_evaluated(tmp_path):
 
 def test_a_genotype_in_quotes_is_an_architecture():
     """Longer than the name of a file may be."""
-    text = str(published.get("DARTS_V2"))
-    assert jobs.identify(f" {text} ") == (text, published.get("DARTS_V2"), None)
+    text = str(published("DARTS_V2"))
+    assert jobs.identify(f" {text} ") == (text, published("DARTS_V2"), None)
 
 
 def test_a_look_up_takes_no_settings(tmp_path, cell):
