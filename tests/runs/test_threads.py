@@ -19,8 +19,8 @@ from ldarts_lib.evaluation.small import Recipe, standalone_accuracy
 from ldarts_lib.evaluation.training import train
 from ldarts_lib.runs import threads
 from ldarts_lib.runs.threads import ThreadsError, cores, count, limited, prepare
-from ldarts_lib.spaces import published
 from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.published import published
 
 CELL = "|none~0|+|none~0|none~1|+|nor_conv_1x1~0|none~1|none~2|"
 KERNEL = (
@@ -93,7 +93,7 @@ def test_a_search_has_the_threads_of_its_size(size, expected, tmp_path, five_cor
 def test_a_training_has_the_threads_of_its_size(size, expected, tmp_path, five_cores):
     torch.set_num_threads(2)
     sizes = {"channels": 4, "depth": 3, "batch_size": 32, "epochs": 1, "images": 32, "auxiliary": 0}
-    chosen = training_protocol("a", published.get("DARTS_V2"), "digits", "cifar-small", size, **sizes)
+    chosen = training_protocol("a", published("DARTS_V2"), "digits", "cifar-small", size, **sizes)
     train(chosen, tmp_path, device="cpu", progress=False)
     assert (recorded(tmp_path), torch.get_num_threads()) == (expected, 2)
 
