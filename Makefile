@@ -52,7 +52,7 @@ reproduce: $(STAMP) ## search, evaluate, tables: SIZE=smoke (minutes), demo or p
 	$(BIN)/ldarts collect runs/reproduce/$(SIZE)
 
 golden: $(STAMP) ## record the golden runs anew, after a wanted change of arithmetic (minutes)
-	OMP_NUM_THREADS=1 $(BIN)/python tests/golden.py --record
+	$(BIN)/python tests/golden.py --record
 
 address: ## give the book another home: make address URL=https://github.com/OWNER/NAME
 	$(PYTHON) scripts/set_address.py "$(URL)"

@@ -33,6 +33,7 @@ from ldarts_lib.cli import main
 from ldarts_lib.datasets import load
 from ldarts_lib.evaluation.small import Recipe, standalone_accuracies, standalone_accuracy
 from ldarts_lib.runs.environment import cpu_model
+from ldarts_lib.runs.threads import prepare
 from ldarts_lib.spaces.genotype import parse
 
 RECORD = Path(__file__).with_name("golden.json.gz")
@@ -203,7 +204,7 @@ def read_record() -> dict[str, Any]:
 
 def record() -> None:
     """Make all runs, write the record anew and name what differs from the one before."""
-    torch.set_num_threads(1)
+    prepare()
     before = read_record()["runs"] if RECORD.exists() else {}
     runs = {}
     for name, case in CASES.items():
