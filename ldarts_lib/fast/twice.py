@@ -17,11 +17,13 @@ from torch.autograd import Function
 
 from ldarts_lib.fast.convolutions import Geometry, by_both, by_input, by_kernel, convolution
 from ldarts_lib.fast.execution import Execution
+from ldarts_lib.networks.operations import subsampled
 
 
 def convolve(x: Tensor, kernel: Tensor, geometry: Geometry, run: Execution) -> Tensor:
     """Convolution without offset: [batch, C, height, width] → [batch, C', height', width']."""
-    return _Convolve.apply(x, kernel, geometry, run)
+    x, (stride, _) = subsampled(x, kernel, (geometry.stride, geometry.stride))
+    return _Convolve.apply(x, kernel, geometry._replace(stride=stride), run)
 
 
 class Convolution(nn.Conv2d):

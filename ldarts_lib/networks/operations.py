@@ -13,6 +13,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 Activation = Literal["relu", "gelu"]
 NONLINEARITIES: dict[Activation, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
@@ -36,7 +37,29 @@ class Layers:
     activation: Callable[[], nn.Module] = field(default_factory=lambda: nn.ReLU)
 
 
-TEXTBOOK = Layers(nn.Conv2d, nn.BatchNorm2d)
+def subsampled(x: Tensor, kernel: Tensor, strides: tuple[int, int]) -> tuple[Tensor, tuple[int, int]]:
+    """What a convolution without padding reads, and with which strides: of 1×1 kernels on a CPU, with none.
+
+    Such a kernel sees no other pixels, (x ∗ w)[2i, 2j] = w·x[2i, 2j], so that they may be left out before.
+    """
+    # The backward pass of oneDNN's strided 1×1 convolutions in channels_last corrupts the heap, or gives
+    # wrong gradients without an error, for fewer channels than a vector register has places (torch 2.14,
+    # uxlfoundation/oneDNN issue 6035). Pooling of 1×1 windows keeps the layout; the backward pass of a slice
+    # does not, and is slower.
+    if x.device.type != "cpu" or kernel.shape[2:] != (1, 1) or max(strides) == 1:
+        return x, strides
+    return F.avg_pool2d(x, 1, strides), (1, 1)
+
+
+class Convolution(nn.Conv2d):
+    """PyTorch's, but for strided 1×1 kernels on a CPU, see :func:`subsampled`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, strides = subsampled(x, self.weight, self.stride)
+        return F.conv2d(x, self.weight, self.bias, strides, self.padding, self.dilation, self.groups)
+
+
+TEXTBOOK = Layers(Convolution, nn.BatchNorm2d)
 
 
 @dataclass(frozen=True)

@@ -54,10 +54,10 @@ def test_the_faces_of_a_convolution(layout, size, kernel, stride, dilation, grou
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-@pytest.mark.parametrize("stride", [1, 2])
-def test_a_convolution_differentiates_twice(groups, stride):
-    inputs = draw(2, 2, 4, 4).requires_grad_(), draw(2, 2 // groups, 3, 3).requires_grad_()
-    geometry = Geometry(stride, 1, 1, groups)
+@pytest.mark.parametrize(("stride", "kernel"), [(1, 3), (2, 3), (2, 1)])
+def test_a_convolution_differentiates_twice(groups, stride, kernel):
+    inputs = draw(2, 2, 4, 4).requires_grad_(), draw(2, 2 // groups, kernel, kernel).requires_grad_()
+    geometry = Geometry(stride, kernel // 2, 1, groups)
 
     def function(x, w):
         return convolve(x, w, geometry, Execution())
