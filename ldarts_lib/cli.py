@@ -29,10 +29,10 @@ from ldarts_lib.bilevel.search import SearchDiverged
 from ldarts_lib.bilevel.search import search as image_search
 from ldarts_lib.cli_architectures import ImagesOrText, Pairs, UsageError, evaluate, info
 from ldarts_lib.cli_bench import bench
-from ldarts_lib.evaluation.devices import ProcessFailed
 from ldarts_lib.evaluation.training import TrainingDiverged
 from ldarts_lib.runs.directory import RunDirectory, RunError
 from ldarts_lib.runs.environment import DeviceUnavailable, device_report, resolve_device
+from ldarts_lib.runs.processes import ProcessFailed
 from ldarts_lib.spaces.genotype import GenotypeError, parse
 from ldarts_lib.spaces.space import SPACES
 from ldarts_lib.tables.computation import decode

@@ -20,6 +20,7 @@ from pydantic_core import to_jsonable_python
 from ldarts_book.parameters import NotebookError, Parameter, ParameterError, declarations, validate
 from ldarts_lib.errors import LdartsError
 from ldarts_lib.runs import threads
+from ldarts_lib.runs.processes import ending
 
 if TYPE_CHECKING:
     from jupyter_client.manager import KernelManager
@@ -122,7 +123,7 @@ def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str)
         raise NotebookError(f"the executed notebook would overwrite {executed} itself")
     executed.parent.mkdir(parents=True, exist_ok=True)
     partial = executed.with_suffix(".partial.ipynb")
-    failure = None
+    failure, ends = None, []
     with _relayed_prints() as relays:
         try:
             papermill.execute_notebook(
@@ -131,14 +132,14 @@ def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str)
                 parameters=to_jsonable_python(parameters),
                 kernel_name="python3",
                 language="python",
-                kernel_manager_class=_running_interpreter(),
+                kernel_manager_class=_running_interpreter(ends),
                 **relays,
             )
         except papermill.PapermillExecutionError as error:
             failure = f"{_first_line(error.source)}: {error.ename}: {error.evalue}"
         except DeadKernelError:
             last = [cell for cell in nbformat.read(partial, 4).cells if _was_started(cell)][-1]
-            failure = f"{_first_line(last.source)}: the kernel died (out of memory, most often)"
+            failure = f"{_first_line(last.source)}: the kernel {ending(ends[-1])}"
     partial.replace(executed)
     if failure:
         raise NotebookFailed(f"{path} failed in the cell {failure}\nthe executed notebook lies in {executed}")
@@ -171,8 +172,12 @@ def _latest_injection(history: Sequence[str]) -> list[str]:
     return []
 
 
-def _running_interpreter() -> type[KernelManager]:
-    """A kernel manager that starts ``sys.executable``, whatever kernelspecs are installed."""
+def _running_interpreter(ends: list[int]) -> type[KernelManager]:
+    """A kernel manager that starts ``sys.executable``, whatever kernelspecs are installed.
+
+    Args:
+        ends: where it notes the exit code of a kernel that it finds dead.
+    """
     import zmq
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
@@ -186,6 +191,12 @@ def _running_interpreter() -> type[KernelManager]:
         @default("transport_encryption")
         def _encrypted_if_possible(self) -> str:
             return "auto" if zmq.has("curve") else "disabled"
+
+        async def is_alive(self) -> bool:
+            alive = await super().is_alive()
+            if not alive and self.has_kernel:
+                ends.append(await self.provisioner.poll())
+            return alive
 
     return RunningInterpreter
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -18,6 +21,7 @@ from ldarts_lib.bilevel.search import SearchResult, search
 from ldarts_lib.datasets import load
 from ldarts_lib.evaluation.small import Recipe, standalone_accuracy
 from ldarts_lib.runs.directory import RunDirectory
+from ldarts_lib.runs.processes import ProcessFailed, ending
 from ldarts_lib.runs.threads import cores, count, prepare
 from ldarts_lib.spaces.genotype import Genotype
 
@@ -65,9 +69,9 @@ def search_all(
             for names in _packs(protocols, together)
         }
         _watch(set(futures), list(paths.values()), bar)
-    found = {
-        n: one for future, names in futures.items() for n, one in zip(names, future.result(), strict=True)
-    }
+        found = {
+            n: one for future, names in futures.items() for n, one in zip(names, future.result(), strict=True)
+        }
     return {name: found[name] for name in protocols}
 
 
@@ -121,9 +125,10 @@ def _accuracy(job: tuple[Genotype, Protocol, Recipe | None, int, torch.device]) 
     return standalone_accuracy(genotype, protocol, images, recipe, seed=seed)
 
 
+@contextmanager
 def process_pool(
     workers: int | None, device: torch.device | str, *, threads: int | None = None
-) -> ProcessPoolExecutor:
+) -> Iterator[ProcessPoolExecutor]:
     """Processes of one CPU thread each, or as many as the user chose, which end with this one.
 
     Args:
@@ -133,13 +138,22 @@ def process_pool(
 
     Raises:
         ValueError: less than one worker.
+        ProcessFailed: one of them was killed, or ended by itself; so are the others then.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     threads = threads or count()
     usual = max(cores() // threads, 1) if torch.device(device).type == "cpu" else 1
     spawn = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers or usual, spawn, initializer=_start_worker, initargs=(threads,))
+    pool = ProcessPoolExecutor(workers or usual, spawn, initializer=_start_worker, initargs=(threads,))
+    processes = pool._processes  # forgotten by a pool that breaks
+    try:
+        with pool:
+            yield pool
+    except BrokenProcessPool:
+        codes = {process.exitcode for process in processes.values()}
+        code = min(codes - {-signal.SIGTERM}, default=-signal.SIGTERM)  # by which the pool ends the others
+        raise ProcessFailed(f"a worker process {ending(code)}") from None
 
 
 def _start_worker(threads: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,14 +10,10 @@ from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedExc
 
 from ldarts_lib.bilevel.parallel import process_pool
 from ldarts_lib.bilevel.protocols import ProtocolError
-from ldarts_lib.errors import LdartsError
+from ldarts_lib.runs.processes import ProcessFailed, ending
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-
-class ProcessFailed(LdartsError, RuntimeError):
-    """One of several processes raised an error or was killed; the message says which error."""
 
 
 def require_devices(device: torch.device, devices: int, *, named: bool = False) -> None:
@@ -84,11 +79,8 @@ def launch(
     if devices == 1:
         _run(function, arguments, *settings)
         return
-    try:
-        with process_pool(1, "cpu", threads=max(torch.get_num_threads() // devices, 1)) as pool:
-            pool.submit(_run, function, arguments, *settings).result()
-    except BrokenProcessPool as error:
-        raise ProcessFailed(f"the process that starts the others was killed: {error}") from None
+    with process_pool(1, "cpu", threads=max(torch.get_num_threads() // devices, 1)) as pool:
+        pool.submit(_run, function, arguments, *settings).result()
 
 
 def _run(
@@ -102,5 +94,7 @@ def _run(
     fabric = make_fabric(device, devices, precision, dead_ends=dead_ends)
     try:
         fabric.launch(function, *arguments)
-    except (ProcessRaisedException, ProcessExitedException) as error:
+    except ProcessExitedException as error:
+        raise ProcessFailed(f"process {error.error_index} {ending(error.exit_code)}") from None
+    except ProcessRaisedException as error:
         raise ProcessFailed(str(error).strip().splitlines()[-1]) from None

@@ -6,12 +6,13 @@ import time
 
 import pytest
 
-from ldarts_lib.bilevel.parallel import evaluate_all, search_all
+from ldarts_lib.bilevel.parallel import evaluate_all, process_pool, search_all
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.bilevel.search import search
 from ldarts_lib.datasets import load
 from ldarts_lib.evaluation.small import Recipe, standalone_accuracy
 from ldarts_lib.runs.directory import RunDirectory, RunError
+from ldarts_lib.runs.processes import ProcessFailed
 
 
 def test_parallel_searches_equal_single_ones_and_continue(tmp_path, capfd):
@@ -51,6 +52,15 @@ def test_one_failing_search_does_not_stop_the_others(tmp_path):
 def test_less_than_one_worker_is_refused(tmp_path, workers):
     with pytest.raises(ValueError, match=f"at least 1, got {workers}"):
         search_all({}, tmp_path, workers=workers)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_signal_that_kills_a_worker_is_named(workers):
+    killed = pytest.raises(ProcessFailed, match="a worker process was killed by SIGSEGV")
+    with killed, process_pool(workers, "cpu") as pool:
+        for _ in range(workers - 1):
+            pool.submit(time.sleep, 30)
+        pool.submit(signal.raise_signal, signal.SIGSEGV).result()
 
 
 SLEEPER = """

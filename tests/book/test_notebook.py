@@ -272,10 +272,18 @@ def test_a_failed_cell_is_named_and_its_traceback_kept(tmp_path):
     assert printed(executed) == "reached\n"
 
 
-def test_a_dead_kernel_is_a_failure_too(tmp_path):
-    kill = "print('last words', flush=True)\nimport os; os._exit(9)"
+@pytest.mark.parametrize(
+    ("death", "ending"),
+    [
+        ("os._exit(9)", "ended with exit code 9$"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "was killed by SIGSEGV$"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", r"was killed by SIGKILL \(out of memory, most often\)$"),
+    ],
+)
+def test_a_dead_kernel_is_a_failure_too(tmp_path, death, ending):
+    kill = f"print('last words', flush=True)\nimport os, signal; {death}"
     path = write(tmp_path / "n.ipynb", SETUP, PARAMETERS, kill, "print('later')")
-    with pytest.raises(NotebookFailed, match=r"in the cell .print.'last words'.*the kernel died"):
+    with pytest.raises(NotebookFailed, match=rf"(?m)in the cell .print.'last words'.*the kernel {ending}"):
         notebooks.run_notebook(path, {}, tmp_path / "runs")
     assert (tmp_path / "runs" / "n.ipynb").exists()
 

@@ -1,10 +1,14 @@
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from ldarts_lib.bilevel.protocols import ProtocolError
-from ldarts_lib.evaluation.devices import ProcessFailed, launch, require_devices
+from ldarts_lib.evaluation import devices
+from ldarts_lib.evaluation.devices import launch, require_devices
+from ldarts_lib.runs.processes import ProcessFailed
 
 CPU = torch.device("cpu")
 
@@ -31,6 +35,13 @@ def test_errors_arrive():
         launch(fail, "no good", devices=1, **options)
     with pytest.raises(ProcessFailed, match="ValueError: no good"):
         launch(fail, "no good", devices=2, **options)
+
+
+def test_the_signal_that_kills_a_process_is_named(monkeypatch):
+    died = ProcessExitedException("gone", error_index=1, error_pid=0, exit_code=-11, signal_name="SIGSEGV")
+    monkeypatch.setattr(devices, "make_fabric", lambda *_, **__: Mock(launch=Mock(side_effect=died)))
+    with pytest.raises(ProcessFailed, match="process 1 was killed by SIGSEGV"):
+        launch(note, device=CPU, devices=1, precision="32-true", dead_ends=False)
 
 
 def test_missing_devices_are_named(monkeypatch):

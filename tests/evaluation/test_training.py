@@ -7,10 +7,11 @@ import torch
 
 from ldarts_lib.bilevel.protocols import ProtocolError
 from ldarts_lib.evaluation import training
-from ldarts_lib.evaluation.devices import ProcessFailed, make_fabric
+from ldarts_lib.evaluation.devices import make_fabric
 from ldarts_lib.evaluation.protocols import training_protocol
 from ldarts_lib.evaluation.training import Objective, TrainingDiverged, network_of, train
 from ldarts_lib.runs.directory import RunDirectory, RunError
+from ldarts_lib.runs.processes import ProcessFailed
 from ldarts_lib.spaces.genotype import parse
 from ldarts_lib.spaces.published import published
 

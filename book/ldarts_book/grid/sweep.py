@@ -26,6 +26,7 @@ from ldarts_book.grid.status import Status, status
 from ldarts_book.grid.view import SweepView, Tally, view
 from ldarts_lib.errors import LdartsError
 from ldarts_lib.runs.environment import resolve_device
+from ldarts_lib.runs.processes import ending
 from ldarts_lib.runs.threads import VARIABLE, cores, count
 
 POLL_SECONDS = 0.2
@@ -131,11 +132,13 @@ class _Running:
     log: IO[str]
 
     def reason(self) -> str:
-        """The last line that it printed, without the name of the program."""
+        """The signal that killed it, or the last line that it printed, without the name of the program."""
+        if self.process.returncode < 0:
+            return f"its process {ending(self.process.returncode)}"
         self.log.seek(0)
         lines = [line for line in self.log.read().splitlines() if line.strip()]
         errors = [line for line in lines if "error: " in line]
-        last = (errors or lines or [f"it ended with exit code {self.process.returncode}"])[-1]
+        last = (errors or lines or [f"it {ending(self.process.returncode)}"])[-1]
         return last.removeprefix("ldarts: error: ").strip()
 
 
