@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -20,19 +20,17 @@ from ldarts_book.grid import stages as jobs
 from ldarts_book.speed import BenchmarkError
 from ldarts_book.studies import experiments
 from ldarts_lib import datasets
-from ldarts_lib.bilevel.protocols import Method, Protocol, ProtocolError, Size, protocol
-from ldarts_lib.bilevel.recurrent_protocols import RecurrentProtocol
-from ldarts_lib.bilevel.recurrent_protocols import protocol as language_protocol
-from ldarts_lib.bilevel.recurrent_search import search as language_search
+from ldarts_lib.bilevel.protocols import Method, protocol
 from ldarts_lib.bilevel.regularizers import ImpreciseDifference
-from ldarts_lib.bilevel.search import SearchDiverged
-from ldarts_lib.bilevel.search import search as image_search
+from ldarts_lib.bilevel.search import search as run_search
 from ldarts_lib.cli_architectures import ImagesOrText, Pairs, UsageError, evaluate, info
 from ldarts_lib.cli_bench import bench
-from ldarts_lib.evaluation.training import TrainingDiverged
-from ldarts_lib.runs.directory import RunDirectory, RunError
+from ldarts_lib.errors import ProtocolError, RunError
+from ldarts_lib.runs.directory import Run
 from ldarts_lib.runs.environment import DeviceUnavailable, device_report, resolve_device
 from ldarts_lib.runs.processes import ProcessFailed
+from ldarts_lib.runs.record import Diverged
+from ldarts_lib.settings import Size
 from ldarts_lib.spaces.genotype import GenotypeError, parse
 from ldarts_lib.spaces.space import SPACES
 from ldarts_lib.tables.computation import decode
@@ -51,10 +49,9 @@ EXPECTED_ERRORS = (
     ImpreciseDifference,
     ProtocolError,
     RunError,
-    SearchDiverged,
+    Diverged,
     ProcessFailed,
     ThreadsError,
-    TrainingDiverged,
     UsageError,
     datasets.DatasetMissing,
     datasets.DatasetCorrupt,
@@ -70,7 +67,7 @@ DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cel
   ldarts search --method darts --seed 3           plain DARTS
   ldarts search --space s2 --dataset cifar10 --size paper --device cuda
   ldarts search --space ptb                       a recurrent cell, on a text that ships
-  ldarts search --method darts --seed 3 --resume  go on after an interruption
+  ldarts search --method darts --seed 3           once more: goes on after an interruption
   ldarts discretize RUN --draw cell.png           the cell that a search derives
   ldarts evaluate RUN                             train that cell from scratch with a paper's recipe
   ldarts evaluate DARTS_V2 --recipe cifar --dataset cifar10 --size paper --device cuda
@@ -102,14 +99,13 @@ def search(
     epochs: int | None = None,
     seed: int = 0,
     out: Path | None = None,
-    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
     device: str = "auto",
     threads: int | None = None,
     settings: Annotated[
         Pairs, tyro.conf.arg(name="set", metavar="NAME VALUE", help_behavior_hint="(repeatable)")
     ] = (),
 ) -> None:
-    """Search a cell, and record the whole search in a run directory.
+    """Search a cell, and record the whole search in a run directory; an interrupted one goes on.
 
     Args:
         space: Search space: NAS-Bench-201's, that of DARTS (darts8: with the operation none), S1 to S4, or
@@ -123,7 +119,6 @@ def search(
         epochs: Number of epochs; by default the preset's.
         seed: Seed of weights, architecture parameters and batches.
         out: Run directory; by default runs/SPACE-DATASET-METHOD-SIZE-seedN.
-        resume: Continue an interrupted search in the same directory.
         device: auto (a GPU if there is one), cpu, cuda, cuda:1, ...
         threads: CPU threads; by default one, and all cores at size paper.
         settings: Override one setting, for instance --set estimator central --set epsilon 1e-3;
@@ -131,27 +126,18 @@ def search(
     """
     prepare(size, threads)
     overrides = dict(settings) | ({} if epochs is None else {"epochs": epochs})
-    chosen = _protocol(space, dataset, method, size, seed=seed, **overrides)
+    chosen = protocol(space, dataset, method, size, seed=seed, **overrides)
     label = Path(chosen.dataset).name
     out = out or Path("runs") / f"{space}-{label}-{method}-{size}-seed{seed}"
     where = resolve_device(device)
     print(device_report(where))
-    run_search = image_search if isinstance(chosen, Protocol) else language_search
-    result = run_search(chosen, out, resume=resume, device=where)
+    result = run_search(chosen, out, device=where)
     last = result.history[-1]
     print(f"cell       {result.genotype}")
     print(f"supernet   validation loss {last['valid_loss']:.3f}, accuracy {last['valid_accuracy']:.3f}")
     print(f"alignment  Λ = {last['valid_alignment']:+.3f} on the batches of α")
     print(f"skips      {last['skips']}")
     print(f"run        {result.path}")
-
-
-def _protocol(
-    space: str, dataset: str | None, method: str, size: str, **overrides: Any
-) -> Protocol | RecurrentProtocol:
-    if space == jobs.LANGUAGE:
-        return language_protocol(dataset or "civics", method, size, **overrides)
-    return protocol(space, dataset or "noisy-digits", method, size, **overrides)
 
 
 @app.command(name="protocol")
@@ -170,7 +156,7 @@ def show_protocol(
         size: Preset.
     """
     table = Table("setting", "value", "meaning")
-    chosen = _protocol(space, dataset, method, size)
+    chosen = protocol(space, dataset, method, size)
     for name, value in chosen:
         table.add_row(name, str(value), type(chosen).model_fields[name].description)
     Console().print(table)
@@ -191,7 +177,7 @@ def discretize(
     """
     if not run.is_dir():
         raise RunError(f"there is no run directory {run}")
-    rows = RunDirectory(run).read_history()
+    rows = Run(run).read_history()
     if not rows:
         raise RunError(f"{run} has no finished epoch")
     if epoch is not None and not 0 <= epoch < len(rows):

@@ -12,7 +12,6 @@ from rich.table import Table
 
 from ldarts_book.grid import stages as jobs
 from ldarts_lib import datasets
-from ldarts_lib.bilevel.protocols import Size
 from ldarts_lib.datasets import corpus
 from ldarts_lib.datasets.imagenet import IMAGENET
 from ldarts_lib.errors import LdartsError
@@ -21,6 +20,7 @@ from ldarts_lib.networks.macro import Stem
 from ldarts_lib.networks.sizes import sizes
 from ldarts_lib.runs.environment import device_report, resolve_device, versions
 from ldarts_lib.runs.threads import prepare
+from ldarts_lib.settings import Size
 from ldarts_lib.spaces.published import published, published_record
 
 RecipeName = Literal[jobs.ALL_RECIPES]

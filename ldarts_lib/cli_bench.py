@@ -15,7 +15,7 @@ from rich.table import Table
 from ldarts_book import speed as benchmarks
 from ldarts_book.precision import precision_effects
 from ldarts_book.throughput import throughput
-from ldarts_lib.runs.directory import write_json
+from ldarts_lib.files import write_json
 from ldarts_lib.runs.environment import device_report, resolve_device
 from ldarts_lib.runs.threads import cores, prepare
 from ldarts_lib.spaces.space import SPACES

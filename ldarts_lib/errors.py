@@ -1,5 +1,13 @@
-"""The one base class of this library's errors."""
+"""The errors that several rooms raise, and the one base class of all of them."""
 
 
 class LdartsError(Exception):
     """Something that a user can mend: a bad name or value, missing data, a directory that is in use."""
+
+
+class ProtocolError(LdartsError, ValueError):
+    """A setting that is unknown or out of range; the message names it and what is allowed."""
+
+
+class RunError(LdartsError, RuntimeError):
+    """A run directory or a file of it that cannot be used as asked; the message says why and what to do."""

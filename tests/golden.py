@@ -25,7 +25,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from ldarts_lib.bilevel.packed import search_together
+from ldarts_lib.bilevel.packed import run_packed
 from ldarts_lib.bilevel.protocols import protocol
 
 # All names of the library that are used here; the rest is the command line and run directories.
@@ -157,7 +157,7 @@ def _searched(folder: Path) -> dict[str, Any]:
 def _packed(method: str, folder: Path) -> dict[str, Any]:
     """Several seeds, searched as one."""
     seeds = {f"seed{seed}": protocol(method=method, size="smoke", seed=seed) for seed in range(3)}
-    search_together(list(seeds.values()), [folder / name for name in seeds])
+    run_packed(list(seeds.values()), [folder / name for name in seeds])
     return {name: read_run(folder / name) for name in seeds}
 
 

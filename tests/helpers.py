@@ -13,7 +13,7 @@ from hypothesis import settings
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ldarts_lib.bilevel.gradients import Batch
+from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.operations import Activation
 from ldarts_lib.networks.supernet import Supernet
 from ldarts_lib.spaces.space import SPACES, Space

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from ldarts_lib.bilevel.windows import Inputs, TextBatch
+from ldarts_lib.networks.batches import Inputs, TextBatch
 from ldarts_lib.networks.recurrent import Dropouts
 from ldarts_lib.networks.recurrent_supernet import RecurrentSupernet
-from ldarts_lib.runs.directory import RunDirectory
 from ldarts_lib.spaces.space import PTB, Space
 
 WORDS, UNITS, TIME, COLUMNS = 7, 3, 4, 5
@@ -90,35 +87,10 @@ def naive_loss(net: RecurrentSupernet, batch: TextBatch, weights: list[list[Tens
     """The loss of a window; ``weights[cell][time]`` is the matrix that a cell uses at a time step."""
     rates, units = net.dropouts, (COLUMNS, UNITS)
     embedding = net.embedding * naive_mask(net, rates.words, WORDS, 1)
-    x = embedding[batch.images.words] * naive_mask(net, rates.embedding, *units)
-    for cell, hidden, own in zip(net.cells, batch.images.hidden, weights, strict=True):
+    x = embedding[batch.inputs.words] * naive_mask(net, rates.embedding, *units)
+    for cell, hidden, own in zip(net.cells, batch.inputs.hidden, weights, strict=True):
         x_mask, h_mask = naive_mask(net, rates.inputs, *units), naive_mask(net, rates.hidden, *units)
         x = naive_cell(net, cell, x, hidden, x_mask, h_mask, own)
     logits = (x * naive_mask(net, rates.output, *units)).reshape(-1, UNITS) @ net.embedding.T + net.bias
-    chosen = logits.log_softmax(1)[torch.arange(len(logits)), batch.labels]
+    chosen = logits.log_softmax(1)[torch.arange(len(logits)), batch.targets]
     return -chosen.mean() + batch.slowness * ((x[1:] - x[:-1]) ** 2).mean()
-
-
-def timeless(record: Any) -> Any:
-    """A row, or a list of rows, without what the clock says."""
-    if isinstance(record, list):
-        return [timeless(row) for row in record]
-    return {key: value for key, value in record.items() if key != "seconds"}
-
-
-def same_state(a: Any, b: Any) -> bool:
-    """Whether two checkpoints are equal bit for bit."""
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same_state(a[key], b[key]) for key in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(same_state, a, b))
-    return a == b
-
-
-def assert_same_run(one: RunDirectory, other: RunDirectory) -> None:
-    """Two run directories differ in their times only."""
-    assert timeless(one.read_history()) == timeless(other.read_history())
-    assert same_state(one.read_checkpoint(), other.read_checkpoint())
-    assert timeless(one.read_json("metrics.json")) == timeless(other.read_json("metrics.json"))

@@ -1,7 +1,13 @@
-"""Run directories without a run: what a finished search and a finished evaluation leave."""
+"""Run directories without a run, as a finished search or evaluation leaves them; and two compared."""
 
 import json
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ldarts_lib.runs.directory import Run
 
 SEARCHED = {
     "space": "s2",
@@ -57,3 +63,32 @@ def write_run(folder: Path, metrics: dict, config: dict | None = None, **files: 
     path = folder / "metrics.json"
     path.write_text(json.dumps(metrics))
     return path
+
+
+def timeless(record: Any) -> Any:
+    """A row, or a list of rows, without what the clock says."""
+    if isinstance(record, list):
+        return [timeless(row) for row in record]
+    return {key: value for key, value in record.items() if key != "seconds"}
+
+
+def same_state(a: Any, b: Any) -> bool:
+    """Whether two checkpoints are equal bit for bit."""
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same_state(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same_state, a, b))
+    return a == b
+
+
+def assert_same_run(one: Run, other: Run) -> None:
+    """Two run directories differ in their times only."""
+    assert timeless(one.read_history()) == timeless(other.read_history())
+    assert same_state(one.read_checkpoint(), other.read_checkpoint())
+    assert timeless(one.read_json("metrics.json")) == timeless(other.read_json("metrics.json"))
+    assert one.read_json("genotype.json") == other.read_json("genotype.json")
+    if (one.path / "trajectory.npz").exists():
+        ours, theirs = (np.load(run.path / "trajectory.npz") for run in (one, other))
+        np.testing.assert_equal(dict(ours), dict(theirs))

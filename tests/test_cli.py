@@ -3,8 +3,9 @@ import json
 import pytest
 import torch
 
-from ldarts_lib.bilevel.protocols import METHODS, SIZES
+from ldarts_lib.bilevel.protocols import METHODS
 from ldarts_lib.datasets import DATASETS
+from ldarts_lib.settings import SIZES
 from ldarts_lib.spaces.genotype import parse
 from ldarts_lib.spaces.space import SPACES
 
@@ -20,7 +21,7 @@ def small_run(ldarts, tmp_path):
 def test_help_teaches_every_choice(ldarts):
     code, text, _ = ldarts("search", "--help")
     assert code == 0
-    for name in (*SPACES, *DATASETS, *METHODS, *SIZES, "--resume", "--device", "--set"):
+    for name in (*SPACES, *DATASETS, *METHODS, *SIZES, "--device", "--set"):
         assert name in text
     code, text, _ = ldarts("--help")
     assert code == 0
@@ -37,14 +38,11 @@ def test_search_prints_what_it_found_and_where(small_run):
     assert out.name in text
 
 
-def test_search_refuses_a_used_directory_and_resumes_it(ldarts, small_run):
-    out, _ = small_run
+def test_search_reads_a_finished_run_and_refuses_another_ones(ldarts, small_run):
+    out, text = small_run
     arguments = ("search", "--size", "smoke", "--epochs", 2, "--out", out, "--device", "cpu")
-    code, _, error = ldarts(*arguments)
-    assert code == 2
-    assert "--resume" in error
-    assert ldarts(*arguments, "--resume")[0] == 0
-    code, _, error = ldarts(*arguments, "--resume", "--seed", 5)
+    assert ldarts(*arguments)[1].splitlines()[-5:] == text.splitlines()[-5:]
+    code, _, error = ldarts(*arguments, "--seed", 5)
     assert code == 2
     assert "seed: 0 → 5" in error
 
@@ -109,9 +107,7 @@ def test_a_truncated_checkpoint_is_reported(ldarts, small_run):
     (out / "metrics.json").unlink()
     checkpoint = out / "checkpoint.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:2000])
-    code, _, error = ldarts(
-        "search", "--size", "smoke", "--epochs", 2, "--out", out, "--device", "cpu", "--resume"
-    )
+    code, _, error = ldarts("search", "--size", "smoke", "--epochs", 2, "--out", out, "--device", "cpu")
     assert code == 2
     assert "truncated or damaged" in error
 

@@ -7,12 +7,12 @@ import torch
 
 from helpers import DEPTHS, random_weights, small_batch, small_supernet
 from ldarts_lib.bilevel.cuda_graph import WARM_UP_STEPS, GraphedBilevel
-from ldarts_lib.bilevel.gradients import Batch
 from ldarts_lib.bilevel.half_steps import Bilevel
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.bilevel.regularizers import Regularizer, regularized_gradients
-from ldarts_lib.bilevel.search import make_supernet
+from ldarts_lib.bilevel.state import make_supernet
 from ldarts_lib.fast import FastSupernet
+from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import initial_alphas
 from ldarts_lib.runs.environment import arithmetic
 from ldarts_lib.spaces.space import SPACES
@@ -22,7 +22,7 @@ DETERMINISTIC_SPACES = pytest.mark.parametrize("space", [name for name in SPACES
 
 
 def on_gpu(batch):
-    return Batch(batch.images.cuda(), batch.labels.cuda())
+    return Batch(batch.inputs.cuda(), batch.targets.cuda())
 
 
 def error(found, expected):
@@ -45,7 +45,7 @@ def test_a_gpu_agrees_with_the_cpu_in_float64(space, strategy, estimator):
     expected, of_cpu = regularized_gradients(reference, small_batch(), weights, regularizer)
     with arithmetic("float32"):
         found, penalty = regularized_gradients(fast, on_gpu(small_batch()), moved, regularizer)
-    assert error([found.logits], [expected.logits]) < 1e-9
+    assert error([found.output], [expected.output]) < 1e-9
     assert error(list(found.cells.values()), list(expected.cells.values())) < 1e-9
     assert error(found.weights, expected.weights) < 1e-9
     assert error(penalty, of_cpu) < 1e-9

@@ -14,10 +14,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ldarts_lib.bilevel.deltas import Form
-from ldarts_lib.bilevel.gradients import Batch, flat, gradients
+from ldarts_lib.bilevel.alignment import Form
+from ldarts_lib.bilevel.gradients import flat, gradients
 from ldarts_lib.bilevel.regularizers import Regularizer, perturbation, regularized_gradients
-from ldarts_lib.bilevel.search import SearchState, make_supernet
+from ldarts_lib.bilevel.state import SearchState, make_supernet
+from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet, architecture_weights
 
 EPSILONS = tuple(10.0**k for k in range(-7, 1))
@@ -33,11 +34,11 @@ def scene(state: SearchState, batch: Batch) -> tuple[Supernet, Batch, dict[str, 
     settings = state.protocol.model_copy(update={"supernet": "reference"})
     classes = state.bilevel.supernet.macro.head[-1].out_features
     net = make_supernet(
-        settings, classes=classes, channels_in=batch.images.shape[1], generator=torch.Generator()
+        settings, classes=classes, channels_in=batch.inputs.shape[1], generator=torch.Generator()
     )
     net.load_state_dict(state.bilevel.supernet.state_dict())
     alphas = {kind: alpha.detach().double() for kind, alpha in state.bilevel.alphas.items()}
-    return net.double(), Batch(batch.images.double(), batch.labels), architecture_weights(alphas, net.layout)
+    return net.double(), Batch(batch.inputs.double(), batch.targets), architecture_weights(alphas, net.layout)
 
 
 def against_exact(

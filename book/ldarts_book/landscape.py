@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ldarts_lib.bilevel.gradients import Batch, gradients
+from ldarts_lib.bilevel.gradients import gradients
 from ldarts_lib.bilevel.half_steps import Bilevel
-from ldarts_lib.bilevel.protocols import Protocol
-from ldarts_lib.bilevel.search import SearchState
+from ldarts_lib.bilevel.protocols import SearchProtocol
+from ldarts_lib.bilevel.state import SearchState
 from ldarts_lib.datasets import ImageDataset
+from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet
 
 _DIFFERENCE = 1e-7
@@ -110,7 +111,7 @@ def unrolled_by_difference(
 
 
 def train_at(
-    protocol: Protocol,
+    protocol: SearchProtocol,
     dataset: ImageDataset,
     alphas: Mapping[str, Tensor],
     device: torch.device | str = "cpu",
@@ -237,9 +238,9 @@ def _loss(
     weights: Mapping[str, Tensor],
     omega: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
-    arguments, options = (batch.images, weights), {"update_statistics": False}
+    arguments, options = (batch.inputs, weights), {"update_statistics": False}
     logits = functional_call(supernet, dict(omega or {}), arguments, options)
-    return nn.functional.cross_entropy(logits, batch.labels)
+    return nn.functional.cross_entropy(logits, batch.targets)
 
 
 def _leaves(supernet: Supernet) -> dict[str, Tensor]:

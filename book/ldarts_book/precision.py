@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from ldarts_lib.bilevel.alignment import layer_alignment
-from ldarts_lib.bilevel.gradients import Batch
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.bilevel.regularizers import REGULARIZED_KIND, Regularizer, regularized_gradients
-from ldarts_lib.bilevel.search import SearchState, make_supernet
+from ldarts_lib.bilevel.state import SearchState, make_supernet
 from ldarts_lib.datasets import load
+from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import architecture_weights
 from ldarts_lib.runs.environment import arithmetic
 

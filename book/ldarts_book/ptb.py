@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ldarts_lib.bilevel import alignment
-from ldarts_lib.bilevel.windows import Inputs, Prediction, Reader, TextBatch
+from ldarts_lib.datasets.corpus import Reader
+from ldarts_lib.networks.batches import Inputs, Prediction, TextBatch
 from ldarts_lib.networks.recurrent_supernet import RecurrentSupernet
 from ldarts_lib.networks.supernet import architecture_weights
 
@@ -39,7 +40,7 @@ def gradients_by_step(supernet: RecurrentSupernet, batch: TextBatch, alphas: Map
             f"a window's masks cannot be kept from word to word: switch dropout off, got {rates}"
         )
     p = architecture_weights(alphas, supernet.layout)["normal"].detach()
-    words, hidden = batch.images.words, batch.images.hidden
+    words, hidden = batch.inputs.words, batch.inputs.hidden
     copies = p.expand(len(words), *p.shape).clone().requires_grad_()
     logits, outputs = [], []
     for word, weights in zip(words.split(1), copies, strict=True):
@@ -76,11 +77,11 @@ def last_against_all(
     for length in lengths:
         reader = Reader(text, supernet.initial_hidden(text.shape[1]))
         for window in range(min(windows, reader.left // length)):
-            batch = reader.read(length)
+            batch = TextBatch.of(*reader.read(length))
             by_step = gradients_by_step(supernet, batch, alphas)
             with torch.no_grad():
                 weights = architecture_weights(alphas, supernet.layout)
-                reader.hidden = supernet(batch.images, weights, update_statistics=False).hidden
+                reader.hidden = supernet(batch.inputs, weights, update_statistics=False).hidden
             rows.append({"length": length, "window": window} | _compare(by_step))
     return pd.DataFrame(rows)
 

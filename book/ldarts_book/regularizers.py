@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from ldarts_book.dynamics import softmax_jacobian
-from ldarts_lib.bilevel.alignment import cell_norms, layer_alignment
-from ldarts_lib.bilevel.deltas import cosine_delta
-from ldarts_lib.bilevel.gradients import Batch, flat, losses
+from ldarts_lib.bilevel.alignment import cell_norms, cosine_delta, layer_alignment
+from ldarts_lib.bilevel.gradients import flat
 from ldarts_lib.bilevel.regularizers import REGULARIZED_KIND, Regularizer, regularized_gradients
+from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet, architecture_weights
 
 Measure = Callable[[Tensor], Tensor]
@@ -166,7 +166,7 @@ def _shared(supernet: Supernet, alphas: Mapping[str, Tensor]) -> tuple[dict[str,
 
 def _loss_and_rows(supernet: Supernet, batch: Batch, weights: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """The loss and its gradients by the copies of p, [cells, edges×operations], both differentiable."""
-    loss = losses(supernet(batch.images, weights, update_statistics=False), batch.labels)
+    loss = batch.losses(supernet(batch.inputs, weights, update_statistics=False))
     (g,) = torch.autograd.grad(loss, weights[REGULARIZED_KIND], create_graph=True)
     return loss, g.flatten(1)
 

@@ -21,13 +21,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from tqdm import tqdm
 
-from ldarts_lib.bilevel.gradients import Batch, Gradients, gradients
+from ldarts_lib.bilevel.gradients import Gradients, gradients
 from ldarts_lib.bilevel.half_steps import Bilevel
-from ldarts_lib.bilevel.parallel import process_pool
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.errors import LdartsError
 from ldarts_lib.fast import FastSupernet
+from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet, initial_alphas
+from ldarts_lib.runs.processes import process_pool
 
 Implementation = Literal["reference", "fast", "batched"]
 Cost = Literal["none", "central", "forward", "exact"]

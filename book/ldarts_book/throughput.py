@@ -10,8 +10,8 @@ from pathlib import Path
 
 import torch
 
-from ldarts_lib.bilevel.parallel import search_all
 from ldarts_lib.bilevel.protocols import protocol
+from ldarts_lib.bilevel.search import search_all
 
 METHODS = ("darts", "lambda")
 
@@ -55,7 +55,7 @@ def throughput(
         epochs: of each search; the demonstration has 80.
         methods: of the protocol.
         size: the preset of the searches.
-        workers, device: as for :func:`~ldarts_lib.bilevel.parallel.search_all`.
+        workers, device: as for :func:`~ldarts_lib.bilevel.search.search_all`.
     """
     rows: list[Throughput] = []
     for method in methods:

@@ -1,21 +1,28 @@
-"""Layer alignment: how far the cells agree on the architecture that they share.
+"""Layer alignment: how far the cells agree on the architecture that they share, and its derivative.
 
 Everything here is a pure function of ``g``, the matrix [cells, edges×operations] (or a stack of such
-matrices, [..., cells, edges×operations]) whose row l is ∂L/∂p of cell l, its gradient with respect to its
-own copy of the architecture weights p = softmax(α). A cell with zero gradient agrees with nobody: its
-cosines are 0. Nothing here synchronizes with the host.
+matrices, [..., cells, edges×operations]) whose row l is g_l = ∂L/∂p of cell l, its gradient with respect to
+its own copy of the architecture weights p = softmax(α). A cell with zero gradient agrees with nobody: its
+cosines are 0. Nothing here synchronizes with the host. The derivations are in the chapter *regularizers*.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Literal
+
 import torch
 from torch import Tensor
 
+Form = Literal["cosine", "sign", "projected", "random", "noise"]
+RANDOM_FORMS = ("random", "noise")
+"""The forms that draw random numbers: controls."""
+
 
 def unit_rows(g: Tensor) -> Tensor:
-    """Every row divided by its Euclidean norm; zero rows stay zero."""
+    """u_l = g_l / ‖g_l‖; zero rows stay zero."""
     norms = cell_norms(g).unsqueeze(-1)
-    return torch.where(norms > 0, g / norms.clamp_min(torch.finfo(g.dtype).tiny), 0.0)
+    return torch.where(norms > 0, g / norms.clamp_min(_tiny(g)), 0.0)
 
 
 def cell_norms(g: Tensor) -> Tensor:
@@ -30,12 +37,12 @@ def cosine_matrix(g: Tensor) -> Tensor:
 
 
 def sign_matrix(g: Tensor) -> Tensor:
-    """The magnitude-weighted agreement of signs of every pair of cells, [..., cells, cells].
+    """ρ_ll' = ⟨g_l, g_l'⟩ / ⟨|g_l|, |g_l'|⟩, the agreement of signs weighted by magnitude, in [-1, 1].
 
-    For cells l and l' it is ``⟨g_l, g_l'⟩ / ⟨|g_l|, |g_l'|⟩``, between -1 and 1; 0 where that is 0/0.
+    Of every pair of cells: [..., cells, cells]; 0 where it is 0/0.
     """
     agreement, most = g @ g.mT, g.abs() @ g.abs().mT
-    return torch.where(most > 0, agreement / most.clamp_min(torch.finfo(g.dtype).tiny), 0.0)
+    return torch.where(most > 0, agreement / most.clamp_min(_tiny(g)), 0.0)
 
 
 def layer_alignment(g: Tensor) -> Tensor:
@@ -43,6 +50,11 @@ def layer_alignment(g: Tensor) -> Tensor:
 
     Source: Figure 1 of the Λ-DARTS paper and ``get_corr`` of its code. NaN for a single cell, which has
     no pairs.
+
+    Examples:
+        >>> g = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]])  # two cells agree, the third is orthogonal
+        >>> round(layer_alignment(g).item(), 4)
+        0.3333
     """
     return _mean_of_pairs(cosine_matrix(g))
 
@@ -53,9 +65,9 @@ def sign_alignment(g: Tensor) -> Tensor:
 
 
 def remove_offset(g: Tensor, operations: int) -> Tensor:
-    """g without the part that α cannot feel: the mean over the operations of each edge is removed.
+    """Pg, without the part that α cannot feel: the mean over the operations of each edge is removed.
 
-    The softmax Jacobian maps a common offset of all operations of an edge to zero.
+    The softmax Jacobian maps a common offset of all operations of an edge to zero, J(p_e)·1 = 0.
 
     Args:
         g: [..., cells, edges×operations].
@@ -66,7 +78,7 @@ def remove_offset(g: Tensor, operations: int) -> Tensor:
 
 
 def projected_alignment(g: Tensor, operations: int) -> Tensor:
-    """Λ of g without the offset that α cannot feel."""
+    """Λ(Pg), of g without the offset that α cannot feel."""
     return layer_alignment(remove_offset(g, operations))
 
 
@@ -76,9 +88,63 @@ def decision_scores(g: Tensor) -> Tensor:
     return (unit_rows(g) * unit_rows(total)).sum(-1)
 
 
+def cosine_delta(g: Tensor) -> Tensor:
+    """δ = ∂Λ/∂g of the cosine form: [..., cells, edges×operations]; zero rows give zero."""
+    # δ_l = 2/(L(L-1)) (I - u_l u_lᵀ) U / ‖g_l‖,   U = Σ_l' u_l'
+    u, norms = unit_rows(g), cell_norms(g).unsqueeze(-1)
+    total = u.sum(-2, keepdim=True)
+    tangential = total - u * (u * total).sum(-1, keepdim=True)
+    return _pair_weight(g) * torch.where(norms > 0, tangential / norms.clamp_min(_tiny(g)), 0.0)
+
+
+def sign_delta(g: Tensor) -> Tensor:
+    """δ = ∂R±/∂g of the sign form: [..., cells, edges×operations]; pairs that share no support give zero."""
+    # δ_l = 2/(L(L-1)) Σ_{l'≠l} [g_l' - ρ_ll' sign(g_l)⊙|g_l'|] / ⟨|g_l|, |g_l'|⟩
+    magnitude = g.abs()
+    most = magnitude @ magnitude.mT
+    scale = torch.where(most > 0, 1 / most.clamp_min(_tiny(g)), 0.0)
+    scale = scale - torch.diag_embed(scale.diagonal(dim1=-2, dim2=-1))  # l' ≠ l
+    ratio = (g @ g.mT) * scale  # ρ_ll'
+    return _pair_weight(g) * (scale @ g - g.sign() * ((ratio * scale) @ magnitude))
+
+
+def projected_delta(g: Tensor, operations: int) -> Tensor:
+    """∂R/∂g of R = Λ(Pg): [..., cells, edges×operations]; it has no offset itself."""
+    # ∂R/∂g = P δ(Pg), and δ(Pg) is a sum of multiples of rows of Pg, which P leaves as they are
+    return cosine_delta(remove_offset(g, operations))
+
+
+def random_delta(g: Tensor, noise: Tensor) -> Tensor:
+    """A control: for each cell a random direction, as long as that of :func:`cosine_delta`.
+
+    Args:
+        g: [..., cells, edges×operations].
+        noise: standard normal numbers of the same shape.
+    """
+    return unit_rows(noise) * cell_norms(cosine_delta(g)).unsqueeze(-1)
+
+
+ALIGNMENTS: dict[Form, Callable[[Tensor], Tensor]] = {
+    "cosine": layer_alignment,
+    "sign": sign_alignment,
+}
+DELTAS: dict[Form, Callable[[Tensor], Tensor]] = {"cosine": cosine_delta, "sign": sign_delta}
+
+
 def _mean_of_pairs(matrix: Tensor) -> Tensor:
     cells = matrix.shape[-1]
     off_diagonal = matrix - torch.diag_embed(matrix.diagonal(dim1=-2, dim2=-1))
     return (
         off_diagonal.sum((-2, -1)) / (cells * (cells - 1)) if cells > 1 else matrix.sum((-2, -1)) * torch.nan
     )
+
+
+def _pair_weight(g: Tensor) -> float:
+    cells = g.shape[-2]
+    if cells < 2:
+        raise ValueError(f"layer alignment compares at least two cells, got {cells}")
+    return 2 / (cells * (cells - 1))
+
+
+def _tiny(g: Tensor) -> float:
+    return torch.finfo(g.dtype).tiny

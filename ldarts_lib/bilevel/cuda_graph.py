@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import torch
 
-from ldarts_lib.bilevel.gradients import Batch, Gradients
+from ldarts_lib.bilevel.gradients import Gradients
 from ldarts_lib.bilevel.half_steps import Bilevel
+from ldarts_lib.networks.batches import Batch
 
 WARM_UP_STEPS = 3
 
@@ -23,23 +24,25 @@ class GraphedBilevel:
 
     def __init__(self, bilevel: Bilevel) -> None:
         self.bilevel = bilevel
-        self._stream = torch.cuda.Stream()
+        self._device = bilevel.parameters[0].device
+        self._stream = torch.cuda.Stream(self._device)
         self._warm = 0
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def step(self, training: Batch, validation: Batch) -> tuple[Gradients, Gradients]:
         """As :meth:`~ldarts_lib.bilevel.half_steps.Bilevel.step`; what it returns is overwritten by the next
         step."""
-        if self._warm < WARM_UP_STEPS:
-            self._warm += 1
-            return self._eagerly(training, validation)
-        if self._graph is None:
-            self._capture(training, validation)
-        for static, batch in zip(self._batches, (training, validation), strict=True):
-            static.images.copy_(batch.images, non_blocking=True)
-            static.labels.copy_(batch.labels, non_blocking=True)
-        self._graph.replay()
-        return self._found
+        with torch.cuda.device(self._device):
+            if self._warm < WARM_UP_STEPS:
+                self._warm += 1
+                return self._eagerly(training, validation)
+            if self._graph is None:
+                self._capture(training, validation)
+            for static, batch in zip(self._batches, (training, validation), strict=True):
+                static.inputs.copy_(batch.inputs, non_blocking=True)
+                static.targets.copy_(batch.targets, non_blocking=True)
+            self._graph.replay()
+            return self._found
 
     def _eagerly(self, training: Batch, validation: Batch) -> tuple[Gradients, Gradients]:
         self._stream.wait_stream(torch.cuda.current_stream())
@@ -49,7 +52,7 @@ class GraphedBilevel:
         return found
 
     def _capture(self, *batches: Batch) -> None:
-        self._batches = [Batch(batch.images.clone(), batch.labels.clone()) for batch in batches]
+        self._batches = [Batch(batch.inputs.clone(), batch.targets.clone()) for batch in batches]
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph, stream=self._stream):
             self._found = self.bilevel.step(*self._batches)

@@ -7,8 +7,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ldarts_lib.networks.batches import Batch, Prediction
 from ldarts_lib.networks.supernet import Supernet
 
 
@@ -17,31 +18,16 @@ class Gradients:
     """What one pass over a batch gives.
 
     Attributes:
-        loss: mean cross-entropy, a scalar.
-        logits: [batch, classes]; of a recurrent supernet a :class:`~ldarts_lib.bilevel.windows.Prediction`.
-        cells: per cell kind ∂L/∂p of each cell, [cells, edges, operations].
+        loss: mean cross-entropy, a scalar; of a packed supernet, as all else, one for each copy.
+        output: logits [batch, classes], or what a recurrent supernet answers.
+        cells: per cell kind g_l = ∂L/∂p of each cell, [cells, edges, operations].
         weights: ∂L/∂ω, in the order of ``supernet.parameters()``; empty if not asked for.
     """
 
     loss: Tensor
-    logits: Tensor
+    output: Tensor | Prediction
     cells: dict[str, Tensor]
     weights: tuple[Tensor, ...] = ()
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Images [batch, channels, height, width] and labels [batch] (int64).
-
-    For a packed supernet images [batch, copies×channels, height, width] and labels [copies, batch].
-    """
-
-    images: Tensor
-    labels: Tensor
-
-    def losses(self, logits: Tensor) -> Tensor:
-        """What is differentiated, a scalar, or [copies]: see :func:`losses`."""
-        return losses(logits, self.labels)
 
 
 def gradients(
@@ -59,23 +45,11 @@ def gradients(
     """
     parameters = tuple(supernet.parameters()) if of_parameters else ()
     with nullcontext() if of_parameters else supernet.architecture_only():
-        logits = supernet(batch.images, weights, update_statistics=update_statistics)
-        loss = batch.losses(logits)
+        output = supernet(batch.inputs, weights, update_statistics=update_statistics)
+        loss = batch.losses(output)
         found = torch.autograd.grad(loss.sum(), (*weights.values(), *parameters), materialize_grads=True)
-    return Gradients(
-        loss.detach(),
-        logits.detach(),
-        dict(zip(weights, found, strict=False)),
-        found[len(weights) :],
-    )
-
-
-def losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """The mean cross-entropy, of each network of a pack its own: a scalar, or [copies]."""
-    if labels.dim() == 1:
-        return nn.functional.cross_entropy(logits, labels)
-    each = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-    return each.view_as(labels).mean(-1)
+    cells = dict(zip(weights, found, strict=False))
+    return Gradients(loss.detach(), output.detach(), cells, found[len(weights) :])
 
 
 def scale_copies(tensors: Sequence[Tensor], factors: Tensor) -> None:

@@ -6,19 +6,32 @@ validation loss, at the current ω (first order) or at ω after one more step (s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import wraps
 
 import torch
 from torch import Tensor, nn
 
-from ldarts_lib.bilevel.gradients import Batch, Gradients, gradients
-from ldarts_lib.bilevel.protocols import Protocol
+from ldarts_lib.bilevel.gradients import Gradients, gradients
+from ldarts_lib.bilevel.protocols import SearchProtocol
+from ldarts_lib.bilevel.recurrent_protocols import RecurrentProtocol
 from ldarts_lib.bilevel.regularizers import penalized_gradients, regularized_gradients
+from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet, architecture_weights
+from ldarts_lib.runs.environment import arithmetic
 
 UNROLLED_PERTURBATION = 0.01
 """Length of the perturbation of ω in the second-order term, as in the DARTS code."""
+
+
+def _in_its_precision(half_step: Callable[..., Gradients]) -> Callable[..., Gradients]:
+    @wraps(half_step)
+    def stepping(self: Bilevel, *batches: Batch) -> Gradients:
+        with arithmetic(self.protocol.precision):
+            return half_step(self, *batches)
+
+    return stepping
 
 
 class Bilevel:
@@ -28,9 +41,25 @@ class Bilevel:
         supernet: holds ω.
         alphas: per cell kind the architecture parameters α, leaves [edges, operations].
         protocol: all settings.
+
+    Examples:
+        >>> from ldarts_lib.bilevel.protocols import protocol
+        >>> from ldarts_lib.networks.supernet import initial_alphas
+        >>> settings = protocol(size="smoke", channels=2)
+        >>> space = settings.search_space
+        >>> supernet = Supernet(space, channels=2, depth=1, classes=10, channels_in=1)
+        >>> bilevel = Bilevel(supernet, initial_alphas(space), settings)
+        >>> bilevel.start_epoch(0)
+        >>> batch = Batch(torch.rand(4, 1, 8, 8), torch.arange(4))
+        >>> of_weights, of_alpha = bilevel.step(batch, batch)
     """
 
-    def __init__(self, supernet: Supernet, alphas: dict[str, Tensor], protocol: Protocol) -> None:
+    def __init__(
+        self,
+        supernet: Supernet,
+        alphas: dict[str, Tensor],
+        protocol: SearchProtocol | RecurrentProtocol,
+    ) -> None:
         self.supernet = supernet
         self.alphas = alphas
         self.protocol = protocol
@@ -65,6 +94,7 @@ class Bilevel:
         of_alpha = self.alpha_step(training, validation)
         return self.weight_step(training, validation), of_alpha
 
+    @_in_its_precision
     def weight_step(self, training: Batch, validation: Batch | None = None) -> Gradients:
         """Move ω along the gradient of L − λR, clipped; returns the gradients that it followed.
 
@@ -81,7 +111,7 @@ class Bilevel:
             _, penalty = regularized_gradients(
                 self.supernet, validation, weights, regularizer, update_statistics=False
             )
-            total = torch._foreach_sub(found.weights, penalty, alpha=self.strength)
+            total = torch._foreach_sub(found.weights, penalty, alpha=self.strength)  # ∇ω L − λ ∂R/∂ω
             found = replace(found, weights=tuple(total))
         for parameter, gradient in zip(self.parameters, found.weights, strict=True):
             parameter.grad = gradient
@@ -93,6 +123,7 @@ class Bilevel:
         """Shorten the gradient of ω to the protocol's length."""
         nn.utils.clip_grad_norm_(self.parameters, self.protocol.clip, foreach=True)
 
+    @_in_its_precision
     def alpha_step(self, training: Batch, validation: Batch) -> Gradients:
         """Move α along the gradient of the validation loss; returns that batch's gradients.
 
@@ -127,12 +158,13 @@ class Bilevel:
         start = [parameter.detach().clone() for parameter in self.parameters]
         state = self.supernet.random_state()
         of_loss = gradients(self.supernet, training, weights).weights
+        # ω' = ω − ξ (∇ω L_train + w ω + μ v), a step of SGD with weight decay w and momentum μ
         step = [
             gradient + self.protocol.weight_decay * parameter + momentum
             for gradient, parameter, momentum in zip(of_loss, start, self._momentum(), strict=True)
         ]
         self._set_parameters(start, step, -learning_rate)
-        found = gradients(self.supernet, validation, weights)
+        found = gradients(self.supernet, validation, weights)  # at ω'; its ∇ω' L_val is v below
         norms = torch.stack([torch.linalg.vector_norm(v) for v in found.weights])
         norm = torch.linalg.vector_norm(norms)
         radius = UNROLLED_PERTURBATION / norm.clamp_min(torch.finfo(norm.dtype).tiny)
@@ -144,11 +176,12 @@ class Bilevel:
 
         ahead, behind = cells_at(radius), cells_at(-radius)
         self._set_parameters(start, start, 0.0)
+        # ∇p L_val(ω') − ξ [∇p L_train(ω + rv, p) − ∇p L_train(ω − rv, p)] / 2r,   r = 0.01 / ‖v‖
         cells = {
             kind: g - learning_rate * (ahead[kind] - behind[kind]) / (2 * radius)
             for kind, g in found.cells.items()
         }
-        return Gradients(found.loss, found.logits, cells)
+        return Gradients(found.loss, found.output, cells)
 
     def _momentum(self) -> list[Tensor | float]:
         buffers = (self.weight_optimizer.state[p].get("momentum_buffer") for p in self.parameters)
@@ -163,11 +196,11 @@ class Bilevel:
 
 
 def softmax_backward(alpha: Tensor, cells: Tensor) -> Tensor:
-    """∂L/∂α = J(p)·Σ_l g_l for the shared α.
+    """∂L/∂α = J(p)·Σ_l g_l for the shared α, with J(p) = diag(p) − p pᵀ (chapter *optimization*).
 
     Args:
         alpha: [edges, operations].
         cells: g_l of each cell, [cells, edges, operations].
     """
-    p, total = alpha.detach().softmax(-1), cells.sum(0)
+    p, total = alpha.detach().softmax(-1), cells.sum(0)  # J(p)S = p ⊙ (S − ⟨p, S⟩)
     return p * (total - (p * total).sum(-1, keepdim=True))

@@ -8,30 +8,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ldarts_lib.bilevel.gradients import Batch, scale_copies, total_lengths
+from ldarts_lib.bilevel.gradients import scale_copies, total_lengths
 from ldarts_lib.bilevel.half_steps import Bilevel
-from ldarts_lib.bilevel.measurements import measure
-from ldarts_lib.bilevel.protocols import Protocol, ProtocolError
-from ldarts_lib.bilevel.search import (
-    SearchResult,
-    SearchState,
-    execution,
-    floating_type,
-    metrics,
-    supernet_sizes,
-)
+from ldarts_lib.bilevel.protocols import SearchProtocol
+from ldarts_lib.bilevel.state import SearchState, fast_settings, floating_type, measure
 from ldarts_lib.datasets import ImageDataset, load
+from ldarts_lib.errors import ProtocolError
 from ldarts_lib.fast.packed import PackedSupernet
-from ldarts_lib.runs.directory import RunDirectory
-from ldarts_lib.runs.environment import arithmetic, environment
-from ldarts_lib.runs.threads import limited
+from ldarts_lib.networks.batches import Batch
+from ldarts_lib.runs.directory import Row, Run
+from ldarts_lib.runs.record import begun, run_epochs
 
 Slot = tuple[Optimizer, Tensor]
 
@@ -39,7 +32,7 @@ SAVE_SECONDS = 15.0
 """The most that an interruption costs, beside an epoch: saving many searches after each would cost more."""
 
 
-def can_pack(protocol: Protocol) -> bool:
+def can_pack(protocol: SearchProtocol) -> bool:
     """Whether searches of this protocol can run side by side in one supernet.
 
     They need the fast supernet in full precision, cells in stages, and a first-order method.
@@ -53,41 +46,32 @@ def can_pack(protocol: Protocol) -> bool:
     )
 
 
-def search_together(
-    protocols: Sequence[Protocol],
-    outs: Sequence[str | Path],
-    *,
-    device: torch.device | str = "cpu",
-) -> list[SearchResult]:
+def run_packed(
+    protocols: Sequence[SearchProtocol], outs: Sequence[str | Path], *, device: torch.device | str = "cpu"
+) -> None:
     """Run searches that differ only in their seed, as one; each ends in its own run directory.
 
-    Finished runs are read; interrupted ones are continued, bit for bit on a CPU unless the interruption fell
-    into the saving of an epoch: then those that stand at the same epoch go on together.
-
-    Args:
-        protocols: the searches.
-        outs: their run directories.
-        device: where they run.
+    Finished runs are left as they are; interrupted ones go on, bit for bit on a CPU unless the interruption
+    fell into the saving of an epoch: then those that stand at the same epoch go on together.
 
     Raises:
         ProtocolError: they differ in more than the seed, or cannot be packed.
-        RunError, SearchDiverged: as :func:`~ldarts_lib.bilevel.search.search`.
+        RunError, Diverged: as :func:`~ldarts_lib.bilevel.search.search`.
     """
     if len({p.model_dump_json(exclude={"seed"}) for p in protocols}) > 1:
         raise ProtocolError("searches that run together may differ in nothing but the seed")
     if not can_pack(protocols[0]):
         raise ProtocolError(f"searches of this protocol cannot run together: {protocols[0]}")
+    left = [(p, out) for p, out in zip(protocols, outs, strict=True) if not Run(out).finished_with(p)]
+    if not left:
+        return
     images = load(protocols[0].dataset, device=device)
-    runs = [RunDirectory.create(out, p, resume=True) for p, out in zip(protocols, outs, strict=True)]
-    states = [SearchState.start(p, images, device) for p in protocols]
-    histories = [state.restore(run) for state, run in zip(states, runs, strict=True)]
-    unfinished = [place for place, run in enumerate(runs) if not run.finished]
-    for begun in sorted({len(histories[place]) for place in unfinished}):
-        places = [place for place in unfinished if len(histories[place]) == begun]
-        own = [[each[place] for place in places] for each in (states, runs, histories)]
-        with limited(protocols[0].size):
-            _search(*own, images, device)
-    return [state.result(run, rows) for state, run, rows in zip(states, runs, histories, strict=True)]
+    states = [SearchState.start(p, images, device) for p, _ in left]
+    with ExitStack() as stack:
+        runs = [stack.enter_context(begun(out, p, device)) for p, out in left]
+        run_epochs(
+            runs, states, lambda alike: PackedSearch(alike, images).run_epoch, save_seconds=SAVE_SECONDS
+        )
 
 
 class PackedBilevel(Bilevel):
@@ -100,7 +84,7 @@ class PackedBilevel(Bilevel):
 
 
 class PackedSearch:
-    """Several :class:`~ldarts_lib.bilevel.search.SearchState` whose steps are made together.
+    """Several :class:`~ldarts_lib.bilevel.state.SearchState` whose steps are made together.
 
     After each epoch the states hold the truth again, and can be saved one by one.
     """
@@ -114,8 +98,7 @@ class PackedSearch:
             [single.supernet.generator for single in singles],
             classes=images.classes,
             channels_in=images.channels,
-            **supernet_sizes(first.protocol),
-            **execution(first.protocol),
+            **fast_settings(first.protocol),
         ).to(images.search_images.device, floating_type(first.protocol))
         supernet.load([single.supernet for single in singles])
         alphas = {
@@ -125,7 +108,7 @@ class PackedSearch:
         self.bilevel = PackedBilevel(supernet, alphas, first.protocol)
         self._load_optimizers()
 
-    def run_epoch(self, epoch: int) -> list[dict[str, Any]]:
+    def run_epoch(self, epoch: int) -> list[Row]:
         """One epoch of all searches; returns the row of each history."""
         begin = time.perf_counter()
         self.bilevel.start_epoch(epoch)
@@ -133,9 +116,8 @@ class PackedSearch:
         measured = []
         for pairs in zip(*(state.pairs() for state in self.states), strict=True):
             batches = [_side_by_side(half) for half in zip(*pairs, strict=True)]
-            found = self.bilevel.step(*batches)
-            measured.append(torch.stack([measure(g, b) for g, b in zip(found, batches, strict=True)]))
-        of_each = torch.stack(measured, 1).double().cpu().unbind(2)
+            measured.append(measure(self.bilevel.step(*batches), batches))
+        of_each = torch.stack(measured, 1).double().cpu().unbind(2)  # [2, steps, copies, numbers]
         self._unload()
         seconds = (time.perf_counter() - begin) / len(self.states)
         return [s.summarize(epoch, one, seconds) for s, one in zip(self.states, of_each, strict=True)]
@@ -175,33 +157,6 @@ class PackedSearch:
             yield (ours.alpha_optimizer, alpha), [(o.alpha_optimizer, o.alphas[kind]) for o in theirs]
 
 
-def _search(
-    states: list[SearchState],
-    runs: list[RunDirectory],
-    histories: list[list[dict[str, Any]]],
-    images: ImageDataset,
-    device: torch.device | str,
-) -> None:
-    """Searches that stand at the same epoch, to their end."""
-    protocol = states[0].protocol
-    begun = len(histories[0])
-    packed = PackedSearch(states, images) if len(states) > 1 else None
-    for run in runs:
-        run.write_environment(environment(torch.device(device)))
-    saved = time.monotonic()
-    for epoch in range(begun, protocol.epochs):
-        with arithmetic(protocol.precision):
-            rows = packed.run_epoch(epoch) if packed else [states[0].run_epoch(epoch, lambda: None)]
-        for history, row in zip(histories, rows, strict=True):
-            history.append(row)
-        if epoch + 1 == protocol.epochs or time.monotonic() - saved >= SAVE_SECONDS:
-            for state, run, history in zip(states, runs, histories, strict=True):
-                state.save(run, history)
-            saved = time.monotonic()
-    for state, run, history in zip(states, runs, histories, strict=True):
-        run.write_outcome(state.genotype(), metrics(state.protocol, history))
-
-
 def _side_by_side(batches: Sequence[Batch]) -> Batch:
-    images, labels = ([getattr(batch, field) for batch in batches] for field in ("images", "labels"))
-    return Batch(torch.cat(images, 1), torch.stack(labels))
+    inputs, targets = ([getattr(batch, field) for batch in batches] for field in ("inputs", "targets"))
+    return Batch(torch.cat(inputs, 1), torch.stack(targets))

@@ -13,15 +13,15 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from ldarts_lib.bilevel.deltas import RANDOM_FORMS, Form
+from ldarts_lib.bilevel.alignment import RANDOM_FORMS, Form
 from ldarts_lib.bilevel.regularizers import Estimator, Kinds, Regularizer
 from ldarts_lib.datasets import DATASETS
-from ldarts_lib.errors import LdartsError
 from ldarts_lib.fast import Strategy
 from ldarts_lib.networks.macro import Reduction
 from ldarts_lib.networks.operations import Activation
+from ldarts_lib.settings import Count, NonNegative, Positive, Seed, Settings, Share, Size, changes, validated
 from ldarts_lib.spaces.space import SPACES, Space
 
 Method = Literal[
@@ -35,23 +35,41 @@ FORMS: dict[str, Form] = {
     "lambda-noise": "noise",
 }
 """The form of the regularizer of each method that has one."""
-Size = Literal["smoke", "demo", "paper"]
 METHODS: tuple[str, ...] = get_args(Method)
-SIZES: tuple[str, ...] = get_args(Size)
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
 
 
-class ProtocolError(LdartsError, ValueError):
-    """A setting that is unknown or out of range; the message names it and what is allowed."""
+class Aligned:
+    """What the settings of every search say of the regularizer."""
+
+    @property
+    def form(self) -> Form | None:
+        """The form of the alignment that the weights are trained for; None without a regularizer."""
+        return FORMS.get(self.method)
+
+    @property
+    def regularizer(self) -> Regularizer | None:
+        """The regularizer of the weight step; None for plain DARTS."""
+        if self.form is None:
+            return None
+        return Regularizer(self.form, self.estimator, self.epsilon, self.regularized_cells)
+
+    def strength(self, epoch: int) -> float:
+        """λ_t of an epoch, counted from 0; a search of one epoch runs at full strength."""
+        if self.form is None:
+            return 0.0
+        if self.ramp == "constant" or self.epochs == 1:
+            return self.lambda_max
+        return self.lambda_max * epoch / (self.epochs - 1)  # λ_t = λ t/(T−1), t = 0 .. T−1
 
 
-class Protocol(BaseModel):
-    """All settings of one search."""
+class SearchProtocol(Aligned, Settings):
+    """All settings of one search of a cell on images.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    Examples:
+        >>> settings = protocol("s2", method="lambda", size="smoke", epochs=3)
+        >>> [settings.strength(epoch) for epoch in range(3)]
+        [0.0, 0.5, 1.0]
+    """
 
     space: str
     """Search space."""
@@ -63,7 +81,7 @@ class Protocol(BaseModel):
     as long as those of lambda) and lambda-noise (random vectors as long as the regularizer's gradient)."""
     size: Size
     """The preset that the other settings come from."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Seed = 0
     """Seed of the initial weights and α, of the batches and of the augmentation."""
 
     channels: Count = 16
@@ -86,7 +104,7 @@ class Protocol(BaseModel):
     """Learning rate of ω (SGD, cosine schedule), at the start."""
     weight_lr_min: NonNegative = 0.001
     """Learning rate of ω, at the end."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    momentum: Share = 0.9
     """Momentum of ω."""
     weight_decay: NonNegative = 3e-4
     """Weight decay of ω."""
@@ -127,7 +145,7 @@ class Protocol(BaseModel):
     """Capture the step of each epoch in a CUDA graph."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> Protocol:
+    def _consistent(self) -> SearchProtocol:
         for field, allowed in (("space", tuple(SPACES)), ("dataset", DATASETS)):
             if getattr(self, field) not in allowed:
                 raise ValueError(
@@ -166,26 +184,6 @@ class Protocol(BaseModel):
         return SPACES[self.space]
 
     @property
-    def form(self) -> Form | None:
-        """The form of the alignment that the weights are trained for; None without a regularizer."""
-        return FORMS.get(self.method)
-
-    @property
-    def regularizer(self) -> Regularizer | None:
-        """The regularizer of the weight step; None for plain DARTS."""
-        if self.form is None:
-            return None
-        return Regularizer(self.form, self.estimator, self.epsilon, self.regularized_cells)
-
-    def strength(self, epoch: int) -> float:
-        """λ_t of an epoch, counted from 0; a search of one epoch runs at full strength."""
-        if self.form is None:
-            return 0.0
-        if self.ramp == "constant" or self.epochs == 1:
-            return self.lambda_max
-        return self.lambda_max * epoch / (self.epochs - 1)
-
-    @property
     def changed(self) -> str:
         """In which settings it differs from its preset, as text."""
         return changes(self, protocol(self.space, self.dataset, self.method, self.size, seed=self.seed))
@@ -210,7 +208,7 @@ _SMOKE_EPOCHS = 2
 
 
 def preset(space: str, dataset: str, size: str) -> dict[str, Any]:
-    """The settings of a size that differ from the defaults of :class:`Protocol`."""
+    """The settings of a size that differ from the defaults of :class:`SearchProtocol`."""
     family = space if space == "nasbench201" else "darts family"
     settings = dict(_PAPER[family])
     if size == "paper":
@@ -221,35 +219,31 @@ def preset(space: str, dataset: str, size: str) -> dict[str, Any]:
 
 def protocol(
     space: str = "nasbench201",
-    dataset: str = "noisy-digits",
+    dataset: str | None = None,
     method: str = "lambda",
     size: str = "demo",
     **overrides: Any,
-) -> Protocol:
+) -> Any:
     """The protocol of a (space, data set, method, size), with single settings overridden.
+
+    Returns:
+        A :class:`SearchProtocol`; of the space ``ptb`` a
+        :class:`~ldarts_lib.bilevel.recurrent_protocols.RecurrentProtocol`. By default the data set is
+        ``noisy-digits`` or the text ``civics``, which ship.
 
     Raises:
         ProtocolError: an unknown name or a value out of range; all of them are listed.
+
+    Examples:
+        >>> protocol("s2", "cifar10", "darts", "paper", seed=1).depth
+        8
+        >>> protocol(epochs=5).changed
+        'epochs = 5'
     """
+    if space == "ptb":
+        from ldarts_lib.bilevel.recurrent_protocols import recurrent_protocol  # which needs this module
+
+        return recurrent_protocol(dataset or "civics", method, size, **overrides)
+    dataset = dataset or "noisy-digits"
     settings = {"space": space, "dataset": dataset, "method": method, "size": size}
-    try:
-        return Protocol(**(settings | preset(space, dataset, size) | overrides))
-    except ValidationError as error:
-        raise ProtocolError("; ".join(explain(item, Protocol) for item in error.errors())) from None
-
-
-def changes(chosen: BaseModel, usual: BaseModel) -> str:
-    """The settings in which a protocol differs from its preset, as ``name = value, ...``; empty if none."""
-    names = type(usual).model_fields
-    different = [name for name in names if getattr(chosen, name) != getattr(usual, name)]
-    return ", ".join(f"{name} = {getattr(chosen, name)}" for name in different)
-
-
-def explain(item: Any, protocol: type[BaseModel]) -> str:
-    """An error of pydantic's in the words of a protocol's settings."""
-    if not item["loc"]:
-        return item["msg"].removeprefix("Value error, ")
-    field = item["loc"][0]
-    if item["type"] == "extra_forbidden":
-        return f"unknown setting {field!r}; the settings are {', '.join(protocol.model_fields)}"
-    return f"{field} = {item['input']!r}: {item['msg']}"
+    return validated(SearchProtocol, settings | preset(space, dataset, size) | overrides)

@@ -8,23 +8,24 @@ cells' gradients g_l = ∂L/∂p_l. With δ_l = ∂R/∂g_l held fixed, the weig
 * ``central``: [∇ω L(p + εδ) − ∇ω L(p − εδ)] / 2ε with ε = ε0/‖δ‖, the paper's estimator.
 * ``forward``: [∇ω L(p + εδ) − ∇ω L(p)] / ε, one pass less.
 
-Source: ``get_perturbations`` and ``get_reg_grads`` of the official code; the closed forms of δ are
-checked against autograd in the tests. There, only the normal cells are regularized.
+Derived in the chapter *regularizers*; how far the three are apart is the chapter *differences*. Source:
+``get_perturbations`` and ``get_reg_grads`` of the official code, which regularizes the normal cells only.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from ldarts_lib.bilevel.deltas import DELTAS, Form, projected_delta, random_delta
-from ldarts_lib.bilevel.gradients import Batch, Gradients, gradients, scale_copies, total_lengths
+from ldarts_lib.bilevel.alignment import DELTAS, Form, projected_delta, random_delta
+from ldarts_lib.bilevel.gradients import Gradients, gradients, scale_copies, total_lengths
 from ldarts_lib.errors import LdartsError
+from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet
 
 
@@ -44,12 +45,15 @@ class Regularizer:
 
     Attributes:
         form: ``cosine`` (Λ itself), ``sign``, ``projected`` (Λ without the offset that α cannot feel), or a
-            control: ``random`` (see :func:`~ldarts_lib.bilevel.deltas.random_delta`), or ``noise``, where
-            the weight
-            gradient of the cosine form is replaced by a random vector of its length.
+            control: ``random`` (see :func:`~ldarts_lib.bilevel.alignment.random_delta`), or ``noise``, where
+            the weight gradient of the cosine form is replaced by a random vector of its length.
         estimator: ``central``, ``forward`` or ``exact``.
         epsilon: ε0, the length of the perturbation of p over all cells together (unused by ``exact``).
         kinds: the cells that are aligned, ``normal`` ones only or ``all``; then R is the mean over the kinds.
+
+    Examples:
+        >>> Regularizer("sign").aligned(["normal", "reduce"])
+        ['normal']
     """
 
     form: Form = "cosine"
@@ -85,19 +89,48 @@ def regularized_gradients(
 
     Returns:
         The gradients of the plain pass, and ∂R/∂ω in the order of ``supernet.parameters()``.
+
+    Examples:
+        >>> from ldarts_lib.networks.supernet import architecture_weights, initial_alphas
+        >>> from ldarts_lib.spaces.space import SPACES
+        >>> supernet = Supernet(SPACES["nasbench201"], channels=2, depth=1, classes=10, channels_in=1)
+        >>> weights = architecture_weights(initial_alphas(supernet.space), supernet.layout)
+        >>> batch = Batch(torch.rand(4, 1, 8, 8), torch.arange(4))
+        >>> found, penalty = regularized_gradients(supernet, batch, weights, Regularizer(estimator="exact"))
+        >>> len(found.weights) == len(penalty), found.cells["normal"].shape
+        (True, torch.Size([3, 6, 5]))
     """
-    estimate = _by_double_backward if regularizer.estimator == "exact" else _by_differences
-    found, penalty = estimate(supernet, batch, weights, regularizer, update_statistics)
-    return found, as_noise(supernet, penalty) if regularizer.form == "noise" else penalty
+    if regularizer.estimator == "exact":
+        found, loss, inner = _differentiable_pass(supernet, batch, weights, regularizer, update_statistics)
+        penalty = _by_parameters(supernet, inner, retain_graph=True)
+        found = replace(found, weights=_by_parameters(supernet, loss.sum()))
+    else:
+        found, penalty = _by_differences(supernet, batch, weights, regularizer, update_statistics)
+    if regularizer.form == "noise":  # a random vector in the space of ω, as long as ∂Λ/∂ω
+        lengths, noise = total_lengths(penalty, supernet.copies), supernet.noise_like_parameters()
+        scale_copies(noise, lengths / total_lengths(noise, supernet.copies))
+        penalty = tuple(noise)
+    return found, penalty
 
 
-def as_noise(supernet: Supernet, penalty: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """A random vector in the space of ω, as long as the given one; of a pack each network its own."""
-    noise = supernet.noise_like_parameters()
-    copies = supernet.copies
-    scale = total_lengths(penalty, copies) / total_lengths(noise, copies)
-    scale_copies(noise, scale)
-    return tuple(noise)
+def penalized_gradients(
+    supernet: Supernet,
+    batch: Batch,
+    weights: Mapping[str, Tensor],
+    regularizer: Regularizer,
+    strength: float,
+) -> Gradients:
+    """The gradients of one batch; those by ω are of L − λR with λ = ``strength``.
+
+    The same numbers as :func:`regularized_gradients` gives, with less work for ``exact``: one backward pass
+    serves the loss and the regularizer.
+    """
+    if regularizer.estimator == "exact" and regularizer.form != "noise":
+        found, loss, inner = _differentiable_pass(supernet, batch, weights, regularizer, True)
+        objective = loss.sum() - strength * inner  # ∇ω [L − λ⟨δ, g⟩] = ∇ω L − λ ∂R/∂ω
+        return replace(found, weights=_by_parameters(supernet, objective))
+    found, penalty = regularized_gradients(supernet, batch, weights, regularizer)
+    return replace(found, weights=tuple(torch._foreach_sub(found.weights, penalty, alpha=strength)))
 
 
 def perturbation(
@@ -115,6 +148,7 @@ def perturbation(
         and kinds together: a scalar, or [copies].
     """
     deltas = _deltas(regularizer, cells, noise or {})
+    # d = δ/‖δ‖, with the norm over all cells and kinds together
     length = torch.stack([_lengths(delta) for delta in deltas.values()]).norm(dim=0)
     divisor = length.clamp_min(torch.finfo(length.dtype).tiny)[..., None, None]
     moving = (length > 0)[..., None, None]
@@ -122,22 +156,19 @@ def perturbation(
 
 
 def _by_differences(
-    supernet: Supernet,
-    batch: Batch,
-    weights: Mapping[str, Tensor],
-    regularizer: Regularizer,
-    update_statistics: bool,
+    supernet: Supernet, batch: Batch, weights: Mapping[str, Tensor], regularizer: Regularizer, update: bool
 ) -> tuple[Gradients, tuple[Tensor, ...]]:
-    require_full_precision(supernet, batch.images.device)
+    require_full_precision(supernet, batch.inputs.device)
     noise = _noise(supernet, weights, regularizer)
     state = supernet.random_state()
-    base = gradients(supernet, batch, weights, update_statistics=update_statistics)
+    base = gradients(supernet, batch, weights, update_statistics=update)
     directions, length = perturbation(regularizer, base.cells, noise)
 
     def gradient_at(distance: float) -> tuple[Tensor, ...]:
         supernet.set_random_state(state)
         return gradients(supernet, batch, _shifted(weights, directions, distance)).weights
 
+    # with G(s) = ∇ω L(p + s·d), D₀ = ‖δ‖ [G(ε0) − G(−ε0)] / 2ε0 (central) and D₊ = ‖δ‖ [G(ε0) − G(0)] / ε0
     ahead = gradient_at(regularizer.epsilon)
     if regularizer.estimator == "central":
         behind, span = gradient_at(-regularizer.epsilon), 2 * regularizer.epsilon
@@ -159,9 +190,10 @@ def require_full_precision(supernet: Supernet, device: torch.device) -> None:
         reasons.append(f"the supernet computes in {supernet.precision}")
     if torch.is_autocast_enabled(device.type):
         reasons.append("autocast is on")
-    if torch.get_float32_matmul_precision() != "highest":
+    single = next(supernet.parameters()).dtype == torch.float32  # TF32 touches nothing else
+    if single and torch.get_float32_matmul_precision() != "highest":
         reasons.append(f"torch.get_float32_matmul_precision() is {torch.get_float32_matmul_precision()!r}")
-    if device.type == "cuda" and torch.backends.cudnn.allow_tf32:
+    if single and device.type == "cuda" and torch.backends.cudnn.allow_tf32:
         reasons.append("torch.backends.cudnn.allow_tf32 is on, PyTorch's default")
     if reasons:
         raise ImpreciseDifference(
@@ -171,63 +203,25 @@ def require_full_precision(supernet: Supernet, device: torch.device) -> None:
         )
 
 
-def penalized_gradients(
-    supernet: Supernet,
-    batch: Batch,
-    weights: Mapping[str, Tensor],
-    regularizer: Regularizer,
-    strength: float,
-) -> Gradients:
-    """The gradients of one batch; those by ω are of L − λR with λ = ``strength``.
-
-    The same numbers as :func:`regularized_gradients` gives, with less work for ``exact``: one backward pass
-    serves the loss and the regularizer.
-    """
-    if regularizer.estimator == "exact" and regularizer.form != "noise":
-        found, loss, inner = _differentiable_pass(supernet, batch, weights, regularizer, True)
-        objective = loss.sum() - strength * inner
-        return replace(found, weights=_by_parameters(supernet, objective))
-    found, penalty = regularized_gradients(supernet, batch, weights, regularizer)
-    return replace(found, weights=tuple(torch._foreach_sub(found.weights, penalty, alpha=strength)))
-
-
-def _by_double_backward(
-    supernet: Supernet,
-    batch: Batch,
-    weights: Mapping[str, Tensor],
-    regularizer: Regularizer,
-    update_statistics: bool,
-) -> tuple[Gradients, tuple[Tensor, ...]]:
-    found, loss, inner = _differentiable_pass(supernet, batch, weights, regularizer, update_statistics)
-    penalty = _by_parameters(supernet, inner, retain_graph=True)
-    return replace(found, weights=_by_parameters(supernet, loss.sum())), penalty
-
-
 def _differentiable_pass(
-    supernet: Supernet,
-    batch: Batch,
-    weights: Mapping[str, Tensor],
-    regularizer: Regularizer,
-    update_statistics: bool,
+    supernet: Supernet, batch: Batch, weights: Mapping[str, Tensor], regularizer: Regularizer, update: bool
 ) -> tuple[Gradients, Tensor, Tensor]:
     """The cells' gradients, and as differentiable scalars the loss and ⟨δ, g⟩ with δ held fixed."""
+    # δ is a constant here: ∂R/∂ω = ∂⟨δ, g(ω)⟩/∂ω
     noise = _noise(supernet, weights, regularizer)
-    logits = supernet(batch.images, weights, update_statistics=update_statistics)
-    loss = batch.losses(logits)
+    output = supernet(batch.inputs, weights, update_statistics=update)
+    loss = batch.losses(output)
+    leaves, options = tuple(weights.values()), {"create_graph": True, "materialize_grads": True}
     with supernet.architecture_only():
-        by_cell = torch.autograd.grad(
-            loss.sum(), tuple(weights.values()), create_graph=True, materialize_grads=True
-        )
-    cells = dict(zip(weights, by_cell, strict=True))
+        cells = dict(zip(weights, torch.autograd.grad(loss.sum(), leaves, **options), strict=True))
     detached = {kind: g.detach() for kind, g in cells.items()}
     deltas = _deltas(regularizer, detached, noise)
     inner = sum((cells[kind] * delta).sum() for kind, delta in deltas.items())
-    return Gradients(loss.detach(), logits.detach(), detached), loss, inner
+    return Gradients(loss.detach(), output.detach(), detached), loss, inner
 
 
-def _by_parameters(supernet: Supernet, value: Tensor, *, retain_graph: bool = False) -> tuple[Tensor, ...]:
-    parameters = tuple(supernet.parameters())
-    return torch.autograd.grad(value, parameters, retain_graph=retain_graph, materialize_grads=True)
+def _by_parameters(supernet: Supernet, value: Tensor, **options: bool) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(value, tuple(supernet.parameters()), materialize_grads=True, **options)
 
 
 def _noise(supernet: Supernet, weights: Mapping[str, Tensor], regularizer: Regularizer) -> dict[str, Tensor]:

@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ldarts_lib.bilevel.cuda_graph import GraphedBilevel
-from ldarts_lib.bilevel.gradients import Batch
-from ldarts_lib.bilevel.half_steps import Bilevel
-from ldarts_lib.bilevel.measurements import measure, unpack
-from ldarts_lib.bilevel.protocols import Protocol, ProtocolError
-from ldarts_lib.bilevel.regularizers import REGULARIZED_KIND
+from ldarts_lib.bilevel.packed import can_pack, run_packed
+from ldarts_lib.bilevel.protocols import SearchProtocol
+from ldarts_lib.bilevel.recurrent_protocols import RecurrentProtocol
+from ldarts_lib.bilevel.recurrent_state import RecurrentState
+from ldarts_lib.bilevel.state import SearchState
 from ldarts_lib.bilevel.trajectory import Trajectory
-from ldarts_lib.datasets import Batches, ImageDataset, load
-from ldarts_lib.errors import LdartsError
-from ldarts_lib.fast import FastSupernet
-from ldarts_lib.networks.supernet import Supernet, initial_alphas
-from ldarts_lib.runs.directory import RunDirectory, RunError
-from ldarts_lib.runs.environment import arithmetic, environment, seed_everything
-from ldarts_lib.runs.threads import limited
-from ldarts_lib.spaces.genotype import Genotype
+from ldarts_lib.datasets import ImageDataset, corpus, load
+from ldarts_lib.datasets.corpus import Corpus
+from ldarts_lib.errors import ProtocolError
+from ldarts_lib.runs.directory import GENOTYPE, Row, Run
+from ldarts_lib.runs.processes import process_pool
+from ldarts_lib.runs.record import record
+from ldarts_lib.spaces.genotype import Genotype, parse
 
-HALVES = ("train", "valid")
-
-
-class SearchDiverged(LdartsError, RuntimeError):
-    """The loss is no longer a number; the message says when. The last checkpoint is of the epoch before."""
+POLL_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -41,291 +34,143 @@ class SearchResult:
 
     Attributes:
         genotype: the derived architecture after the last epoch.
-        history: one row (column name → value) per epoch; the columns are described in :func:`search`.
+        history: one row (column name → value) per epoch; the columns are described in
+            :mod:`ldarts_lib.bilevel.state` and, of texts, :mod:`ldarts_lib.bilevel.recurrent_state`.
         alphas: per cell kind the final architecture parameters [edges, operations].
         path: the run directory.
         trajectory: the architecture weights and the cells' agreement, epoch by epoch.
     """
 
     genotype: Genotype
-    history: list[dict[str, Any]]
+    history: list[Row]
     alphas: dict[str, Tensor]
     path: Path
     trajectory: Trajectory
 
+    @classmethod
+    def read(cls, path: str | Path) -> SearchResult:
+        """That of a finished search.
+
+        Raises:
+            RunError: a file of the run directory is missing or damaged.
+        """
+        run = Run(path)
+        genotype = parse(run.read_json(GENOTYPE)["genotype"])
+        alphas = run.read_checkpoint()["alphas"]
+        return cls(genotype, run.read_history(), alphas, run.path, Trajectory.load(path))
+
 
 def search(
-    protocol: Protocol,
+    protocol: SearchProtocol | RecurrentProtocol,
     out: str | Path,
     *,
-    resume: bool = False,
     device: torch.device | str = "cpu",
-    dataset: ImageDataset | None = None,
+    dataset: ImageDataset | Corpus | None = None,
     progress: bool = True,
 ) -> SearchResult:
     """Search a cell and record everything in a run directory.
 
-    Columns of the history: ``epoch``; for the batches of ω (``train``) and of α (``valid``) the mean
-    ``*_loss``, ``*_accuracy`` (of the supernet), ``*_alignment`` (Λ of the normal cells),
-    ``*_projected_alignment`` (Λ without the offset that α cannot feel) and ``*_norm_l`` (mean gradient norm
-    of normal cell l); ``lambda`` (λ_t), ``learning_rate`` (of ω), ``entropy`` (mean over all edges, in nats),
-    ``skips`` (skip connections in the derived genotype), ``genotype``, ``seconds``.
+    A finished search of the same settings is read, an interrupted one goes on, on a CPU bit for bit as if it
+    had not been interrupted.
 
     Args:
         protocol: all settings.
-        out: run directory; new, or an interrupted run with ``resume``.
-        resume: continue an interrupted run, on CPU bit for bit as if it had not been interrupted.
+        out: the run directory.
         device: where to search.
-        dataset: the images, if they are loaded already; by default the protocol's data set.
+        dataset: the images or the text, if they are loaded already; by default the protocol's.
         progress: whether to show a progress bar.
 
     Raises:
-        ProtocolError: the batch is larger than a half of the images.
-        RunError: the directory cannot be used or written.
-        SearchDiverged: the loss is NaN or infinite.
+        DatasetMissing, DatasetCorrupt: the images or the text cannot be read.
+        ProtocolError: there is too little data for the batch.
+        RunError: the directory holds something else, is in use, or cannot be written.
+        Diverged: the loss is NaN or infinite.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> from ldarts_lib.bilevel.protocols import protocol
+        >>> settings = protocol(size="smoke", epochs=1, channels=2, batch_size=500)
+        >>> with TemporaryDirectory() as folder:
+        ...     found = search(settings, folder, progress=False)
+        >>> len(found.history), len(found.genotype.normal.edges)
+        (1, 6)
     """
     if protocol.cuda_graph and torch.device(device).type != "cuda":
         raise ProtocolError(f"cuda_graph needs a CUDA device, the search runs on {device}")
-    state = SearchState.start(protocol, dataset or load(protocol.dataset, device=device), device)
-    run = RunDirectory.create(out, protocol, resume=resume)
-    rows = state.restore(run) if resume else []
-    if run.finished:
-        return state.result(run, rows)
-    steps = state.training.steps(protocol.batch_size)
-    with (
-        limited(protocol.size),
-        tqdm(
-            total=protocol.epochs * steps,
-            initial=len(rows) * steps,
-            desc=f"{protocol.method} on {protocol.space}, seed {protocol.seed}",
-            unit="step",
-            disable=not progress,
-        ) as bar,
-    ):
-        run.write_environment(environment(torch.device(device)))
-        for epoch in range(len(rows), protocol.epochs):
-            with arithmetic(protocol.precision):
-                rows.append(state.run_epoch(epoch, lambda: bar.update()))
-            state.save(run, rows)
-            bar.set_postfix({"epoch": epoch + 1, **_shown(rows[-1])})
-    result = state.result(run, rows)
-    run.write_outcome(result.genotype, metrics(protocol, rows))
-    return result
+
+    def begin() -> SearchState:
+        if isinstance(protocol, RecurrentProtocol):
+            text = dataset or corpus.load(protocol.dataset, min_count=protocol.min_count)
+            return RecurrentState.start(protocol, text, device)
+        return SearchState.start(protocol, dataset or load(protocol.dataset, device=device), device)
+
+    return SearchResult.read(record(out, protocol, begin, device=device, progress=progress).path)
 
 
-class SearchState:
-    """Everything that changes during a search, so that it can be saved and restored as one."""
+def search_all(
+    protocols: Mapping[str, SearchProtocol],
+    out: str | Path,
+    *,
+    workers: int | None = None,
+    device: torch.device | str = "cpu",
+    together: int = 1,
+) -> dict[str, SearchResult]:
+    """Run searches side by side; the bar counts the epochs of all of them.
 
-    def __init__(self, bilevel: Bilevel, halves: tuple[Batches, Batches], batches: torch.Generator) -> None:
-        self.bilevel = bilevel
-        self.training, self.validation = halves
-        self.batches = batches
-        self.protocol = bilevel.protocol
-        self.trajectory = Trajectory()
-
-    @classmethod
-    def start(
-        cls, protocol: Protocol, dataset: ImageDataset, device: torch.device | str = "cpu"
-    ) -> SearchState:
-        """The state before the first step, made from the protocol's seed alone."""
-        seed_everything(protocol.seed)
-        generator = torch.Generator(device).manual_seed(protocol.seed)
-        dtype = floating_type(protocol)
-        space = protocol.search_space
-        supernet = make_supernet(
-            protocol, classes=dataset.classes, channels_in=dataset.channels, generator=generator
-        ).to(device, dtype)
-        batches = torch.Generator().manual_seed(protocol.seed)
-        alphas = initial_alphas(space, generator=batches, device=device, dtype=dtype)
-        halves = dataset.halves(fraction=protocol.split, seed=protocol.seed)
-        smallest = min(len(half) for half in halves)
-        if protocol.batch_size > smallest:
-            raise ProtocolError(
-                f"batch_size = {protocol.batch_size} is larger than a half of the search images of "
-                f"{dataset.name}, {smallest}"
-            )
-        return cls(Bilevel(supernet, alphas, protocol), halves, batches)
-
-    def run_epoch(self, epoch: int, on_step: Callable[[], object]) -> dict[str, Any]:
-        """One pass over the ω half; returns the row of the history."""
-        begin = time.perf_counter()
-        self.bilevel.start_epoch(epoch)
-        self.bilevel.supernet.train()
-        measured = []
-        bilevel = GraphedBilevel(self.bilevel) if self.protocol.cuda_graph else self.bilevel
-        for training, validation in self.pairs():
-            found = bilevel.step(training, validation)
-            measured.append([measure(g, b) for g, b in zip(found, (training, validation), strict=True)])
-            on_step()
-        halves = torch.stack([torch.stack(half) for half in zip(*measured, strict=True)])
-        return self.summarize(epoch, halves.double().cpu(), time.perf_counter() - begin)
-
-    def summarize(self, epoch: int, measured: Tensor, seconds: float) -> dict[str, Any]:
-        """The row of an epoch that has just ended; the trajectory grows by it.
-
-        Args:
-            epoch: counted from 0.
-            measured: [2, steps, numbers], of both halves what
-            :func:`~ldarts_lib.bilevel.measurements.measure` gave.
-            seconds: that the epoch took.
-
-        Raises:
-            SearchDiverged: a loss is NaN or infinite.
-        """
-        row: dict[str, Any] = {"epoch": epoch}
-        agreement = []
-        cells = self.bilevel.supernet.layout.count(REGULARIZED_KIND)
-        for name, table in zip(HALVES, measured, strict=True):
-            _require_finite(table[:, 0], epoch, name)
-            numbers, cosines, decisions = unpack(table.mean(0), cells)
-            row |= {f"{name}_{key}": value for key, value in numbers.items()}
-            agreement.append((cosines, decisions))
-        cosines, decisions = (torch.stack(both).numpy() for both in zip(*agreement, strict=True))
-        weights = {kind: p.cpu().numpy() for kind, p in self._weights().items()}
-        self.trajectory = self.trajectory.followed_by(weights, cosines, decisions)
-        return row | self._architecture(epoch) | {"seconds": round(seconds, 3)}
-
-    def pairs(self) -> Iterator[tuple[Batch, Batch]]:
-        """The batches of ω and of α of the steps of one epoch."""
-        size, dtype = self.protocol.batch_size, floating_type(self.protocol)
-        training = self.training.epoch(size, self.batches, augment=True)
-        validation = self._endless(self.validation)
-        for images, labels in training:
-            others, their_labels = next(validation)
-            yield Batch(images.to(dtype), labels), Batch(others.to(dtype), their_labels)
-
-    def _endless(self, half: Batches) -> Iterator[tuple[Tensor, Tensor]]:
-        while True:
-            yield from half.epoch(self.protocol.batch_size, self.batches, augment=True)
-
-    def _weights(self) -> dict[str, Tensor]:
-        return {kind: alpha.detach().softmax(-1) for kind, alpha in self.bilevel.alphas.items()}
-
-    def _architecture(self, epoch: int) -> dict[str, Any]:
-        weights = self._weights()
-        entropy = torch.cat([-torch.special.xlogy(p, p).sum(-1) for p in weights.values()]).mean()
-        genotype = self.genotype()
-        return {
-            "lambda": self.protocol.strength(epoch),
-            "learning_rate": self.protocol.learning_rate(epoch),
-            "entropy": entropy.item(),
-            "skips": genotype.count("skip_connect"),
-            "genotype": str(genotype),
-        }
-
-    def genotype(self) -> Genotype:
-        """The architecture that the current α select."""
-        weights = {kind: p.cpu().numpy() for kind, p in self._weights().items()}
-        return self.protocol.search_space.discretize(weights)
-
-    def save(self, run: RunDirectory, rows: list[dict[str, Any]]) -> None:
-        """Write what :meth:`restore` reads, after the epoch of the last row; the checkpoint last of all."""
-        run.write_history(rows)
-        self.trajectory.save(run)
-        run.write_checkpoint(self.checkpoint(rows[-1]["epoch"]))
-
-    def checkpoint(self, epoch: int) -> dict[str, Any]:
-        """Tensors and plain values from which :meth:`restore` continues after ``epoch``."""
-        return {
-            "epoch": epoch,
-            "supernet": self.bilevel.supernet.state_dict(),
-            "alphas": {kind: alpha.detach() for kind, alpha in self.bilevel.alphas.items()},
-            "weight_optimizer": self.bilevel.weight_optimizer.state_dict(),
-            "alpha_optimizer": self.bilevel.alpha_optimizer.state_dict(),
-            "batches": self.batches.get_state(),
-            "operations": self.bilevel.supernet.generator.get_state(),
-        }
-
-    def restore(self, run: RunDirectory) -> list[dict[str, Any]]:
-        """Continue from the last checkpoint of a run; returns the history up to it."""
-        saved = run.read_checkpoint()
-        if saved is None:
-            return []
-        self.bilevel.supernet.load_state_dict(saved["supernet"])
-        with torch.no_grad():
-            for kind, alpha in self.bilevel.alphas.items():
-                alpha.copy_(saved["alphas"][kind])
-        self.bilevel.weight_optimizer.load_state_dict(saved["weight_optimizer"])
-        self.bilevel.alpha_optimizer.load_state_dict(saved["alpha_optimizer"])
-        self.batches.set_state(saved["batches"])
-        self.bilevel.supernet.generator.set_state(saved["operations"])
-        rows = run.read_history()[: saved["epoch"] + 1]
-        self.trajectory = Trajectory.load(run.path).until(saved["epoch"] + 1)
-        if len(rows) <= saved["epoch"]:
-            raise RunError(
-                f"{run.path}: the history has {len(rows)} epochs, the checkpoint {saved['epoch'] + 1}; "
-                "delete the directory and search again"
-            )
-        return rows
-
-    def result(self, run: RunDirectory, rows: list[dict[str, Any]]) -> SearchResult:
-        """The outcome so far."""
-        alphas = {kind: alpha.detach().cpu() for kind, alpha in self.bilevel.alphas.items()}
-        return SearchResult(self.genotype(), rows, alphas, run.path, self.trajectory)
-
-
-def make_supernet(
-    protocol: Protocol, *, classes: int, channels_in: int, generator: torch.Generator
-) -> Supernet:
-    """The supernet of a protocol, on the CPU.
+    Finished runs are read, interrupted ones go on. A process has one CPU thread: two searches on two cores
+    are faster than one on both.
 
     Args:
-        protocol: all settings.
-        classes, channels_in: of the images.
-        generator: where random operations draw from, on the device of the search.
+        protocols: the searches; the key is the name of the run directory below ``out``.
+        out: parent of the run directories.
+        workers: processes at a time; by default one per core, and one on a GPU.
+        device: where each search runs.
+        together: how many searches that differ only in their seed run as one packed supernet, see
+            :mod:`ldarts_lib.bilevel.packed`; more are faster where networks are small, and round differently.
+
+    Returns:
+        The results under the keys of ``protocols``, in their order.
+
+    Raises:
+        ValueError: less than one worker, or less than one search together.
+        RunError, Diverged: as :func:`search`; other searches are finished first.
     """
-    sizes = {**supernet_sizes(protocol), "classes": classes, "channels_in": channels_in}
-    if protocol.supernet == "reference":
-        return Supernet(protocol.search_space, generator=generator, **sizes)
-    precision = torch.bfloat16 if protocol.precision == "bfloat16" else None
-    return FastSupernet(
-        protocol.search_space, generator=generator, precision=precision, **execution(protocol), **sizes
-    )
+    if together < 1:
+        raise ValueError(f"together must be at least 1, got {together}")
+    paths = {name: Path(out) / name for name in protocols}
+    if finished := sum(Run(path).finished for path in paths.values()):
+        tqdm.write(f"{out}: {finished} of {len(paths)} searches finished earlier, read again")
+    epochs = sum(p.epochs for p in protocols.values())
+    with tqdm(total=epochs, desc="searching", unit="epoch") as bar, process_pool(workers, device) as pool:
+        futures = {
+            pool.submit(_search, [protocols[name] for name in names], [paths[name] for name in names], device)
+            for names in _packs(protocols, together)
+        }
+        _watch(futures, list(paths.values()), bar)
+        for future in futures:
+            future.result()
+    return {name: SearchResult.read(path) for name, path in paths.items()}
 
 
-def supernet_sizes(protocol: Protocol) -> dict[str, Any]:
-    """What a protocol says of its supernet, whatever computes it."""
-    return protocol.model_dump(include={"channels", "depth", "reduction", "activation"})
+def _packs(protocols: Mapping[str, SearchProtocol], together: int) -> list[list[str]]:
+    """The names of searches that one process runs as one."""
+    alike: dict[str, list[str]] = {}
+    for name, p in protocols.items():
+        settings = p.model_dump_json(exclude={"seed"}) if together > 1 and can_pack(p) else name
+        alike.setdefault(settings, []).append(name)
+    return [names[i : i + together] for names in alike.values() for i in range(0, len(names), together)]
 
 
-def floating_type(protocol: Protocol) -> torch.dtype:
-    """The type of images, weights and α."""
-    return torch.float64 if protocol.precision == "float64" else torch.float32
+def _search(protocols: list[SearchProtocol], paths: list[Path], device: torch.device | str) -> None:
+    if len(protocols) > 1:
+        run_packed(protocols, paths, device=device)
+    else:
+        search(protocols[0], paths[0], device=device, progress=False)
 
 
-def execution(protocol: Protocol) -> dict[str, Any]:
-    """What a protocol says of how its fast supernet computes."""
-    return {"strategy": protocol.strategy, "checkpoint": protocol.checkpoint_cells}
-
-
-def _require_finite(losses: Tensor, epoch: int, half: str) -> None:
-    bad = (~losses.isfinite()).nonzero().flatten().tolist()
-    if bad:
-        raise SearchDiverged(
-            f"the {half} loss is {losses[bad[0]].item()} in epoch {epoch}, step {bad[0]} (counted from 0); "
-            "the checkpoint of the last good epoch is kept. A smaller weight_lr or lambda_max may help"
-        )
-
-
-def _shown(row: dict[str, Any]) -> dict[str, str]:
-    return {
-        "loss": f"{row['valid_loss']:.3f}",
-        "Λ": f"{row['valid_alignment']:+.2f}",
-        "skips": str(row["skips"]),
-    }
-
-
-def metrics(protocol: Protocol, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The outcome of a finished search: what ``metrics.json`` holds."""
-    last = rows[-1]
-    kept = ("valid_loss", "valid_accuracy", "valid_alignment", "entropy", "skips", "genotype")
-    identity = {key: getattr(protocol, key) for key in ("space", "dataset", "method", "size", "seed")}
-    seconds = sum(float(row["seconds"]) for row in rows)
-    return {
-        "stage": "search",
-        **identity,
-        "changed": protocol.changed,
-        "epochs": protocol.epochs,
-        **{key: last[key] for key in kept},
-        "seconds": round(seconds, 3),
-    }
+def _watch(pending: set[Future], paths: list[Path], bar: tqdm) -> None:
+    """Show the epochs that the run directories hold until all searches have ended."""
+    while pending:
+        _, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
+        bar.n = sum(Run(path).epochs for path in paths)
+        bar.refresh()

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
-from ldarts_lib.runs.directory import RunDirectory, RunError, write_atomically
+from ldarts_lib.errors import RunError
+from ldarts_lib.files import write_atomically
+from ldarts_lib.runs.directory import Run
 
 Floats = npt.NDArray[np.float32]
 
@@ -44,22 +47,28 @@ class Trajectory:
 
     def followed_by(self, weights: Mapping[str, Floats], cosines: Floats, decisions: Floats) -> Trajectory:
         """This one and one more epoch, whose arrays have no epoch axis."""
-        return Trajectory(
-            {kind: _append(self.weights.get(kind), p) for kind, p in weights.items()},
-            _append(self.cosines if len(self) else None, cosines),
-            _append(self.decisions if len(self) else None, decisions),
-        )
+        last = Trajectory(weights, cosines, decisions).arrays()
+        added = {name: np.asarray(array, np.float32)[None] for name, array in last.items()}
+        if len(self):
+            added = {name: np.concatenate([array, added[name]]) for name, array in self.arrays().items()}
+        return Trajectory.of(added)
 
-    def until(self, epochs: int) -> Trajectory:
-        """Its first epochs."""
-        weights = {kind: p[:epochs] for kind, p in self.weights.items()}
-        return Trajectory(weights, self.cosines[:epochs], self.decisions[:epochs])
+    def arrays(self) -> dict[str, Floats]:
+        """All arrays by name, as they are stored."""
+        weights = {_WEIGHTS + kind: p for kind, p in self.weights.items()}
+        return {**weights, "cosines": self.cosines, "decisions": self.decisions}
 
-    def save(self, run: RunDirectory) -> None:
-        """Write it into a run directory, atomically."""
-        arrays = {_WEIGHTS + kind: p for kind, p in self.weights.items()}
-        arrays |= {"cosines": self.cosines, "decisions": self.decisions}
-        write_atomically(run.path / FILE, lambda file: np.savez_compressed(file, **arrays))
+    @classmethod
+    def of(cls, arrays: Mapping[str, Any]) -> Trajectory:
+        """The trajectory with these :meth:`arrays`, which may be tensors."""
+        found = {name: np.asarray(array) for name, array in arrays.items()}
+        kinds = [name for name in found if name.startswith(_WEIGHTS)]
+        weights = {name.removeprefix(_WEIGHTS): found[name] for name in kinds}
+        return cls(weights, found["cosines"], found["decisions"])
+
+    def save(self, run: Run) -> None:
+        """Write it into a run directory."""
+        write_atomically(run.path / FILE, lambda file: np.savez_compressed(file, **self.arrays()))
 
     @classmethod
     def load(cls, path: str | Path) -> Trajectory:
@@ -71,15 +80,8 @@ class Trajectory:
         file = Path(path) / FILE
         try:
             with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                kinds = [name for name in arrays.files if name.startswith(_WEIGHTS)]
-                weights = {name.removeprefix(_WEIGHTS): arrays[name] for name in kinds}
-                return cls(weights, arrays["cosines"], arrays["decisions"])
+                return cls.of(arrays)
         except FileNotFoundError:
             raise RunError(f"{path} has no {FILE}") from None
         except (ValueError, KeyError, OSError, EOFError, BadZipFile) as error:
             raise RunError(f"{file} is damaged: {error}") from None
-
-
-def _append(earlier: Floats | None, last: Floats) -> Floats:
-    last = np.asarray(last, np.float32)[None]
-    return last if earlier is None else np.concatenate([earlier, last])

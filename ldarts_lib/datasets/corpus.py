@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ldarts_lib.datasets import DatasetCorrupt, DatasetMissing, Status
 from ldarts_lib.datasets.downloads import data_root
+from ldarts_lib.errors import ProtocolError
 
 TEXTS = ("civics", "ptb")
 """The texts with a name; a folder is one too."""
@@ -84,6 +85,57 @@ def load(
     if name == "ptb":
         _require_usual(corpus, folder)
     return corpus
+
+
+def columns_of(corpus: Corpus, part: str, columns: int, device: torch.device | str = "cpu") -> Tensor:
+    """A part of a text cut into equally long columns, [rows, columns]; the words left over are dropped.
+
+    Raises:
+        ProtocolError: the columns would have less than two words.
+    """
+    text = getattr(corpus, part)
+    rows = len(text) // columns
+    if rows < 2:
+        raise ProtocolError(
+            f"{columns} columns need at least {2 * columns} words, but the {part} part of {corpus.name} has "
+            f"{len(text)}"
+        )
+    return text[: rows * columns].view(columns, rows).T.contiguous().to(device)
+
+
+class Reader:
+    """Reads columns of words from the beginning, window by window.
+
+    Args:
+        text: [rows, columns], of at least two rows.
+        hidden: what a model remembers at the beginning.
+
+    Attributes:
+        position: the row that comes next.
+        hidden: what the model remembers there; who reads a window sets it.
+    """
+
+    def __init__(self, text: Tensor, hidden: Tensor) -> None:
+        self._text, self._start = text, hidden
+        self.position, self.hidden = 0, hidden
+
+    @property
+    def left(self) -> int:
+        """How many words of each column are still to be predicted."""
+        return len(self._text) - 1 - self.position
+
+    def read(self, length: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The next window of at most ``length`` words; after the end comes the beginning again.
+
+        Returns:
+            The words [time, columns], what the model remembers before them, the next words [time×columns].
+        """
+        if self.left == 0:
+            self.position, self.hidden = 0, self._start
+        words = self._text[self.position : self.position + min(length, self.left)]
+        self.position += len(words)
+        targets = self._text[self.position - len(words) + 1 : self.position + 1]
+        return words, self.hidden, targets.flatten()
 
 
 def status(root: str | os.PathLike | None = None) -> list[Status]:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
-from ldarts_lib.bilevel.parallel import process_pool
-from ldarts_lib.bilevel.protocols import ProtocolError
-from ldarts_lib.runs.processes import ProcessFailed, ending
+from ldarts_lib.errors import ProtocolError
+from ldarts_lib.runs.processes import ProcessFailed, ending, process_pool
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ldarts_lib.bilevel.protocols import ProtocolError
 from ldarts_lib.datasets import ImageDataset, cutout, load
 from ldarts_lib.datasets.imagenet import IMAGENET, PIXELS, Folders
+from ldarts_lib.errors import ProtocolError
 from ldarts_lib.evaluation.protocols import TrainingProtocol, require_pixels
 
 TEST_BATCH, TEST_BATCH_OF_FILES = 512, 128

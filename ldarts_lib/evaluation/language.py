@@ -20,19 +20,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from ldarts_lib.bilevel.protocols import changes
-from ldarts_lib.bilevel.recurrent_protocols import LanguageProtocol, evaluation_protocol
-from ldarts_lib.bilevel.windows import Reader, columns_of
 from ldarts_lib.datasets import corpus as texts
-from ldarts_lib.datasets.corpus import Corpus
-from ldarts_lib.evaluation.perplexity import mean_loss, perplexity
-from ldarts_lib.evaluation.training import TrainingDiverged
+from ldarts_lib.datasets.corpus import Corpus, Reader, columns_of
+from ldarts_lib.evaluation.language_protocol import LanguageProtocol, evaluation_protocol
+from ldarts_lib.networks.batches import TextBatch
+from ldarts_lib.networks.recurrent import Dropouts, mean_loss, perplexity
 from ldarts_lib.networks.recurrent_discrete import DiscreteLanguageModel
-from ldarts_lib.runs.directory import RunDirectory, RunError
-from ldarts_lib.runs.environment import arithmetic, environment, seed_everything
-from ldarts_lib.runs.threads import limited
+from ldarts_lib.runs.directory import METRICS, Row
+from ldarts_lib.runs.environment import arithmetic, seed_everything
+from ldarts_lib.runs.record import OnStep, State, record, require_finite
+from ldarts_lib.settings import changes
 from ldarts_lib.spaces.genotype import Genotype
 
 SHORTEST = 5
@@ -61,7 +59,6 @@ def evaluate(
     *,
     architecture: str,
     searched: Mapping[str, Any] | None,
-    resume: bool = False,
     device: torch.device | str = "cpu",
     corpus: Corpus | None = None,
     progress: bool = True,
@@ -75,10 +72,9 @@ def evaluate(
     Args:
         protocol: all settings.
         genotype: a recurrent cell.
-        out: run directory; new, or an interrupted run with ``resume``.
+        out: the run directory; an interrupted training goes on, a finished one is read.
         architecture: its published name, or where it was found.
         searched: of a found one the search (space, dataset, method, size, seed); None for a published one.
-        resume: continue an interrupted run, on CPU bit for bit as if it had not been interrupted.
         device: where to train.
         corpus: the text, if it is loaded already; by default the protocol's.
         progress: whether to show a progress bar.
@@ -91,45 +87,19 @@ def evaluate(
         DatasetMissing, DatasetCorrupt: the text cannot be read.
         ProtocolError: the text is too short for the protocol's columns.
         RunError: the directory cannot be used or written.
-        TrainingDiverged: the loss is NaN or infinite.
+        Diverged: the loss is NaN or infinite.
     """
-    corpus = corpus or texts.load(protocol.dataset, min_count=protocol.min_count)
-    training = Training(protocol, genotype, corpus, device)
     origin = {"architecture": architecture, "searched": dict(searched) if searched else None}
     config = _Evaluation(**protocol.model_dump(), **origin, genotype=str(genotype))
-    run = RunDirectory.create(out, config, resume=resume)
-    if run.finished:
-        return run.read_json("metrics.json")
-    rows = training.restore(run) if resume else []
-    with (
-        limited(protocol.size),
-        arithmetic("float32"),
-        tqdm(
-            total=protocol.epochs,
-            initial=len(rows),
-            desc=f"{architecture} on {protocol.dataset}, seed {protocol.seed}",
-            unit="epoch",
-            disable=not progress,
-        ) as bar,
-    ):
-        run.write_environment(environment(torch.device(device)))
-        for epoch in range(len(rows), protocol.epochs):
-            rows.append(training.run_epoch(epoch, [row["valid_loss"] for row in rows]))
-            run.write_history(rows)
-            run.write_checkpoint(training.checkpoint(epoch))
-            bar.set_postfix(perplexity=f"{rows[-1]['valid_perplexity']:.1f}")
-            bar.update()
-        outcome = training.outcome(rows)
-    identity = {key: getattr(protocol, key) for key in ("recipe", "dataset", "size", "seed")}
-    usual = evaluation_protocol(protocol.dataset, protocol.size, seed=protocol.seed)
-    identity["changed"] = changes(protocol, usual)
-    run.write_outcome(
-        genotype, {"stage": "evaluate", **identity, **origin, "genotype": str(genotype), **outcome}
-    )
-    return run.read_json("metrics.json")
+
+    def begin() -> Training:
+        text = corpus or texts.load(protocol.dataset, min_count=protocol.min_count)
+        return Training(protocol, genotype, text, device, origin)
+
+    return record(out, config, begin, device=device, progress=progress).read_json(METRICS)
 
 
-class Training:
+class Training(State):
     """Everything that changes during a training.
 
     Args:
@@ -137,7 +107,10 @@ class Training:
         genotype: the cell.
         corpus: the text.
         device: where to train.
+        origin: what the cell is called (``architecture``), and the search that found it (``searched``).
     """
+
+    steps, unit = 1, "epoch"
 
     def __init__(
         self,
@@ -145,15 +118,19 @@ class Training:
         genotype: Genotype,
         corpus: Corpus,
         device: torch.device | str = "cpu",
+        origin: Mapping[str, Any] | None = None,
     ) -> None:
         seed_everything(protocol.seed)
-        self.protocol = protocol
+        self.protocol, self.genotype, self.origin = protocol, genotype, origin or {}
+        name = self.origin.get("architecture", genotype)
+        self.title = f"{name} on {protocol.dataset}, seed {protocol.seed}"
+        self.epochs = protocol.epochs
         self.model = DiscreteLanguageModel(
             genotype,
             words=len(corpus.vocabulary),
             units=protocol.units,
             cells=protocol.cells,
-            dropouts=protocol.dropouts,
+            dropouts=Dropouts(**protocol.dropouts),
             generator=torch.Generator(device).manual_seed(protocol.seed),
         ).to(device)
         self.parameters = list(self.model.parameters())
@@ -164,33 +141,31 @@ class Training:
         self.train = columns_of(corpus, "train", protocol.batch_size, device)
         self.valid = columns_of(corpus, "valid", protocol.evaluation_columns, device)
         self.test = columns_of(corpus, "test", protocol.test_columns, device)
+        self.valid_losses: list[float] = []
         self.average: list[Tensor] = []
         self.averaged_steps = 0
 
-    def run_epoch(self, epoch: int, earlier: Sequence[float]) -> dict[str, Any]:
-        """One pass over the training text; returns the row of the history.
+    def run_epoch(self, epoch: int, on_step: OnStep) -> Row:
+        """One pass over the training text."""
+        with arithmetic("float32"):
+            row = self._epoch(epoch)
+        on_step()
+        return row
 
-        Args:
-            epoch: counted from 0.
-            earlier: the validation losses of the epochs before.
-
-        Raises:
-            TrainingDiverged: a loss is NaN or infinite.
-        """
+    def _epoch(self, epoch: int) -> Row:
         begin = time.perf_counter()
         self.model.train()
-        reader = Reader(
-            self.train, self.model.initial_hidden(self.protocol.batch_size), self.protocol.slowness
-        )
+        reader = Reader(self.train, self.model.initial_hidden(self.protocol.batch_size))
         found = []
         while reader.left:
             found.append(self._step(reader))
         losses = torch.stack(found).double().cpu()
-        _require_finite(losses, epoch, "train")
+        require_finite(losses, epoch, "train", "weight_lr")
         averaged = bool(self.average)
         valid_loss = self.loss_of(self.valid)
-        _require_finite(torch.tensor([valid_loss]), epoch, "valid")
-        if not averaged and is_time_to_average([*earlier, valid_loss], self.protocol.patience):
+        require_finite(torch.tensor(valid_loss), epoch, "valid", "weight_lr")
+        self.valid_losses.append(valid_loss)
+        if not averaged and is_time_to_average(self.valid_losses, self.protocol.patience):
             self.average = [parameter.detach().clone() for parameter in self.parameters]
         return {
             "epoch": epoch,
@@ -202,11 +177,11 @@ class Training:
         }
 
     def _step(self, reader: Reader) -> Tensor:
-        window = reader.read(window_length(self.protocol, self.batches))
-        self.optimizer.param_groups[0]["lr"] = (
-            self.protocol.weight_lr * len(window.images.words) / self.protocol.bptt
-        )
-        found = self.model(window.images)
+        length = window_length(self.protocol, self.batches)
+        window = TextBatch.of(*reader.read(length), self.protocol.slowness)
+        rate = self.protocol.weight_lr * len(window.inputs.words) / self.protocol.bptt
+        self.optimizer.param_groups[0]["lr"] = rate
+        found = self.model(window.inputs)
         self.optimizer.zero_grad()
         window.losses(found).backward()
         nn.utils.clip_grad_norm_(self.parameters, self.protocol.clip, foreach=True)
@@ -217,7 +192,7 @@ class Training:
             torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], weight)
         reader.hidden = found.hidden.detach()
         with torch.no_grad():
-            return nn.functional.cross_entropy(found.logits, window.labels)
+            return nn.functional.cross_entropy(found.logits, window.targets)
 
     def loss_of(self, text: Tensor) -> float:
         """Mean loss of a text [rows, columns], of the averaged weights once there are any."""
@@ -233,46 +208,44 @@ class Training:
         if values:
             torch._foreach_copy_(self.parameters, values)
 
-    def outcome(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """What is known after the last epoch."""
-        last, test_loss = rows[-1], self.loss_of(self.test)
-        _require_finite(torch.tensor([test_loss]), self.protocol.epochs - 1, "test")
-        return {
-            "epochs": self.protocol.epochs,
-            "valid_perplexity": last["valid_perplexity"],
+    def shown(self, row: Row) -> dict[str, str]:
+        return {"perplexity": f"{row['valid_perplexity']:.1f}"}
+
+    def outcome(self, rows: Sequence[Row]) -> tuple[dict[str, Any], dict[str, Any]]:
+        with arithmetic("float32"):
+            test_loss = self.loss_of(self.test)
+        require_finite(torch.tensor(test_loss), self.epochs - 1, "test", "weight_lr")
+        identity = {key: getattr(self.protocol, key) for key in ("recipe", "dataset", "size", "seed")}
+        usual = evaluation_protocol(self.protocol.dataset, self.protocol.size, seed=self.protocol.seed)
+        return self.genotype.as_json(), {
+            "stage": "evaluate",
+            **identity,
+            "changed": changes(self.protocol, usual),
+            **self.origin,
+            "genotype": str(self.genotype),
+            "epochs": self.epochs,
+            "valid_perplexity": rows[-1]["valid_perplexity"],
             "test_perplexity": perplexity(test_loss),
             "parameters": sum(parameter.numel() for parameter in self.parameters),
-            "seconds": round(sum(float(row["seconds"]) for row in rows), 3),
         }
 
-    def checkpoint(self, epoch: int) -> dict[str, Any]:
-        """Tensors and plain values from which :meth:`restore` continues after ``epoch``."""
+    def checkpoint(self) -> dict[str, Any]:
         return {
-            "epoch": epoch,
             "model": self.model.state_dict(),
+            "valid_losses": self.valid_losses,
             "average": self.average,
             "averaged_steps": self.averaged_steps,
             "batches": self.batches.get_state(),
             "masks": self.model.generator.get_state(),
         }
 
-    def restore(self, run: RunDirectory) -> list[dict[str, Any]]:
-        """Continue from the last checkpoint of a run; returns the history up to it."""
-        saved = run.read_checkpoint()
-        if saved is None:
-            return []
-        rows = run.read_history()[: saved["epoch"] + 1]
-        if len(rows) <= saved["epoch"]:
-            raise RunError(
-                f"{run.path}: the history has {len(rows)} epochs, the checkpoint {saved['epoch'] + 1}; "
-                "delete the directory and train again"
-            )
+    def restore(self, saved: Mapping[str, Any]) -> None:
         self.model.load_state_dict(saved["model"])
+        self.valid_losses = list(saved["valid_losses"])
         self.average = [tensor.to(self.parameters[0].device) for tensor in saved["average"]]
         self.averaged_steps = saved["averaged_steps"]
         self.batches.set_state(saved["batches"])
         self.model.generator.set_state(saved["masks"])
-        return rows
 
 
 def window_length(protocol: LanguageProtocol, generator: torch.Generator) -> int:
@@ -287,12 +260,3 @@ def is_time_to_average(losses: Sequence[float], patience: int) -> bool:
     """Whether the last validation loss is above the best one of more than ``patience`` epochs before it."""
     *earlier, last = losses
     return len(earlier) > patience and last > min(earlier[:-patience])
-
-
-def _require_finite(losses: Tensor, epoch: int, part: str) -> None:
-    bad = (~losses.isfinite()).nonzero().flatten().tolist()
-    if bad:
-        raise TrainingDiverged(
-            f"the {part} loss is {losses[bad[0]].item()} in epoch {epoch}, step {bad[0]} (counted from 0); "
-            "the checkpoint of the last good epoch is kept. A smaller weight_lr may help"
-        )

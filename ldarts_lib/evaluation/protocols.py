@@ -11,12 +11,12 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ldarts_lib.bilevel.protocols import Count, NonNegative, Positive, ProtocolError, Size, changes, explain
 from ldarts_lib.datasets import DATASETS
 from ldarts_lib.datasets.imagenet import IMAGENET
 from ldarts_lib.networks.macro import Reduction, Stem
+from ldarts_lib.settings import Count, NonNegative, Positive, Size, changes, validated
 from ldarts_lib.spaces.genotype import Genotype, parse
 
 Recipe = Literal["cifar", "cifar-small", "imagenet", "nasbench201"]
@@ -227,7 +227,4 @@ def training_protocol(
         "recipe": recipe,
         "size": size,
     }
-    try:
-        return TrainingProtocol(**(settings | preset(recipe, size) | overrides))
-    except ValidationError as error:
-        raise ProtocolError("; ".join(explain(item, TrainingProtocol) for item in error.errors())) from None
+    return validated(TrainingProtocol, settings | preset(recipe, size) | overrides)

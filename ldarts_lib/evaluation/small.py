@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
-from ldarts_lib.bilevel.protocols import Protocol
-from ldarts_lib.datasets import ImageDataset
+from ldarts_lib.bilevel.protocols import SearchProtocol
+from ldarts_lib.datasets import ImageDataset, load
 from ldarts_lib.fast.packed_networks import PackedNetwork
 from ldarts_lib.networks.discrete import DiscreteNetwork
 from ldarts_lib.runs.environment import seed_everything
+from ldarts_lib.runs.processes import process_pool
 from ldarts_lib.runs.threads import limited
 from ldarts_lib.spaces.genotype import Genotype
 
@@ -38,7 +40,7 @@ class Recipe:
 
 def standalone_accuracy(
     genotype: Genotype,
-    protocol: Protocol,
+    protocol: SearchProtocol,
     dataset: ImageDataset,
     recipe: Recipe | None = None,
     *,
@@ -75,7 +77,7 @@ def standalone_accuracy(
 
 def standalone_accuracies(
     genotypes: Sequence[Genotype],
-    protocol: Protocol,
+    protocol: SearchProtocol,
     dataset: ImageDataset,
     recipe: Recipe | None = None,
     *,
@@ -116,8 +118,41 @@ def standalone_accuracies(
     return found.view(len(genotypes), len(seeds)).cpu()
 
 
+def evaluate_all(
+    genotypes: Mapping[str, Genotype],
+    protocols: Mapping[str, SearchProtocol],
+    recipe: Recipe | None = None,
+    *,
+    seed: int = 0,
+    workers: int | None = None,
+    device: torch.device | str = "cpu",
+) -> dict[str, float]:
+    """Train discrete architectures from scratch side by side.
+
+    Args:
+        genotypes: the architectures.
+        protocols: under the same keys, the searches that they come from; they set the data set and the size
+            of the network.
+        recipe, seed: as for :func:`standalone_accuracy`.
+        workers, device: as for :func:`~ldarts_lib.runs.processes.process_pool`.
+
+    Returns:
+        Test accuracies, between 0 and 1, under the keys of ``genotypes``.
+    """
+    jobs = [(genotype, protocols[name], recipe, seed, device) for name, genotype in genotypes.items()]
+    with process_pool(workers, device) as pool:
+        accuracies = tqdm(pool.map(_train, jobs), total=len(jobs), desc="training from scratch", unit="cell")
+        return dict(zip(genotypes, accuracies, strict=True))
+
+
+def _train(job: tuple[Genotype, SearchProtocol, Recipe | None, int, torch.device]) -> float:
+    genotype, protocol, recipe, seed, device = job
+    images = load(protocol.dataset, device=device)
+    return standalone_accuracy(genotype, protocol, images, recipe, seed=seed)
+
+
 def initial_network(
-    genotype: Genotype, protocol: Protocol, dataset: ImageDataset, seed: int
+    genotype: Genotype, protocol: SearchProtocol, dataset: ImageDataset, seed: int
 ) -> DiscreteNetwork:
     """The network that :func:`standalone_accuracy` trains, before its first step, on the CPU."""
     seed_everything(seed)

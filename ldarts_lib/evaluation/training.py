@@ -8,36 +8,30 @@ augmentation of ImageNet, which worker processes draw.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 from ldarts_lib.datasets import ImageDataset
-from ldarts_lib.errors import LdartsError
 from ldarts_lib.evaluation.batchnorm import synchronize_norms
 from ldarts_lib.evaluation.devices import launch, require_devices
 from ldarts_lib.evaluation.images import NOISE, PATHS, TrainingImages, random_stream, training_images
 from ldarts_lib.evaluation.protocols import TrainingProtocol
 from ldarts_lib.networks.discrete import DiscreteNetwork
 from ldarts_lib.networks.sizes import sizes
-from ldarts_lib.runs.directory import METRICS, RunDirectory, RunError
-from ldarts_lib.runs.environment import arithmetic, environment, resolve_device, seed_everything
-from ldarts_lib.runs.threads import limited
+from ldarts_lib.runs.directory import METRICS, Row, Run
+from ldarts_lib.runs.environment import arithmetic, resolve_device, seed_everything
+from ldarts_lib.runs.record import OnStep, State, begun, require_finite, run_epochs
 from ldarts_lib.spaces.genotype import Cell
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 TOP = 5
-
-
-class TrainingDiverged(LdartsError, RuntimeError):
-    """The loss is no longer a number; the message says when. The last checkpoint is of the epoch before."""
 
 
 class Objective(nn.Module):
@@ -65,7 +59,6 @@ def train(
     out: str | Path,
     *,
     searched: Mapping[str, Any] | None = None,
-    resume: bool = False,
     device: str = "auto",
     devices: int = 1,
     dataset: ImageDataset | None = None,
@@ -79,9 +72,8 @@ def train(
 
     Args:
         protocol: all settings.
-        out: run directory; new, or an interrupted run with ``resume``.
+        out: the run directory; an interrupted training goes on, a finished one is read.
         searched: what identifies the search that found the architecture; None for a published one.
-        resume: continue an interrupted run, on a CPU bit for bit as if it had not been interrupted.
         device: auto, cpu, cuda, cuda:1, ...
         devices: how many devices share each batch, one process each; on the CPU as many processes.
         dataset: the images, if they are loaded already.
@@ -93,18 +85,14 @@ def train(
     Raises:
         ProtocolError: the images do not go with the protocol.
         RunError: the directory cannot be used or written.
-        TrainingDiverged: the loss is NaN or infinite (ProcessFailed with the same text on several devices).
+        Diverged: the loss is NaN or infinite (ProcessFailed with the same text on several devices).
     """
     where = resolve_device(device)
     require_devices(where, devices, named=":" in device)
-    if resume and RunDirectory(out).finished:
-        return RunDirectory.create(out, protocol, resume=True).read_json(METRICS)
+    if Run(out).finished_with(protocol):
+        return Run(out).read_json(METRICS)
     training_images(protocol, torch.device("cpu"), part=(0, devices), dataset=dataset)
-    run = RunDirectory.create(out, protocol, resume=resume)
-    if run.finished:
-        return run.read_json(METRICS)
-    with limited(protocol.size):
-        run.write_environment({**environment(where), "devices": devices})
+    with begun(out, protocol, where, devices=devices) as run:
         launch(
             _train,
             run,
@@ -149,7 +137,7 @@ def _feeds_output(cell: Cell) -> bool:
 
 def _train(
     fabric: Fabric,
-    run: RunDirectory,
+    run: Run,
     protocol: TrainingProtocol,
     searched: Mapping[str, Any] | None,
     dataset: ImageDataset | None,
@@ -158,37 +146,31 @@ def _train(
     torch.backends.cudnn.benchmark = fabric.device.type == "cuda"  # all batches have one shape
     part = fabric.global_rank, fabric.world_size
     images = training_images(protocol, fabric.device, part=part, dataset=dataset)
-    state = TrainingState(fabric, protocol, images)
-    rows = state.restore(run)
-    steps = -(-images.training_count // protocol.batch_size)
-    with tqdm(
-        total=protocol.epochs * steps,
-        initial=len(rows) * steps,
-        desc=f"{protocol.architecture} on {protocol.dataset}",
-        unit="step",
-        disable=not progress or not fabric.is_global_zero,
-    ) as bar:
-        for epoch in range(len(rows), protocol.epochs):
-            with arithmetic("float32" if protocol.precision == "32-true" else "tf32"):
-                rows.append(state.run_epoch(epoch, bar))
-            if fabric.is_global_zero:
-                run.write_history(rows)
-                run.write_checkpoint(state.checkpoint(epoch))
-    if fabric.is_global_zero:
-        run.write_outcome(protocol.cells, metrics(protocol, searched, rows, images))
+    state, first = TrainingState(fabric, protocol, images, searched), fabric.is_global_zero
+    run_epochs([run], [state], progress=progress and first, writes=first)
 
 
-class TrainingState:
+class TrainingState(State):
     """Everything that changes during a training, so that it can be saved and restored as one.
 
     Args:
         fabric: devices and floating type.
         protocol: all settings.
         images: training and test images.
+        searched: what identifies the search that found the architecture; None for a published one.
     """
 
-    def __init__(self, fabric: Fabric, protocol: TrainingProtocol, images: TrainingImages) -> None:
-        self.fabric, self.protocol, self.images = fabric, protocol, images
+    def __init__(
+        self,
+        fabric: Fabric,
+        protocol: TrainingProtocol,
+        images: TrainingImages,
+        searched: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.fabric, self.protocol, self.images, self.searched = fabric, protocol, images, searched
+        self.title = f"{protocol.architecture} on {protocol.dataset}"
+        self.epochs = protocol.epochs
+        self.steps = -(-images.training_count // protocol.batch_size)
         self.network = network_of(protocol, classes=images.classes, channels_in=images.channels)
         self.network = self.network.to(memory_format=torch.channels_last)
         if fabric.world_size > 1:
@@ -204,8 +186,12 @@ class TrainingState:
         compiled = torch.compile(objective) if protocol.compile else objective
         self.objective, self.optimizer = fabric.setup(compiled, optimizer)
 
-    def run_epoch(self, epoch: int, bar: tqdm) -> dict[str, Any]:
-        """One pass over the training images, and a test if one is due; returns the row of the history."""
+    def run_epoch(self, epoch: int, on_step: OnStep) -> Row:
+        """One pass over the training images, and a test if one is due."""
+        with arithmetic("float32" if self.protocol.precision == "32-true" else "tf32"):
+            return self._epoch(epoch, on_step)
+
+    def _epoch(self, epoch: int, on_step: OnStep) -> Row:
         begin = time.perf_counter()
         seed, rank = self.protocol.seed, self.fabric.global_rank
         torch.manual_seed(random_stream(seed, epoch, NOISE, rank).initial_seed())
@@ -217,18 +203,13 @@ class TrainingState:
         found = torch.zeros(3, dtype=_sums(self.fabric.device), device=self.fabric.device)
         for images, labels in self.images.epoch(epoch):
             found += self._step(images, labels, self._paths(drop, generator))
-            bar.update()
+            on_step()
         loss, hits, count = self.fabric.all_reduce(found, reduce_op="sum").tolist()
-        if not torch.isfinite(torch.tensor(loss)):
-            raise TrainingDiverged(
-                f"the training loss is {loss} in epoch {epoch} (counted from 0); the checkpoint of the last "
-                "good epoch is kept. A smaller learning_rate may help"
-            )
+        require_finite(torch.tensor(loss), epoch, "training", "learning_rate")
         tested = (epoch + 1) % self.protocol.test_every == 0 or epoch + 1 == self.protocol.epochs
         accuracy, top5 = self._tested() if tested else (float("nan"), float("nan"))
         row = {"epoch": epoch, "train_loss": loss / count, "train_accuracy": hits / count}
         row |= {"test_accuracy": accuracy, "test_top5_accuracy": top5, "learning_rate": rate}
-        bar.set_postfix({"epoch": epoch + 1, "loss": f"{loss / count:.3f}", "test": f"{accuracy:.4f}"})
         return row | {"drop_probability": drop, "seconds": round(time.perf_counter() - begin, 3)}
 
     def _step(self, images: Tensor, labels: Tensor, paths: Tensor | None) -> Tensor:
@@ -268,30 +249,23 @@ class TrainingState:
         first, among, count = self.fabric.all_reduce(found, reduce_op="sum").tolist()
         return first / count, among / count
 
-    def checkpoint(self, epoch: int) -> dict[str, Any]:
-        """Tensors and plain values from which :meth:`restore` continues after ``epoch``."""
+    def shown(self, row: Row) -> dict[str, str]:
+        return {"loss": f"{row['train_loss']:.3f}", "test": f"{row['test_accuracy']:.4f}"}
+
+    def outcome(self, rows: Sequence[Row]) -> tuple[dict[str, Any], dict[str, Any]]:
+        return self.protocol.cells.as_json(), metrics(self.protocol, self.searched, rows, self.images)
+
+    def checkpoint(self) -> dict[str, Any]:
         return {
-            "epoch": epoch,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
         }
 
-    def restore(self, run: RunDirectory) -> list[dict[str, Any]]:
-        """Continue from the last checkpoint of a run; returns the history up to it."""
-        saved = run.read_checkpoint()
-        if saved is None:
-            return []
+    def restore(self, saved: Mapping[str, Any]) -> None:
         self.network.load_state_dict(saved["network"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.fabric.strategy.precision.load_state_dict(saved["precision"])
-        rows = run.read_history()[: saved["epoch"] + 1]
-        if len(rows) <= saved["epoch"]:
-            raise RunError(
-                f"{run.path}: the history has {len(rows)} epochs, the checkpoint {saved['epoch'] + 1}; "
-                "delete the directory and train again"
-            )
-        return rows
 
 
 def _sums(device: torch.device) -> torch.dtype:
@@ -302,7 +276,7 @@ def _sums(device: torch.device) -> torch.dtype:
 def metrics(
     protocol: TrainingProtocol,
     searched: Mapping[str, Any] | None,
-    rows: list[dict[str, Any]],
+    rows: Sequence[Row],
     images: TrainingImages,
 ) -> dict[str, Any]:
     """The outcome of a finished training: what ``metrics.json`` holds.
@@ -328,5 +302,4 @@ def metrics(
         "best_test_accuracy": max(row["test_accuracy"] for row in rows if row["test_accuracy"] >= 0),
         "parameters": found.parameters,
         "multiply_adds": found.multiply_adds,
-        "seconds": round(sum(float(row["seconds"]) for row in rows), 3),
     }

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ldarts_lib.bilevel.protocols import Protocol
+from ldarts_lib.bilevel.protocols import SearchProtocol
 from ldarts_lib.fast.packing import packed_layers
 from ldarts_lib.networks.discrete import DiscreteNetwork
 from ldarts_lib.networks.macro import build_macro
@@ -38,7 +38,7 @@ class PackedNetwork(nn.Module):
 
     def __init__(
         self,
-        protocol: Protocol,
+        protocol: SearchProtocol,
         genotypes: Sequence[Genotype],
         copies: int,
         *,

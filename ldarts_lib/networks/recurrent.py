@@ -7,6 +7,7 @@ from the model's generator, so that a second pass can see the same ones.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ldarts_lib.bilevel.windows import Inputs, Prediction
+from ldarts_lib.networks.batches import Inputs, Prediction
 
 INITIAL_RANGE = 0.04
+_LARGEST_EXPONENT = 700.0
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
@@ -157,3 +159,30 @@ class LanguageModel(nn.Module):
 def dropped(x: Tensor, mask: Tensor | None) -> Tensor:
     """The numbers that a mask keeps, scaled up; all of them without a mask."""
     return x if mask is None else x * mask
+
+
+@torch.no_grad()
+def mean_loss(
+    predict: Callable[[Inputs], Prediction], model: LanguageModel, text: Tensor, length: int
+) -> float:
+    """Mean cross-entropy of all words of a text but the first of each column, in nats.
+
+    The official code divides the same sum by one word per column more.
+
+    Args:
+        predict: answers a window, as the model does in evaluation mode.
+        model: says what the hidden states are before the first word.
+        text: [rows, columns].
+        length: words per window.
+    """
+    hidden, total = model.initial_hidden(text.shape[1]), text.new_zeros((), dtype=torch.float64)
+    for words, targets in zip(text[:-1].split(length), text[1:].split(length), strict=True):
+        found = predict(Inputs(words, hidden))
+        total += F.cross_entropy(found.logits, targets.flatten()).double() * len(words)
+        hidden = found.hidden
+    return total.item() / (len(text) - 1)
+
+
+def perplexity(loss: float) -> float:
+    """The exponential of a mean loss in nats; infinite where that is too large for a float."""
+    return math.inf if loss >= _LARGEST_EXPONENT else math.exp(loss)

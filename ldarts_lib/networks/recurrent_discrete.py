@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ldarts_lib.bilevel.windows import Inputs, Prediction
+from ldarts_lib.networks.batches import Inputs, Prediction
 from ldarts_lib.networks.recurrent import ACTIVATIONS, Dropouts, LanguageModel, RecurrentCell, dropped
 from ldarts_lib.spaces.genotype import Genotype
 

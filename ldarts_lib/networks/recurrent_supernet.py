@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from ldarts_lib.bilevel.windows import Inputs, Prediction
+from ldarts_lib.networks.batches import Inputs, Prediction
 from ldarts_lib.networks.recurrent import ACTIVATIONS, Dropouts, LanguageModel, RecurrentCell, dropped
 from ldarts_lib.networks.supernet import RandomNumbers
 from ldarts_lib.spaces.space import PTB, Space

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ast
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ldarts_lib.errors import LdartsError
@@ -157,6 +157,11 @@ class Genotype:
     def count(self, operation: str) -> int:
         """How many edges of all cells carry ``operation``."""
         return sum(cell.operations.count(operation) for cell in self.cells.values())
+
+    def as_json(self) -> dict[str, Any]:
+        """The notation of the field, and every cell's edges as records: what ``genotype.json`` holds."""
+        cells = {kind: [asdict(edge) for edge in cell.edges] for kind, cell in self.cells.items()}
+        return {"genotype": str(self), "cells": cells}
 
     def __str__(self) -> str:
         if self.reduce or self.normal.inputs > 1:

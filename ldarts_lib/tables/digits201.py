@@ -21,17 +21,17 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from ldarts_lib.bilevel.parallel import process_pool
-from ldarts_lib.bilevel.protocols import Protocol, protocol
+from ldarts_lib.bilevel.protocols import SearchProtocol, protocol
 from ldarts_lib.datasets import load
 from ldarts_lib.evaluation.small import Recipe, initial_network, standalone_accuracies
-from ldarts_lib.runs.directory import write_atomically, write_json
+from ldarts_lib.files import write_atomically, write_json
 from ldarts_lib.runs.environment import environment
+from ldarts_lib.runs.processes import process_pool
 from ldarts_lib.tables.computation import classes, decode
 
 CELLS_AT_ONCE = 8
 SEEDS_AT_ONCE = 3
-PROTOCOL: Protocol = protocol("nasbench201", "noisy-digits", "darts", "demo")
+PROTOCOL: SearchProtocol = protocol("nasbench201", "noisy-digits", "darts", "demo")
 
 
 def representatives() -> dict[str, tuple[str, ...]]:

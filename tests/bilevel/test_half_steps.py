@@ -40,7 +40,7 @@ def naive_loss(problem, batch, alphas=None, parameters=None):
     }
     parameters = parameters or dict(net.named_parameters())
     keywords = {"update_statistics": False}
-    return cross_entropy(functional_call(net, parameters, (batch.images, weights), keywords), batch.labels)
+    return cross_entropy(functional_call(net, parameters, (batch.inputs, weights), keywords), batch.targets)
 
 
 def copies(tensors):

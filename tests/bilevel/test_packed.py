@@ -4,17 +4,19 @@ import pytest
 import torch
 
 from helpers import random_weights, small_batch
-from ldarts_lib.bilevel.gradients import Batch, gradients
+from ldarts_lib.bilevel.gradients import gradients
 from ldarts_lib.bilevel.half_steps import Bilevel
-from ldarts_lib.bilevel.packed import PackedBilevel, search_together
-from ldarts_lib.bilevel.parallel import search_all
-from ldarts_lib.bilevel.protocols import ProtocolError, protocol
+from ldarts_lib.bilevel.packed import PackedBilevel, run_packed
+from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.bilevel.regularizers import Regularizer, regularized_gradients
-from ldarts_lib.bilevel.search import SearchState, search
+from ldarts_lib.bilevel.search import SearchResult, search, search_all
+from ldarts_lib.bilevel.state import SearchState
 from ldarts_lib.bilevel.trajectory import Trajectory
+from ldarts_lib.errors import ProtocolError
 from ldarts_lib.fast.packed import PackedSupernet
+from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet, initial_alphas
-from ldarts_lib.runs.directory import RunDirectory
+from ldarts_lib.runs.directory import Run
 
 COPIES = 3
 ESTIMATORS = pytest.mark.parametrize("estimator", ["exact", "central", "forward"])
@@ -45,7 +47,7 @@ def pack(depth=1, reduction="light", activation="relu"):
 
 def scene():
     batches = [small_batch(seed) for seed in range(COPIES)]
-    together = Batch(torch.cat([b.images for b in batches], 1), torch.stack([b.labels for b in batches]))
+    together = Batch(torch.cat([b.inputs for b in batches], 1), torch.stack([b.targets for b in batches]))
     return batches, together
 
 
@@ -74,7 +76,7 @@ def test_a_pack_is_its_networks(depth, reduction):
             for net, batch, w in zip(singles, batches, each, strict=True)
         ]
         torch.testing.assert_close(found.loss, torch.stack([e.loss for e in expected]))
-        torch.testing.assert_close(found.logits, torch.stack([e.logits for e in expected]))
+        torch.testing.assert_close(found.output, torch.stack([e.output for e in expected]))
         torch.testing.assert_close(
             found.cells["normal"],
             torch.stack([e.cells["normal"] for e in expected], 1),
@@ -134,7 +136,7 @@ def test_steps_together_are_the_steps_alone(changes):
         for bilevel in (ours, *theirs):
             bilevel.start_epoch(1)
         together = [
-            Batch(torch.cat([b.images for b in half], 1), torch.stack([b.labels for b in half]))
+            Batch(torch.cat([b.inputs for b in half], 1), torch.stack([b.targets for b in half]))
             for half in (training, validation)
         ]
         ours.step(*together)
@@ -148,18 +150,19 @@ def test_steps_together_are_the_steps_alone(changes):
 @pytest.mark.parametrize("method", ["darts", "lambda"])
 def test_searches_together_leave_what_searches_alone_leave(tmp_path, method):
     protocols = [protocol(size="smoke", method=method, seed=seed, batch_size=250) for seed in range(3)]
-    found = search_together(protocols, [tmp_path / str(p.seed) for p in protocols])
-    for settings, result in zip(protocols, found, strict=True):
+    run_packed(protocols, [tmp_path / str(p.seed) for p in protocols])
+    for settings in protocols:
+        result = SearchResult.read(tmp_path / str(settings.seed))
         alone = search(settings, tmp_path / f"alone{settings.seed}", progress=False)
         assert {path.name for path in result.path.iterdir()} == {path.name for path in alone.path.iterdir()}
-        assert RunDirectory(result.path).protocol == settings
+        assert Run(result.path).finished_with(settings)
         for one, two in zip(result.history, alone.history, strict=True):
             assert one.keys() == two.keys()
             assert one["train_loss"] == pytest.approx(two["train_loss"], rel=1e-3)
             assert one["valid_alignment"] == pytest.approx(two["valid_alignment"], abs=0.02)
         together, single = (Trajectory.load(r.path) for r in (result, alone))
         assert abs(together.weights["normal"] - single.weights["normal"]).max() < 1e-3
-        saved, expected = (RunDirectory(r.path).read_checkpoint() for r in (result, alone))
+        saved, expected = (Run(r.path).read_checkpoint() for r in (result, alone))
         for ours, theirs in zip(saved["supernet"].values(), expected["supernet"].values(), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=2e-3)
         if method == "darts":  # second derivatives amplify the roundings
@@ -170,11 +173,11 @@ def test_searches_together_leave_what_searches_alone_leave(tmp_path, method):
 def interrupt_after(monkeypatch, saves):
     save, saved = SearchState.save, []
 
-    def interrupted(state, run, rows):
-        save(state, run, rows)
+    def interrupted(state, run):
         saved.append(run.path)
-        if len(saved) == saves:
+        if len(saved) > saves:
             raise KeyboardInterrupt
+        save(state, run)
 
     monkeypatch.setattr(SearchState, "save", interrupted)
     monkeypatch.setattr("ldarts_lib.bilevel.packed.SAVE_SECONDS", 0)
@@ -187,28 +190,17 @@ def test_an_interrupted_pack_continues(tmp_path, monkeypatch, saves):
     paths = [tmp_path / f"part{p.seed}" for p in protocols]
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         interrupt_after(patch, saves)
-        search_together(protocols, paths)
-    again = search_together(protocols, paths)
-    whole = search_together(protocols, [tmp_path / f"whole{p.seed}" for p in protocols])
-    for one, other in zip(whole, again, strict=True):
+        run_packed(protocols, paths)
+    wholes = [tmp_path / f"whole{p.seed}" for p in protocols]
+    run_packed(protocols, paths)
+    run_packed(protocols, wholes)
+    for one, other in zip(map(SearchResult.read, wholes), map(SearchResult.read, paths), strict=True):
         assert [row["epoch"] for row in other.history] == [0, 1, 2]
         if saves == 3:
             assert [r | {"seconds": 0} for r in one.history] == [r | {"seconds": 0} for r in other.history]
             assert torch.equal(one.alphas["normal"], other.alphas["normal"])
         else:
             assert one.history[-1]["train_loss"] == pytest.approx(other.history[-1]["train_loss"], rel=0.02)
-
-
-def test_a_pack_saves_now_and_then_and_at_its_end(tmp_path, monkeypatch):
-    saved = []
-    save = SearchState.save
-    monkeypatch.setattr(SearchState, "save", lambda *own: (saved.append(len(own[2])), save(*own)))
-    protocols = [protocol(size="smoke", epochs=2, seed=seed, batch_size=250) for seed in range(2)]
-    search_together(protocols, [tmp_path / f"rarely{p.seed}" for p in protocols])
-    assert saved == [2, 2]
-    monkeypatch.setattr("ldarts_lib.bilevel.packed.SAVE_SECONDS", 0)
-    search_together(protocols, [tmp_path / f"always{p.seed}" for p in protocols])
-    assert saved[2:] == [1, 1, 2, 2]
 
 
 def test_a_study_packs_what_can_be_packed(tmp_path):
@@ -226,9 +218,9 @@ def test_a_study_packs_what_can_be_packed(tmp_path):
 def test_what_cannot_run_together_is_refused(tmp_path):
     different = [protocol(seed=0), protocol(seed=1, epochs=3)]
     with pytest.raises(ProtocolError, match="nothing but the seed"):
-        search_together(different, [tmp_path / "a", tmp_path / "b"])
+        run_packed(different, [tmp_path / "a", tmp_path / "b"])
     with pytest.raises(ProtocolError, match="cannot run together"):
-        search_together([protocol("s2")], [tmp_path / "a"])
+        run_packed([protocol("s2")], [tmp_path / "a"])
     with pytest.raises(ValueError, match="'s2' cannot be packed"):
         PackedSupernet(protocol("s2").search_space, generators(), channels=2, depth=5, classes=3)
     with pytest.raises(ValueError, match="at least two networks, got 1"):

@@ -2,62 +2,41 @@ import re
 
 import pytest
 
-from ldarts_lib.bilevel.protocols import SIZES, ProtocolError
-from ldarts_lib.bilevel.recurrent_protocols import (
-    METHODS,
-    LanguageProtocol,
-    RecurrentProtocol,
-    evaluation_protocol,
-    protocol,
-)
+from ldarts_lib.bilevel.recurrent_protocols import METHODS, RecurrentProtocol, recurrent_protocol
 from ldarts_lib.bilevel.regularizers import Regularizer
+from ldarts_lib.errors import ProtocolError
+from ldarts_lib.evaluation.language_protocol import LanguageProtocol, evaluation_protocol
 from ldarts_lib.networks.recurrent import Dropouts
+from ldarts_lib.settings import SIZES
 
 
 def test_paper_settings_are_those_of_the_official_scripts():
     """Λ-DARTS: sota/rnn/run.sh and train_search.py; DARTS: rnn/train.py."""
-    search = protocol("ptb", "lambda", "paper")
-    assert (search.units, search.cells, search.epochs, search.batch_size, search.bptt) == (
-        200,
-        2,
-        50,
-        256,
-        35,
-    )
+    search = recurrent_protocol("ptb", "lambda", "paper")
+    assert (search.units, search.cells, search.epochs) == (200, 2, 50)
+    assert (search.batch_size, search.bptt) == (256, 35)
     assert (search.weight_lr, search.weight_decay, search.clip) == (20, 5e-7, 0.25)
     assert (search.alpha_lr, search.alpha_weight_decay) == (3e-3, 1e-3)
     assert (search.lambda_max, search.epsilon, search.estimator) == (0.25, 1e-3, "central")
-    assert search.dropouts == Dropouts(0.75, 0.25, 0.75, 0.2, 0.0) and search.slowness == 1e-3
+    assert Dropouts(**search.dropouts) == Dropouts(0.75, 0.25, 0.75, 0.2, 0.0) and search.slowness == 1e-3
     training = evaluation_protocol("ptb", "paper")
     assert (training.units, training.epochs, training.batch_size, training.bptt) == (850, 8000, 64, 35)
     assert (training.weight_lr, training.weight_decay, training.clip) == (20, 8e-7, 0.25)
-    assert training.dropouts == Dropouts(0.75, 0.25, 0.75, 0.2, 0.1) and training.slowness == 1e-3
+    assert Dropouts(**training.dropouts) == Dropouts(0.75, 0.25, 0.75, 0.2, 0.1) and training.slowness == 1e-3
     assert (training.evaluation_columns, training.test_columns) == (10, 1)
     assert (training.longest, training.patience, training.cells) == (20, 5, 1)
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("kind", [protocol, evaluation_protocol])
+@pytest.mark.parametrize("kind", [recurrent_protocol, evaluation_protocol])
 def test_every_size_is_valid_and_can_be_overridden(kind, size):
     assert kind(size=size).size == size
     assert kind(size=size, units=7, seed=3).units == 7
     assert kind("civics", size=size).min_count == 2 and kind("ptb", size=size).min_count == 1
 
 
-def test_the_ramp_goes_from_zero_to_lambda():
-    """The official code's goes from 1/(E−1) to E/(E−1) of it."""
-    settings = protocol(lambda_max=0.8, epochs=5)
-    assert [settings.strength(epoch) for epoch in range(5)] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8])
-    assert [protocol(ramp="constant", lambda_max=0.8, epochs=5).strength(epoch) for epoch in (0, 4)] == [
-        0.8,
-        0.8,
-    ]
-    assert protocol(epochs=1, lambda_max=0.8).strength(0) == 0.8
-    assert protocol(method="darts").strength(9) == 0
-
-
 def test_methods_have_their_regularizers():
-    forms = {method: protocol(method=method).regularizer for method in METHODS}
+    forms = {method: recurrent_protocol(method=method).regularizer for method in METHODS}
     assert forms["darts"] is None
     assert forms["lambda"] == Regularizer("cosine", "central", 1e-3)
     assert forms["lambda-sign"].form == "sign"
@@ -76,13 +55,8 @@ def test_methods_have_their_regularizers():
 )
 def test_bad_settings_are_named(settings, message):
     with pytest.raises(ProtocolError, match=message):
-        protocol(**settings)
-
-
-def test_bad_settings_of_an_evaluation_are_named():
-    with pytest.raises(ProtocolError, match=r"epochs = 0.*; unknown setting 'method'"):
-        evaluation_protocol(epochs=0, method="darts")
-    assert protocol(method="darts", cells=1).cells == 1
+        recurrent_protocol(**settings)
+    assert recurrent_protocol(method="darts", cells=1).cells == 1
 
 
 @pytest.mark.parametrize("kind", [RecurrentProtocol, LanguageProtocol])

@@ -8,17 +8,20 @@ from hypothesis import strategies as st
 from torch import nn
 
 from helpers import random_weights, small_batch, small_supernet, statistics
-from ldarts_lib.bilevel.alignment import layer_alignment, projected_alignment, sign_alignment
-from ldarts_lib.bilevel.deltas import (
+from ldarts_lib.bilevel.alignment import (
     ALIGNMENTS,
     DELTAS,
     cosine_delta,
+    layer_alignment,
+    projected_alignment,
     projected_delta,
     random_delta,
+    sign_alignment,
     sign_delta,
 )
-from ldarts_lib.bilevel.gradients import Batch, gradients, total_lengths
+from ldarts_lib.bilevel.gradients import gradients, total_lengths
 from ldarts_lib.bilevel.regularizers import Regularizer, penalized_gradients, regularized_gradients
+from ldarts_lib.networks.batches import Batch
 from ldarts_lib.spaces.space import SPACES
 
 SEEDS = st.integers(0, 2**32)
@@ -117,8 +120,8 @@ def test_one_cell_is_refused(delta, alignment):
 
 def brute_force(net, batch, weights, form):
     """∂R/∂ω by differentiating the alignment of ∇p L itself, nothing held fixed."""
-    logits = net(batch.images, weights, update_statistics=False)
-    loss = -logits.log_softmax(1)[torch.arange(len(batch.labels)), batch.labels].mean()
+    logits = net(batch.inputs, weights, update_statistics=False)
+    loss = -logits.log_softmax(1)[torch.arange(len(batch.targets)), batch.targets].mean()
     (g,) = torch.autograd.grad(loss, weights["normal"], create_graph=True)
     alignment = {
         "cosine": layer_alignment,
@@ -153,7 +156,7 @@ def test_the_exact_gradient_equals_brute_force(space, form):
     net.set_random_state(state)
     plain = gradients(net, batch, weights)
     assert distance(found.weights, plain.weights) < 1e-12
-    assert torch.equal(found.loss, plain.loss) and torch.equal(found.logits, plain.logits)
+    assert torch.equal(found.loss, plain.loss) and torch.equal(found.output, plain.output)
     for kind, g in plain.cells.items():
         torch.testing.assert_close(found.cells[kind], g, rtol=1e-10, atol=1e-12)
         assert not found.cells[kind].requires_grad
@@ -299,11 +302,11 @@ def test_the_penalty_is_subtracted(estimator):
 def test_gradients_equal_backward(space):
     net, batch, weights = scene(space)
     found = gradients(net, batch, weights)
-    logits = net(batch.images, weights, update_statistics=False)
-    loss = -logits.log_softmax(1)[torch.arange(len(batch.labels)), batch.labels].mean()
+    logits = net(batch.inputs, weights, update_statistics=False)
+    loss = -logits.log_softmax(1)[torch.arange(len(batch.targets)), batch.targets].mean()
     loss.backward()
     torch.testing.assert_close(found.loss, loss.detach())
-    torch.testing.assert_close(found.logits, logits.detach())
+    torch.testing.assert_close(found.output, logits.detach())
     for ours, parameter in zip(found.weights, net.parameters(), strict=True):
         expected = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         torch.testing.assert_close(ours, expected)
@@ -351,7 +354,7 @@ def test_a_regularizer_is_a_frozen_value():
     with pytest.raises(AttributeError):
         Regularizer().epsilon = 1.0
     assert set(DELTAS) == set(ALIGNMENTS) == {"cosine", "sign"}
-    assert Batch(torch.zeros(1), torch.zeros(1)).labels.shape == (1,)
+    assert Batch(torch.zeros(1), torch.zeros(1)).targets.shape == (1,)
 
 
 def test_the_random_control_is_as_long_as_the_cosine_form():
@@ -394,8 +397,8 @@ def test_the_projected_delta_equals_autograd_and_has_no_offset(seed, cells):
 def test_all_kinds_of_cells_are_aligned_together(estimator):
     net, batch, weights = scene("s2")
     smooth(net)
-    logits = net(batch.images, weights, update_statistics=False)
-    loss = nn.functional.cross_entropy(logits, batch.labels)
+    logits = net(batch.inputs, weights, update_statistics=False)
+    loss = nn.functional.cross_entropy(logits, batch.targets)
     by_kind = torch.autograd.grad(loss, tuple(weights.values()), create_graph=True)
     mean = sum(layer_alignment(g.flatten(1)) for g in by_kind) / len(by_kind)
     expected = torch.autograd.grad(mean, tuple(net.parameters()), materialize_grads=True)

@@ -11,7 +11,7 @@ import pytest
 
 from ldarts_book import notebook as notebooks
 from ldarts_book.notebook import ParameterError, notebook_parameters, run_notebook
-from ldarts_lib.runs.directory import RunDirectory
+from ldarts_lib.runs.directory import Run
 from ldarts_lib.spaces.genotype import parse
 
 BOOK = Path(__file__).parents[1] / "book"
@@ -58,7 +58,7 @@ def test_the_quickstart_searches_compares_and_says_where(tmp_path, monkeypatch):
     summary = pd.read_csv(folder / "summary.csv")
     assert list(summary.method) == ["darts", "lambda"]
     for row in summary.itertuples():
-        run = RunDirectory(folder / f"{row.method}-seed0")
+        run = Run(folder / f"{row.method}-seed0")
         assert run.finished
         assert parse(run.read_json("genotype.json")["genotype"]) == parse(row.cell)
     last = nbformat.read(executed, as_version=4).cells[-1]

@@ -6,11 +6,11 @@ from torch import nn
 
 from helpers import random_weights, small_batch, small_supernet
 from ldarts_book import differences
-from ldarts_lib.bilevel.gradients import Batch
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.bilevel.regularizers import Regularizer, perturbation, regularized_gradients
-from ldarts_lib.bilevel.search import SearchState
+from ldarts_lib.bilevel.state import SearchState
 from ldarts_lib.datasets import load
+from ldarts_lib.networks.batches import Batch
 
 LENGTHS = (1e-6, 1e-2, 1e-1)
 
@@ -64,7 +64,7 @@ def test_flips_are_counted_at_the_two_ends():
             for module in net.modules()
             if isinstance(module, nn.ReLU)
         ]
-        net(batch.images, moved, update_statistics=False)
+        net(batch.inputs, moved, update_statistics=False)
         for hook in hooks:
             hook.remove()
     flips = sum((a != b).sum() for a, b in zip(*signs.values(), strict=True))
@@ -74,9 +74,9 @@ def test_flips_are_counted_at_the_two_ends():
 
 def test_nothing_is_left_on_the_network():
     net, batch, weights = small()
-    before = net(batch.images, weights, update_statistics=False)
+    before = net(batch.inputs, weights, update_statistics=False)
     differences.against_exact(net, batch, weights, [1e-2], frozen=True)
-    assert torch.equal(net(batch.images, weights, update_statistics=False), before)
+    assert torch.equal(net(batch.inputs, weights, update_statistics=False), before)
 
 
 def test_the_scene_is_the_network_of_the_search():
@@ -84,8 +84,8 @@ def test_the_scene_is_the_network_of_the_search():
     state.run_epoch(0, lambda: None)
     batch = Batch(*next(state.training.epoch(32, torch.Generator().manual_seed(0), augment=False)))
     net, images, weights = differences.scene(state, batch)
-    logits = net(images.images, weights, update_statistics=False)
+    logits = net(images.inputs, weights, update_statistics=False)
     single = {kind: w.float() for kind, w in weights.items()}
-    expected = state.bilevel.supernet(batch.images, single, update_statistics=False)
+    expected = state.bilevel.supernet(batch.inputs, single, update_statistics=False)
     assert logits.dtype == torch.float64
     torch.testing.assert_close(logits.float(), expected, rtol=1e-3, atol=1e-4)

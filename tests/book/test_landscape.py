@@ -35,7 +35,7 @@ def loss_at(net, batch, alphas=None, vertex=None):
     shared = vertex or {kind: alpha.softmax(-1) for kind, alpha in alphas.items()}
     weights = {kind: p.repeat(net.layout.count(kind), 1, 1) for kind, p in shared.items()}
     with torch.no_grad():
-        return nn.functional.cross_entropy(net(batch.images, weights, update_statistics=False), batch.labels)
+        return nn.functional.cross_entropy(net(batch.inputs, weights, update_statistics=False), batch.targets)
 
 
 @pytest.mark.parametrize("space", ["nasbench201", "s3"])
@@ -63,10 +63,10 @@ def test_unrolled_gradients_equal_a_difference_through_the_training_step(decay):
         with torch.no_grad():
             for parameter, origin, slope in zip(net.parameters(), before, slopes, strict=True):
                 parameter.copy_(origin - rate * (slope + decay * origin))
-            logits = net(validation.images, moved, update_statistics=False)
+            logits = net(validation.inputs, moved, update_statistics=False)
             for parameter, origin in zip(net.parameters(), before, strict=True):
                 parameter.copy_(origin)
-        return nn.functional.cross_entropy(logits, validation.labels)
+        return nn.functional.cross_entropy(logits, validation.targets)
 
     direction = torch.randn(found.shape, generator=torch.Generator().manual_seed(5), dtype=found.dtype)
     base, h = weights["normal"].detach(), 1e-6

@@ -8,7 +8,8 @@ import torch
 from ldarts_book.ptb import gradients_by_step, last_against_all
 from ldarts_lib.bilevel import alignment
 from ldarts_lib.bilevel.gradients import gradients
-from ldarts_lib.bilevel.windows import Inputs, Reader
+from ldarts_lib.datasets.corpus import Reader
+from ldarts_lib.networks.batches import Inputs, TextBatch
 from ldarts_lib.networks.recurrent import Dropouts
 from ldarts_lib.networks.recurrent_supernet import RecurrentSupernet
 from ldarts_lib.networks.supernet import architecture_weights, initial_alphas
@@ -27,7 +28,7 @@ def setting():
 
 def test_the_steps_add_up_to_the_window(setting):
     supernet, alphas, text = setting
-    batch = Reader(text, supernet.initial_hidden(5), slowness=0.1).read(7)
+    batch = TextBatch.of(*Reader(text, supernet.initial_hidden(5)).read(7), slowness=0.1)
     by_step = gradients_by_step(supernet, batch, alphas)
     assert by_step.shape == (7, 2, 36 * 5)
     leaves = architecture_weights(alphas, supernet.layout)
@@ -38,15 +39,15 @@ def test_the_steps_add_up_to_the_window(setting):
 
 def test_the_last_step_reaches_the_last_word_only(setting):
     supernet, alphas, text = setting
-    batch = Reader(text, supernet.initial_hidden(5)).read(4)
+    batch = TextBatch.of(*Reader(text, supernet.initial_hidden(5)).read(4))
     weights = architecture_weights(alphas, supernet.layout)
     leaf = weights["normal"].detach().requires_grad_()
     with torch.no_grad():
-        before = Inputs(batch.images.words[:-1], batch.images.hidden)
+        before = Inputs(batch.inputs.words[:-1], batch.inputs.hidden)
         hidden = supernet(before, weights, update_statistics=False).hidden
-    last = Inputs(batch.images.words[-1:], hidden)
+    last = Inputs(batch.inputs.words[-1:], hidden)
     logits = supernet(last, {"normal": leaf}, update_statistics=False).logits
-    loss = torch.nn.functional.cross_entropy(logits, batch.labels[-5:]) / 4
+    loss = torch.nn.functional.cross_entropy(logits, batch.targets[-5:]) / 4
     (expected,) = torch.autograd.grad(loss, leaf)
     torch.testing.assert_close(gradients_by_step(supernet, batch, alphas)[-1], expected.flatten(1))
 
@@ -58,7 +59,7 @@ def test_windows_are_compared(setting):
     single = found[found["length"] == 1]
     assert single["cosine"].tolist() == pytest.approx([1] * 3)
     assert single["alignment"].tolist() == pytest.approx(single["alignment of the last step"].tolist())
-    batch = Reader(text, supernet.initial_hidden(5)).read(4)
+    batch = TextBatch.of(*Reader(text, supernet.initial_hidden(5)).read(4))
     by_step = gradients_by_step(supernet, batch, alphas)
     first = found[found["length"] == 4].iloc[0]
     assert first["alignment"] == pytest.approx(alignment.layer_alignment(by_step.sum(0)).item())
@@ -67,7 +68,7 @@ def test_windows_are_compared(setting):
 def test_dropout_is_refused(setting):
     supernet, alphas, text = setting
     supernet.dropouts = Dropouts()
-    batch = Reader(text, supernet.initial_hidden(5)).read(4)
+    batch = TextBatch.of(*Reader(text, supernet.initial_hidden(5)).read(4))
     with pytest.raises(ValueError, match="switch dropout off"):
         gradients_by_step(supernet, batch, alphas)
     assert gradients_by_step(supernet.eval(), batch, alphas).isfinite().all()

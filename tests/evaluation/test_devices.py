@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.multiprocessing.spawn import ProcessExitedException
 
-from ldarts_lib.bilevel.protocols import ProtocolError
+from ldarts_lib.errors import ProtocolError
 from ldarts_lib.evaluation import devices
 from ldarts_lib.evaluation.devices import launch, require_devices
 from ldarts_lib.runs.processes import ProcessFailed

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torchvision.transforms.functional import to_pil_image
 
-from ldarts_lib.bilevel.protocols import ProtocolError
 from ldarts_lib.datasets import DatasetMissing, load
 from ldarts_lib.datasets.imagenet import Folders, folders
+from ldarts_lib.errors import ProtocolError
 from ldarts_lib.evaluation.images import random_stream, training_images
 from ldarts_lib.evaluation.protocols import training_protocol
 from ldarts_lib.spaces.published import published

@@ -3,16 +3,17 @@ import math
 import pytest
 import torch
 
-from ldarts_lib.bilevel.protocols import ProtocolError
-from ldarts_lib.bilevel.recurrent_protocols import evaluation_protocol
-from ldarts_lib.bilevel.windows import Inputs, columns_of
 from ldarts_lib.datasets import corpus
+from ldarts_lib.datasets.corpus import columns_of
+from ldarts_lib.errors import ProtocolError, RunError
 from ldarts_lib.evaluation.language import Training, evaluate, is_time_to_average, window_length
-from ldarts_lib.evaluation.perplexity import mean_loss, perplexity
-from ldarts_lib.evaluation.training import TrainingDiverged
-from ldarts_lib.runs.directory import METRICS_VERSION, RunDirectory, RunError
+from ldarts_lib.evaluation.language_protocol import evaluation_protocol
+from ldarts_lib.networks.batches import Inputs
+from ldarts_lib.networks.recurrent import mean_loss, perplexity
+from ldarts_lib.runs.directory import METRICS_VERSION, Run
+from ldarts_lib.runs.record import Diverged
 from ldarts_lib.spaces.genotype import GenotypeError, parse
-from recurrent_helpers import assert_same_run, timeless
+from runfolders import assert_same_run, timeless
 
 CELL = parse("Genotype(recurrent=[('sigmoid', 0), ('relu', 1), ('tanh', 1)], concat=range(1, 4))")
 NAMED = {"architecture": "DARTS_V2", "searched": None, "progress": False}
@@ -30,7 +31,7 @@ def tiny(**settings):
 def test_an_evaluation_is_recorded(tmp_path, civics):
     settings = tiny(epochs=4, units=16)
     found = evaluate(settings, CELL, tmp_path / "run", **NAMED)
-    run = RunDirectory(tmp_path / "run")
+    run = Run(tmp_path / "run")
     rows = run.read_history()
     words = len(civics.vocabulary)
     assert found == run.read_json("metrics.json")
@@ -64,7 +65,7 @@ def test_the_same_seed_gives_the_same_training(tmp_path):
 
 def test_an_interrupted_training_resumes_bit_for_bit(tmp_path, monkeypatch):
     settings = tiny(epochs=12, patience=1, weight_lr=40.0)
-    whole, broken = RunDirectory(tmp_path / "whole"), RunDirectory(tmp_path / "broken")
+    whole, broken = Run(tmp_path / "whole"), Run(tmp_path / "broken")
     expected = evaluate(settings, CELL, whole.path, **NAMED)
     averaged = [row["averaged"] for row in whole.read_history()]
     start = averaged.index(1)
@@ -72,41 +73,42 @@ def test_an_interrupted_training_resumes_bit_for_bit(tmp_path, monkeypatch):
     original = Training.run_epoch
     for moment in (1, start + 1):  # before and after the switch to averaging
 
-        def interrupted(self, epoch, earlier, moment=moment):
+        def interrupted(self, epoch, on_step, moment=moment):
             if epoch == moment:
                 raise KeyboardInterrupt
-            return original(self, epoch, earlier)
+            return original(self, epoch, on_step)
 
         monkeypatch.setattr(Training, "run_epoch", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            evaluate(settings, CELL, broken.path, resume=moment > 1, **NAMED)
+            evaluate(settings, CELL, broken.path, **NAMED)
         assert len(broken.read_history()) == moment
     monkeypatch.undo()
     torch.manual_seed(99)
-    found = evaluate(settings, CELL, broken.path, resume=True, **NAMED)
+    found = evaluate(settings, CELL, broken.path, **NAMED)
     assert timeless(found) == timeless(expected)
     assert_same_run(broken, whole)
-    assert evaluate(settings, CELL, broken.path, resume=True, **NAMED) == found
+    assert evaluate(settings, CELL, broken.path, **NAMED) == found
 
 
 def test_a_run_of_another_cell_is_not_resumed(tmp_path):
     evaluate(tiny(epochs=1), CELL, tmp_path / "run", **NAMED)
     other = parse(str(CELL).replace("relu", "identity"))
-    with pytest.raises(RunError, match=r"another protocol .*genotype"):
-        evaluate(tiny(epochs=1), other, tmp_path / "run", resume=True, **NAMED)
+    with pytest.raises(RunError, match=r"another run .*genotype"):
+        evaluate(tiny(epochs=1), other, tmp_path / "run", **NAMED)
 
 
 def test_the_average_is_the_mean_of_all_weights_since_the_switch(civics):
     training = Training(tiny(patience=1), CELL, civics)
-    training.run_epoch(0, [])
+    training.run_epoch(0, lambda: None)
     assert not training.average
-    assert training.run_epoch(1, [0.0, 9.0])["averaged"] == 0  # worse than an earlier epoch
+    training.valid_losses = [0.0, 9.0]  # worse than an earlier epoch
+    assert training.run_epoch(1, lambda: None)["averaged"] == 0
     assert training.average
     seen = []
     training.optimizer.register_step_post_hook(
         lambda *_: seen.append([parameter.detach().clone() for parameter in training.parameters])
     )
-    row = training.run_epoch(2, [0.0, 9.0, 9.0])
+    row = training.run_epoch(2, lambda: None)
     assert row["averaged"] == 1 and training.averaged_steps == len(seen) > 5
     for average, *values in zip(training.average, *seen, strict=True):
         torch.testing.assert_close(average, torch.stack(values).mean(0), rtol=1e-4, atol=1e-6)
@@ -163,16 +165,16 @@ def test_a_perplexity_that_is_too_large_is_infinite():
 def test_a_diverging_training_stops_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
     original = Training.run_epoch
 
-    def poison(self, epoch, earlier):
+    def poison(self, epoch, on_step):
         if epoch == 1:
             with torch.no_grad():
                 self.model.bias.fill_(torch.nan)
-        return original(self, epoch, earlier)
+        return original(self, epoch, on_step)
 
     monkeypatch.setattr(Training, "run_epoch", poison)
-    with pytest.raises(TrainingDiverged, match="the train loss is nan in epoch 1, step 0"):
+    with pytest.raises(Diverged, match="the train loss is nan in epoch 1, step 0"):
         evaluate(tiny(), CELL, tmp_path / "run", **NAMED)
-    assert RunDirectory(tmp_path / "run").read_checkpoint()["epoch"] == 0
+    assert Run(tmp_path / "run").read_checkpoint()["epoch"] == 0
 
 
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path):

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from ldarts_lib.bilevel.protocols import ProtocolError
+from ldarts_lib.errors import ProtocolError
 from ldarts_lib.evaluation.protocols import training_protocol
 from ldarts_lib.spaces.genotype import parse
 from ldarts_lib.spaces.published import published

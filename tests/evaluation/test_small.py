@@ -2,7 +2,7 @@ import pytest
 
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.datasets import load
-from ldarts_lib.evaluation.small import Recipe, standalone_accuracy
+from ldarts_lib.evaluation.small import Recipe, evaluate_all, standalone_accuracy
 from ldarts_lib.spaces.genotype import GenotypeError, parse
 
 CONVOLUTIONS = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_3x3~2|"
@@ -34,3 +34,10 @@ def test_a_disconnected_cell_is_at_chance(digits):
 def test_a_genotype_of_another_space_is_refused(digits):
     with pytest.raises(GenotypeError, match="cell kinds"):
         standalone_accuracy(parse(CONVOLUTIONS), protocol("s2", "digits", size="smoke"), digits)
+
+
+def test_cells_are_trained_side_by_side(digits):
+    settings = {"a": protocol(dataset="digits", size="smoke"), "b": protocol(dataset="digits", size="smoke")}
+    cells = {"a": parse(CONVOLUTIONS), "b": parse(DISCONNECTED)}
+    found = evaluate_all(cells, settings, Recipe(epochs=1), seed=3, workers=1)
+    assert found["a"] == standalone_accuracy(cells["a"], settings["a"], digits, Recipe(epochs=1), seed=3)

@@ -5,13 +5,14 @@ import shutil
 import pytest
 import torch
 
-from ldarts_lib.bilevel.protocols import ProtocolError
+from ldarts_lib.errors import ProtocolError, RunError
 from ldarts_lib.evaluation import training
 from ldarts_lib.evaluation.devices import make_fabric
 from ldarts_lib.evaluation.protocols import training_protocol
-from ldarts_lib.evaluation.training import Objective, TrainingDiverged, network_of, train
-from ldarts_lib.runs.directory import RunDirectory, RunError
+from ldarts_lib.evaluation.training import Objective, network_of, train
+from ldarts_lib.runs.directory import Run
 from ldarts_lib.runs.processes import ProcessFailed
+from ldarts_lib.runs.record import Diverged
 from ldarts_lib.spaces.genotype import parse
 from ldarts_lib.spaces.published import published
 
@@ -35,13 +36,13 @@ def run(protocol, out, **options):
 
 
 def weights(path):
-    return RunDirectory(path).read_checkpoint()["network"]
+    return Run(path).read_checkpoint()["network"]
 
 
 def test_a_network_learns(tmp_path):
     protocol = small("nasbench201", epochs=8, images=None, channels=8, test_every=3)
     found = run(protocol, tmp_path / "run")
-    history = RunDirectory(tmp_path / "run").read_history()
+    history = Run(tmp_path / "run").read_history()
     assert found["test_accuracy"] > 0.8
     assert found["test_top5_accuracy"] > found["test_accuracy"]
     assert history[-1]["train_loss"] < history[0]["train_loss"] / 2
@@ -77,19 +78,19 @@ def test_one_seed_repeats_and_resumes_bit_for_bit(tmp_path, monkeypatch, recipe)
     recipe, cell = ("cifar-small", NOISY) if recipe == "noise" else (recipe, None)
     protocol = small(recipe, epochs=3, cell=cell)
     found = run(protocol, tmp_path / "whole")
-    written = RunDirectory.write_checkpoint
+    written = Run.write_checkpoint
 
     def stop_after_the_first(self, state):
         written(self, state)
         if state["epoch"] == 0:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(RunDirectory, "write_checkpoint", stop_after_the_first)
+    monkeypatch.setattr(Run, "write_checkpoint", stop_after_the_first)
     with pytest.raises(KeyboardInterrupt):
         run(protocol, tmp_path / "parts")
     monkeypatch.undo()
     torch.rand(7)  # whatever else happened
-    resumed = run(protocol, tmp_path / "parts", resume=True)
+    resumed = run(protocol, tmp_path / "parts")
     assert {**resumed, "seconds": 0} == {**found, "seconds": 0}
     for (name, a), (other, b) in zip(
         weights(tmp_path / "whole").items(), weights(tmp_path / "parts").items(), strict=True
@@ -108,9 +109,9 @@ def test_two_processes_train_the_network_of_one(tmp_path):
     protocol = small(precision="64-true", images=32, batch_size=16)
     one = run(protocol, tmp_path / "one")
     two = run(protocol, tmp_path / "two", devices=2)
-    assert RunDirectory(tmp_path / "two").read_json("environment.json")["devices"] == 2
+    assert Run(tmp_path / "two").read_json("environment.json")["devices"] == 2
     assert protocol.drop_probability(1) > 0
-    histories = [RunDirectory(tmp_path / name).read_history() for name in ("one", "two")]
+    histories = [Run(tmp_path / name).read_history() for name in ("one", "two")]
     for a, b in zip(*histories, strict=True):
         assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-6)  # Fabric returns float32
         assert a["train_accuracy"] == b["train_accuracy"]
@@ -126,9 +127,9 @@ def test_two_processes_start_from_a_notebook(tmp_path, monkeypatch):
 
     monkeypatch.setattr(connector, "_IS_INTERACTIVE", True)
     diverging = small(learning_rate=1e30, clip=None, images=32, batch_size=16)
-    with pytest.raises(ProcessFailed, match="TrainingDiverged: the training loss is nan in epoch 0"):
+    with pytest.raises(ProcessFailed, match="Diverged: the training loss is nan in epoch 0"):
         run(diverging, tmp_path / "run", devices=2)
-    assert RunDirectory(tmp_path / "run").epochs == 0
+    assert Run(tmp_path / "run").epochs == 0
 
 
 @pytest.mark.parametrize(
@@ -181,10 +182,8 @@ def test_drop_path_keeps_the_expectation(tmp_path):
 
 def test_a_run_of_other_settings_is_not_continued(tmp_path):
     run(small(), tmp_path / "run")
-    with pytest.raises(RunError, match=r"another protocol \(channels: 4 → 8"):
-        run(small(channels=8), tmp_path / "run", resume=True)
-    with pytest.raises(RunError, match="already holds a run"):
-        run(small(), tmp_path / "run")
+    with pytest.raises(RunError, match=r"another run \(channels: 4 → 8"):
+        run(small(channels=8), tmp_path / "run")
     shutil.rmtree(tmp_path / "run")
     with pytest.raises(ProtocolError, match="devices = 0"):
         run(small(), tmp_path / "run", devices=0)
@@ -194,15 +193,15 @@ def test_a_run_of_other_settings_is_not_continued(tmp_path):
 
 
 def test_a_loss_that_is_no_number_stops_the_training(tmp_path):
-    with pytest.raises(TrainingDiverged, match="the training loss is nan in epoch 0"):
+    with pytest.raises(Diverged, match="the training loss is nan in epoch 0"):
         run(small(learning_rate=1e30, clip=None, epochs=3), tmp_path / "run")
-    assert not RunDirectory(tmp_path / "run").finished
+    assert not Run(tmp_path / "run").finished
 
 
 def test_a_finished_run_needs_no_images(tmp_path, monkeypatch):
     found = run(small(), tmp_path / "run")
     monkeypatch.setattr(training, "training_images", lambda *_, **__: pytest.fail("loaded"))
-    assert run(small(), tmp_path / "run", resume=True) == found
+    assert run(small(), tmp_path / "run") == found
 
 
 def test_changed_settings_are_named(tmp_path):
@@ -216,7 +215,7 @@ def test_a_compiled_network_trains_alike(tmp_path):
     protocol = small("nasbench201", precision="64-true")
     plain = run(protocol, tmp_path / "plain")
     compiled = run(protocol.model_copy(update={"compile": True}), tmp_path / "compiled")
-    losses = [RunDirectory(tmp_path / n).read_history()[-1]["train_loss"] for n in ("plain", "compiled")]
+    losses = [Run(tmp_path / n).read_history()[-1]["train_loss"] for n in ("plain", "compiled")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-8)
     assert plain["test_accuracy"] == compiled["test_accuracy"]
 

@@ -7,14 +7,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from helpers import DEPTHS, random_weights, small_batch, small_supernet, statistics
 from ldarts_lib.bilevel.gradients import gradients
 from ldarts_lib.bilevel.half_steps import Bilevel
-from ldarts_lib.bilevel.protocols import ProtocolError, protocol
+from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.bilevel.regularizers import (
     ImpreciseDifference,
     Regularizer,
     regularized_gradients,
     require_full_precision,
 )
-from ldarts_lib.bilevel.search import make_supernet
+from ldarts_lib.bilevel.state import make_supernet
+from ldarts_lib.errors import ProtocolError
 from ldarts_lib.fast import FastSupernet, execution
 from ldarts_lib.networks.supernet import Supernet, initial_alphas
 from ldarts_lib.spaces.space import SPACES
@@ -52,7 +53,7 @@ def error(found, expected):
 
 
 def assert_same_gradients(found, expected):
-    assert error([found.logits], [expected.logits]) < TOLERANCE
+    assert error([found.output], [expected.output]) < TOLERANCE
     assert error(list(found.cells.values()), list(expected.cells.values())) < TOLERANCE
     assert found.cells.keys() == expected.cells.keys()
     assert error(found.weights, expected.weights) < TOLERANCE
@@ -114,7 +115,7 @@ def test_odd_image_sizes(way, monkeypatch):
     reference, fast = pair("darts", way, monkeypatch)
     draw, batch = torch.Generator().manual_seed(0), small_batch()
     images = torch.randn(6, 1, 12, 12, generator=draw, dtype=torch.float64)
-    batch = type(batch)(images, batch.labels)
+    batch = type(batch)(images, batch.targets)
     weights = random_weights(reference)
     expected, of_reference = regularized_gradients(reference, batch, weights, Regularizer("cosine", "exact"))
     found, penalty = regularized_gradients(fast, batch, weights, Regularizer("cosine", "exact"))
@@ -163,7 +164,7 @@ def test_weights_cross_both_ways(space, monkeypatch):
         for parameter in fast.parameters():
             parameter.mul_(0.5)
     reference.load_state_dict(fast.state_dict())
-    images, weights = small_batch().images, random_weights(reference)
+    images, weights = small_batch().inputs, random_weights(reference)
     torch.testing.assert_close(fast(images, weights), reference(images, weights))
     assert [name for name, _ in fast.named_parameters()] == [name for name, _ in reference.named_parameters()]
 
@@ -185,7 +186,7 @@ def test_the_hessian_by_architecture_weights(way, monkeypatch):
     for net in (reference, fast):
         weights, batch = random_weights(net), small_batch()
         with net.architecture_only():
-            loss = torch.nn.functional.cross_entropy(net(batch.images, weights), batch.labels)
+            loss = torch.nn.functional.cross_entropy(net(batch.inputs, weights), batch.targets)
             (g,) = torch.autograd.grad(loss, weights["normal"], create_graph=True)
         direction = torch.linspace(-1, 1, g.numel(), dtype=g.dtype).view_as(g)
         products.append(torch.autograd.grad((g * direction).sum(), weights["normal"])[0])
@@ -195,7 +196,7 @@ def test_the_hessian_by_architecture_weights(way, monkeypatch):
 def test_gradients_by_omega_cannot_be_differentiated_again(monkeypatch):
     _, fast = pair("darts", "separate", monkeypatch)
     batch, weights = small_batch(), random_weights(fast)
-    loss = torch.nn.functional.cross_entropy(fast(batch.images, weights), batch.labels)
+    loss = torch.nn.functional.cross_entropy(fast(batch.inputs, weights), batch.targets)
     with pytest.raises(RuntimeError, match="use the reference supernet"):
         torch.autograd.grad(loss, tuple(fast.parameters()), create_graph=True)
 
@@ -276,8 +277,8 @@ def test_bfloat16_changes_the_convolutions_only(monkeypatch):
     full = gradients(fast, small_batch(), weights)
     fast.run.precision = torch.bfloat16
     found = gradients(fast, small_batch(), weights)
-    assert found.logits.dtype == torch.float64
-    assert 1e-4 < error([found.logits], [full.logits]) < 0.2
+    assert found.output.dtype == torch.float64
+    assert 1e-4 < error([found.output], [full.output]) < 0.2
 
 
 @pytest.mark.parametrize(
@@ -315,7 +316,7 @@ def test_a_smooth_supernet_equals_the_reference(way, monkeypatch):
     assert_same_gradients(found, expected)
     assert error(penalty, of_reference) < TOLERANCE
     kinked, _ = pair("nasbench201", way, monkeypatch)
-    assert not torch.allclose(kinked(batch.images, weights), expected.logits)
+    assert not torch.allclose(kinked(batch.inputs, weights), expected.output)
 
 
 def test_separable_convolutions_are_fused_with_relu_only():

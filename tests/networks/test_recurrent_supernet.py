@@ -4,7 +4,7 @@ import torch
 from ldarts_lib.bilevel.alignment import layer_alignment, sign_alignment
 from ldarts_lib.bilevel.gradients import gradients
 from ldarts_lib.bilevel.regularizers import Regularizer, penalized_gradients, regularized_gradients
-from ldarts_lib.bilevel.windows import Inputs
+from ldarts_lib.networks.batches import Inputs
 from ldarts_lib.networks.recurrent_discrete import DiscreteLanguageModel
 from ldarts_lib.networks.recurrent_supernet import RecurrentSupernet
 from ldarts_lib.spaces.genotype import parse
@@ -90,7 +90,7 @@ def test_one_hot_weights_give_the_discrete_network():
         row = space.edges.index((edge.target, edge.source))
         one_hot[:, row] = 0
         one_hot[:, row, space.candidates[row].index(edge.operation)] = 1
-    inputs = window(net).images
+    inputs = window(net).inputs
     found, expected = net(inputs, {"normal": one_hot}), discrete(inputs)
     torch.testing.assert_close(found.logits, expected.logits, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(found.hidden, expected.hidden, rtol=1e-12, atol=1e-12)
@@ -102,7 +102,7 @@ def test_one_hot_weights_give_the_discrete_network():
 def test_each_cell_goes_on_from_its_own_hidden_state():
     net = supernet().eval()
     weights = random_weights(net)
-    inputs = window(net).images
+    inputs = window(net).inputs
     whole = net(inputs, weights)
     first = net(Inputs(inputs.words[:2], inputs.hidden), weights)
     second = net(Inputs(inputs.words[2:], first.hidden), weights)
@@ -223,7 +223,7 @@ def test_a_network_starts_in_the_range_of_the_darts_code():
 def test_weights_of_another_shape_are_refused():
     net = supernet()
     with pytest.raises(ValueError, match=r"expected \(2, 36, 5\), got \(1, 36, 5\)"):
-        net(window(net).images, {"normal": random_weights(net)["normal"][:1]})
+        net(window(net).inputs, {"normal": random_weights(net)["normal"][:1]})
 
 
 def test_the_discrete_cell_by_hand():

@@ -93,7 +93,7 @@ def naive_supernet(net, images, weights, noise=None):
 def test_forward_and_gradients_equal_the_textbook(space, training):
     generator = torch.Generator().manual_seed(7)
     net = small_supernet(space, generator=generator).train(training)
-    images, weights = small_batch().images, random_weights(net)
+    images, weights = small_batch().inputs, random_weights(net)
     state = net.random_state()
     logits = net(images, weights, update_statistics=False)
     net.set_random_state(state)
@@ -175,7 +175,7 @@ def test_one_hot_weights_are_the_discrete_network(space, text, training):
     depth = 1 if space == "nasbench201" else 5
     discrete = DiscreteNetwork(SPACES[space], genotype, depth=depth, **sizes).double()
     copy_parameters(net, discrete, genotype)
-    images = small_batch().images
+    images = small_batch().inputs
     found = discrete.train(training)(images)
     torch.testing.assert_close(net(images, chosen_only(net, genotype)), found, rtol=1e-10, atol=1e-10)
 
@@ -183,7 +183,7 @@ def test_one_hot_weights_are_the_discrete_network(space, text, training):
 @EVERY_SPACE
 def test_gradients_of_the_cells_add_up_to_the_shared_gradient(space):
     net = small_supernet(space, generator=torch.Generator().manual_seed(0))
-    images, state = small_batch().images, net.random_state()
+    images, state = small_batch().inputs, net.random_state()
     alphas = initial_alphas(net.space, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     shared = {
         kind: alpha.softmax(-1).expand(net.layout.count(kind), -1, -1) for kind, alpha in alphas.items()
@@ -205,7 +205,7 @@ def test_statistics_move_once_or_not_at_all(space):
     generator = torch.Generator().manual_seed(0)
     net = small_supernet(space, generator=generator)
     images, weights, before, state = (
-        small_batch().images,
+        small_batch().inputs,
         random_weights(net),
         statistics(net),
         net.random_state(),
@@ -238,8 +238,8 @@ def test_statistics_are_followed_again_after_a_failed_pass():
 def test_evaluation_uses_the_running_statistics_and_keeps_them():
     net = small_supernet("darts").eval()
     batch, weights, before = small_batch(), random_weights(net), statistics(net)
-    whole = net(batch.images, weights)
-    single = torch.cat([net(image[None], weights) for image in batch.images])
+    whole = net(batch.inputs, weights)
+    single = torch.cat([net(image[None], weights) for image in batch.inputs])
     torch.testing.assert_close(whole, single)
     assert all(torch.equal(before[name], b) for name, b in net.named_buffers())
 
@@ -247,7 +247,7 @@ def test_evaluation_uses_the_running_statistics_and_keeps_them():
 @EVERY_SPACE
 def test_weights_of_a_wrong_shape_are_refused(space):
     net = small_supernet(space)
-    images, weights = small_batch().images, random_weights(net)
+    images, weights = small_batch().inputs, random_weights(net)
     with pytest.raises(ValueError, match=r"weights of the normal cells: expected \(3, .*\), got \(2,"):
         net(images, weights | {"normal": weights["normal"][:-1]})
     with pytest.raises(ValueError, match="expected"):
@@ -260,7 +260,7 @@ def test_weights_of_a_wrong_shape_are_refused(space):
 
 def test_noise_is_drawn_afresh_and_can_be_drawn_again():
     net = small_supernet("s4", generator=torch.Generator().manual_seed(3))
-    images, weights, state = small_batch().images, random_weights(net), net.random_state()
+    images, weights, state = small_batch().inputs, random_weights(net), net.random_state()
     first, second = net(images, weights), net(images, weights)
     assert not torch.allclose(first, second)
     net.set_random_state(state)

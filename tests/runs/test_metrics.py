@@ -1,11 +1,11 @@
 """Reading metrics: what is complete and in range, and everything else by name."""
 
-import json
 import math
 
 import pytest
 
-from ldarts_lib.runs.metrics import EvaluationMetrics, MetricsError, SearchMetrics, check_config, read_metrics
+from ldarts_lib.errors import RunError
+from ldarts_lib.runs.metrics import EvaluationMetrics, SearchMetrics, check_config, read_metrics
 from runfolders import EVALUATION, SEARCH, write_run
 
 
@@ -51,39 +51,23 @@ def test_lookups_texts_and_published_architectures(read, tmp_path):
         (EVALUATION, {"test_accuracy": "high"}, "test_accuracy = 'high'"),
         (EVALUATION, {"test_accuracy": None}, "test_accuracy missing"),
         (EVALUATION, {"architecture": None}, "architecture missing"),
-        (EVALUATION, {"recipe": "vgg"}, "recipe = 'vgg'.*'cifar-small'"),
         (EVALUATION, {"searched": {"space": "s2"}}, r"searched\.dataset missing"),
         (EVALUATION, {"parameters": -1}, "parameters = -1"),
         (EVALUATION, {"size": "huge"}, "size = 'huge'"),
-        (EVALUATION, {"recipe": "ptb"}, "test_perplexity, valid_perplexity missing"),
-        (EVALUATION, {"recipe": "lookup"}, "benchmark missing"),
+        (EVALUATION, {"test_perplexity": 60.0}, "valid_perplexity missing"),
+        (EVALUATION, {"recipe": ""}, "recipe = ''"),
         (SEARCH, {"valid_accuracy": None}, "valid_accuracy missing"),
-        (SEARCH, {"space": "ptb"}, "valid_perplexity missing"),
         (SEARCH, {"valid_loss": math.inf}, "valid_loss = inf"),
         (SEARCH, {"epochs": 0}, "epochs = 0"),
         (SEARCH, {"valid_alignment": 7.0}, r"valid_alignment = 7\.0"),
-        (SEARCH, {"method": "adam"}, "method = 'adam'"),
         (SEARCH, {"stage": "train"}, "stage = 'train'"),
         (SEARCH, {"version": 2}, "version 2"),
         (SEARCH, {"version": None}, "version None"),
     ],
 )
 def test_bad_values_and_missing_keys_are_named(read, metrics, changes, expected):
-    with pytest.raises(MetricsError, match=rf"metrics\.json.*{expected}"):
+    with pytest.raises(RunError, match=rf"metrics\.json.*{expected}"):
         read(metrics, **changes)
-
-
-@pytest.mark.parametrize("text", ["", "{", json.dumps(SEARCH)[:-20], "NaN", "[1]", "null", '"text"', "\xff"])
-def test_what_is_no_json_object_is_damaged(tmp_path, text):
-    path = tmp_path / "metrics.json"
-    path.write_bytes(text.encode("latin-1"))
-    with pytest.raises(MetricsError, match=r"metrics\.json is damaged"):
-        read_metrics(path)
-
-
-def test_a_missing_file(tmp_path):
-    with pytest.raises(MetricsError, match=r"cannot read .* No such file"):
-        read_metrics(tmp_path / "metrics.json")
 
 
 @pytest.mark.parametrize("metrics", [SEARCH, EVALUATION], ids=["search", "evaluate"])
@@ -91,11 +75,11 @@ def test_metrics_belong_to_their_configuration(tmp_path, metrics):
     path = write_run(tmp_path / "run", metrics)
     check_config(path, read_metrics(path))
     other = write_run(tmp_path / "other", metrics, {"seed": 7, "epochs": 3})
-    with pytest.raises(MetricsError, match=r"seed = \d, configured 7; epochs = \d+, configured 3"):
+    with pytest.raises(RunError, match=r"seed = \d, configured 7; epochs = \d+, configured 3"):
         check_config(other, read_metrics(other))
     (path.parent / "config.json").write_text("{")
-    with pytest.raises(MetricsError, match=r"config\.json is damaged"):
+    with pytest.raises(RunError, match=r"config\.json is damaged"):
         check_config(path, read_metrics(path))
     (path.parent / "config.json").unlink()
-    with pytest.raises(MetricsError, match=r"no config\.json beside it"):
+    with pytest.raises(RunError, match=r"no config\.json beside it"):
         check_config(path, read_metrics(path))

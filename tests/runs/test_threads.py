@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from ldarts_book.grid.onejob import main as run_job
-from ldarts_lib.bilevel.parallel import process_pool
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.bilevel.search import search
 from ldarts_lib.datasets import load
@@ -18,6 +17,7 @@ from ldarts_lib.evaluation.protocols import training_protocol
 from ldarts_lib.evaluation.small import Recipe, standalone_accuracy
 from ldarts_lib.evaluation.training import train
 from ldarts_lib.runs import threads
+from ldarts_lib.runs.processes import process_pool
 from ldarts_lib.runs.threads import ThreadsError, cores, count, limited, prepare
 from ldarts_lib.spaces.genotype import parse
 from ldarts_lib.spaces.published import published

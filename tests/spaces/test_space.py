@@ -197,7 +197,7 @@ def test_a_new_space_is_a_description():
     TINY.validate(parse(str(genotype)))
     net = small_supernet(TINY)
     assert net.layout == ("normal",) * 3
-    logits = net(small_batch().images, random_weights(net))
+    logits = net(small_batch().inputs, random_weights(net))
     assert logits.shape == (6, 3) and logits.isfinite().all()
 
 
@@ -207,7 +207,7 @@ def test_a_new_two_cell_space_is_a_description():
     genotype = space.discretize(draw_weights(space, 0))
     space.validate(parse(str(genotype)))
     net = small_supernet(space)
-    assert net(small_batch().images, random_weights(net)).shape == (6, 3)
+    assert net(small_batch().inputs, random_weights(net)).shape == (6, 3)
 
 
 NAMES = ("none", "skip_connect")

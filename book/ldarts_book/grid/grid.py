@@ -43,8 +43,9 @@ from ldarts_book.grid.axes import (
 )
 from ldarts_book.grid.jobs import Job, evaluation_name, expand
 from ldarts_book.grid.located import Located, LocatedError, Place, read_yaml
-from ldarts_lib.bilevel.protocols import METHODS, SIZES
+from ldarts_lib.bilevel.protocols import METHODS
 from ldarts_lib.errors import LdartsError
+from ldarts_lib.settings import SIZES
 
 
 class GridError(LdartsError, ValueError):

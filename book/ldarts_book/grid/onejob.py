@@ -31,7 +31,7 @@ def run_job(notebook: Path, executed: Path, parameters: Mapping[str, Any]) -> No
 
     Raises:
         NotebookFailed: as :func:`~ldarts_book.notebook.run_notebook`, which refuses bad parameters as well.
-        MetricsError: what decides between architectures cannot be read.
+        RunError: what decides between architectures cannot be read.
     """
     chosen = dict(parameters)
     if isinstance(chosen.get("architecture"), Mapping):
@@ -54,15 +54,16 @@ def best(judged: Mapping[str, str]) -> str:
         judged: run directories of searches, each with the ``metrics.json`` of the evaluation that judges it.
 
     Raises:
-        MetricsError: one cannot be read, or is not of an evaluation.
+        RunError: one cannot be read, or is not of an evaluation.
     """
-    from ldarts_lib.runs.metrics import EvaluationMetrics, MetricsError, read_metrics
+    from ldarts_lib.errors import RunError
+    from ldarts_lib.runs.metrics import EvaluationMetrics, read_metrics
 
     scores = {}
     for search, path in judged.items():
         metrics = read_metrics(path)
         if not isinstance(metrics, EvaluationMetrics):
-            raise MetricsError(f"{path} is not of an evaluation")
+            raise RunError(f"{path} is not of an evaluation")
         accuracy, perplexity = metrics.test_accuracy, metrics.test_perplexity
         scores[search] = accuracy if accuracy is not None else -perplexity
     return max(scores, key=scores.__getitem__)

@@ -11,19 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from ldarts_lib.bilevel import recurrent_protocols as language
-from ldarts_lib.bilevel import recurrent_search as language_search
-from ldarts_lib.bilevel import search as image_search
-from ldarts_lib.bilevel.protocols import ProtocolError, Size, explain, protocol
+from ldarts_lib.bilevel.protocols import protocol
+from ldarts_lib.bilevel.search import search as run_search
+from ldarts_lib.errors import ProtocolError, RunError
 from ldarts_lib.evaluation import language as language_training
 from ldarts_lib.evaluation import training
+from ldarts_lib.evaluation.language_protocol import evaluation_protocol
 from ldarts_lib.evaluation.protocols import RECIPES, training_protocol
-from ldarts_lib.runs.directory import GENOTYPE, METRICS, RunDirectory, RunError
+from ldarts_lib.runs.directory import GENOTYPE, METRICS, Run
 from ldarts_lib.runs.environment import environment, resolve_device
+from ldarts_lib.settings import Seed, Settings, Size, validated
 from ldarts_lib.spaces.genotype import Genotype, GenotypeError, parse
 from ldarts_lib.spaces.published import published
 from ldarts_lib.spaces.space import SPACES
@@ -45,17 +44,15 @@ TABLES = {
 """Per data set the benchmark, its columns of validation and test accuracies, and what 1 is in them."""
 
 
-class Lookup(BaseModel):
+class Lookup(Settings):
     """All settings of a look-up, which trains nothing."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     architecture: str
     genotype: str
     recipe: str = LOOKUP
     dataset: str
     size: Size
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    seed: Seed
 
 
 def search(
@@ -87,16 +84,12 @@ def search(
     Raises:
         ProtocolError: an unknown name or a bad value.
         RunError: the directory holds something else.
-        SearchDiverged: the loss is NaN or infinite.
+        Diverged: the loss is NaN or infinite.
     """
     where = resolve_device(device)
-    if space == LANGUAGE:
-        chosen = language.protocol(dataset, method, size, seed=seed, **settings)
-        language_search.search(chosen, out, resume=True, device=where, progress=progress)
-    else:
-        chosen = protocol(space, dataset, method, size, seed=seed, **settings)
-        image_search.search(chosen, out, resume=True, device=where, progress=progress)
-    return RunDirectory(out).read_json(METRICS)
+    chosen = protocol(space, dataset, method, size, seed=seed, **settings)
+    run_search(chosen, out, device=where, progress=progress)
+    return Run(out).read_json(METRICS)
 
 
 def evaluate(
@@ -133,7 +126,7 @@ def evaluate(
         ProtocolError: an unknown name or a bad value.
         GenotypeError: the architecture is unknown, or does not go with the recipe.
         RunError: a directory holds something else, or the search is not finished.
-        TrainingDiverged: the loss is NaN or infinite.
+        Diverged: the loss is NaN or infinite.
     """
     name, genotype, searched = identify(architecture)
     _require_fitting(genotype, recipe)
@@ -142,21 +135,18 @@ def evaluate(
     if recipe == LOOKUP:
         return _look_up(_lookup(name, genotype, dataset, size, seed, settings), searched, out)
     if recipe == LANGUAGE:
-        chosen = language.evaluation_protocol(dataset, size, seed=seed, **settings)
+        chosen = evaluation_protocol(dataset, size, seed=seed, **settings)
         return language_training.evaluate(
             chosen,
             genotype,
             out,
             architecture=name,
             searched=searched,
-            resume=True,
             device=resolve_device(device),
             progress=progress,
         )
     chosen = training_protocol(name, genotype, dataset, recipe, size, seed=seed, **settings)
-    return training.train(
-        chosen, out, searched=searched, resume=True, device=device, devices=devices, progress=progress
-    )
+    return training.train(chosen, out, searched=searched, device=device, devices=devices, progress=progress)
 
 
 def identify(architecture: str) -> tuple[str, Genotype, dict[str, Any] | None]:
@@ -179,7 +169,7 @@ def identify(architecture: str) -> tuple[str, Genotype, dict[str, Any] | None]:
             f"unknown architecture {architecture!r}: expected the run directory of a search, a genotype in "
             f"quotes, or one of {', '.join(published())}"
         )
-    run = RunDirectory(architecture)
+    run = Run(architecture)
     if not run.finished:
         raise RunError(f"{run.path} holds no finished search: there is no {METRICS}")
     found = run.read_json(METRICS)
@@ -215,10 +205,8 @@ def _lookup(
 ) -> Lookup:
     if settings:
         raise ProtocolError(f"the recipe {LOOKUP!r} trains nothing: drop {', '.join(settings)}")
-    try:
-        return Lookup(architecture=name, genotype=str(genotype), dataset=dataset, size=size, seed=seed)
-    except ValidationError as error:
-        raise ProtocolError("; ".join(explain(item, Lookup) for item in error.errors())) from None
+    values = {"architecture": name, "genotype": str(genotype), "dataset": dataset, "size": size, "seed": seed}
+    return validated(Lookup, values)
 
 
 def _look_up(settings: Lookup, searched: Mapping[str, Any] | None, out: str | Path) -> dict[str, Any]:
@@ -230,17 +218,17 @@ def _look_up(settings: Lookup, searched: Mapping[str, Any] | None, out: str | Pa
     genotype = parse(settings.genotype)
     SPACES["nasbench201"].validate(genotype)
     row = open_benchmark(benchmark).query(genotype)
-    run = RunDirectory.create(out, settings, resume=True)
-    if not run.finished:
-        run.write_environment(environment())
-        found = {
-            "stage": "evaluate",
-            **settings.model_dump(),
-            "searched": dict(searched) if searched else None,
-            "benchmark": benchmark,
-            "test_accuracy": float(row[test]) / one,
-        }
-        if valid:
-            found["valid_accuracy"] = float(row[valid]) / one
-        run.write_outcome(genotype, found)
-    return run.read_json(METRICS)
+    with Run.claim(out, settings) as run:
+        if not run.finished:
+            run.write_environment(environment())
+            found = {
+                "stage": "evaluate",
+                **settings.model_dump(),
+                "searched": dict(searched) if searched else None,
+                "benchmark": benchmark,
+                "test_accuracy": float(row[test]) / one,
+            }
+            if valid:
+                found["valid_accuracy"] = float(row[valid]) / one
+            run.write_outcome(genotype.as_json(), found)
+        return run.read_json(METRICS)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from ldarts_book.grid.jobs import Job
+from ldarts_lib.errors import RunError
 from ldarts_lib.runs.directory import CONFIG, METRICS
-from ldarts_lib.runs.metrics import MetricsError, read_metrics
+from ldarts_lib.runs.metrics import read_metrics
 
 State = Literal["finished", "interrupted", "failed", "missing", "unusable"]
 
@@ -47,7 +48,7 @@ def status(job: Job, out: Path | str) -> Status:
 def _of_metrics(job: Job, path: Path) -> Status:
     try:
         found = read_metrics(path).model_dump()
-    except MetricsError as error:
+    except RunError as error:
         return Status("unusable", str(error))
     differing = [
         f"{key} = {found.get(key)!r}, expected {value!r}"

@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ldarts_book.grid.jobs import Job
-from ldarts_lib.runs.directory import CONFIG, RunDirectory, RunError
+from ldarts_lib.errors import RunError
+from ldarts_lib.runs.directory import CONFIG, Run
 
 End = Literal["finished", "failed", "skipped"]
 _COLUMNS = ("finished", "running", "failed", "skipped", "waiting")
@@ -154,7 +155,7 @@ def _left(tally: Tally) -> str:
 
 def _epoch(path: Path) -> str:
     """How far a run is: the epochs in its history, of those in its configuration."""
-    run = RunDirectory(path)
+    run = Run(path)
     try:
         epochs = run.read_json(CONFIG).get("epochs")
     except RunError:

@@ -12,17 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from ldarts_lib.errors import LdartsError
-from ldarts_lib.runs.directory import (
-    CONFIG,
-    ENVIRONMENT,
-    GENOTYPE,
-    HISTORY,
-    METRICS,
-    write_atomically,
-    write_json,
-)
-from ldarts_lib.runs.metrics import IDENTITY, Metrics, MetricsError, check_config, read_metrics
+from ldarts_lib.errors import LdartsError, RunError
+from ldarts_lib.files import write_atomically, write_json
+from ldarts_lib.runs.directory import CONFIG, ENVIRONMENT, GENOTYPE, HISTORY, METRICS
+from ldarts_lib.runs.metrics import IDENTITY, Metrics, check_config, read_metrics
 
 MEASURES = ("test_accuracy", "best_test_accuracy", "test_perplexity")
 """What evaluations are compared by; only the perplexity is better when lower."""
@@ -66,7 +59,7 @@ def read(source: Path | str) -> Results:
         try:
             metrics = read_metrics(path)
             check_config(path, metrics)
-        except MetricsError as error:
+        except RunError as error:
             problems.append(str(error))
         else:
             rows.append(_row(metrics) | {"path": path.parent.relative_to(source).as_posix()})
@@ -182,7 +175,7 @@ def collect(source: Path | str, target: Path | str, *, overwrite: bool = False) 
 def _same_outcome(run: Path, other: Path) -> bool:
     try:
         stored = read_metrics(other / METRICS)
-    except MetricsError:
+    except RunError:
         return False
     found = read_metrics(run / METRICS)
     return found.model_dump(exclude={"seconds"}) == stored.model_dump(exclude={"seconds"})

@@ -20,10 +20,10 @@ from ldarts_book.figures.frames import Curves, draw_frame, edge_weights, frame_a
 from ldarts_book.groundtruth import random_search
 from ldarts_book.studies import study, verdict
 from ldarts_book.studies.variants import SEEDS, Group, variants
-from ldarts_lib.bilevel.parallel import search_all
+from ldarts_lib.bilevel.search import search_all
 from ldarts_lib.bilevel.trajectory import Trajectory
 from ldarts_lib.errors import LdartsError
-from ldarts_lib.runs.directory import RunDirectory
+from ldarts_lib.runs.directory import Run
 from ldarts_lib.spaces.genotype import Cell, parse
 from ldarts_lib.spaces.space import SPACES
 from ldarts_lib.tables.computation import encode
@@ -181,7 +181,7 @@ def _recorded_run(name: str, seed: int) -> Path:
 
 
 def _read(path: Path) -> Watched:
-    return Watched(RunDirectory(path).read_history(), Trajectory.load(path))
+    return Watched(Run(path).read_history(), Trajectory.load(path))
 
 
 def last_epochs(judged: pd.DataFrame, count: int = 10) -> pd.DataFrame:

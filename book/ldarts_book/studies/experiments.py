@@ -17,10 +17,10 @@ from ldarts_book.studies import robustness as grids
 from ldarts_book.studies import study as studies
 from ldarts_book.studies import verdict
 from ldarts_book.studies.variants import CHOOSING, SEEDS, Group
-from ldarts_lib.bilevel.protocols import Size
-from ldarts_lib.runs.directory import write_atomically, write_json
+from ldarts_lib.files import write_atomically, write_json
 from ldarts_lib.runs.environment import device_report, environment, resolve_device
 from ldarts_lib.runs.threads import prepare
+from ldarts_lib.settings import Size
 from ldarts_lib.tables.digits201 import make
 from ldarts_lib.tables.tables import Benchmark, open_benchmark
 

@@ -18,11 +18,13 @@ from tqdm import tqdm
 
 from ldarts_book.studies.demonstration import NotRecorded
 from ldarts_book.studies.study import slug
-from ldarts_lib.bilevel.parallel import process_pool, search_all
-from ldarts_lib.bilevel.protocols import Protocol, protocol
+from ldarts_lib.bilevel.protocols import SearchProtocol, protocol
+from ldarts_lib.bilevel.search import search_all
 from ldarts_lib.datasets import load
 from ldarts_lib.evaluation.small import standalone_accuracy
-from ldarts_lib.runs.directory import RunDirectory, write_json
+from ldarts_lib.files import write_json
+from ldarts_lib.runs.directory import Run
+from ldarts_lib.runs.processes import process_pool
 from ldarts_lib.spaces.genotype import Genotype, parse
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
@@ -53,7 +55,7 @@ def run(
         seeds: of the searches and of the random architectures.
         out: parent of the run directories.
         size: preset of the searches.
-        workers, device: as for :func:`~ldarts_lib.bilevel.parallel.search_all`.
+        workers, device: as for :func:`~ldarts_lib.bilevel.search.search_all`.
 
     Returns:
         One row per variant (with :data:`FLOOR`) and seed: ``genotype``, ``skips`` and ``convolutions`` (of
@@ -99,10 +101,10 @@ def draw(seed: int) -> Genotype:
     return space.discretize({kind: generator.random(cell.shape) for kind, cell in space.cells.items()})
 
 
-def _train(job: tuple[Path, str, Protocol, torch.device | str]) -> float:
+def _train(job: tuple[Path, str, SearchProtocol, torch.device | str]) -> float:
     """The mean accuracy of an architecture, from its folder if it was trained before."""
     folder, text, settings, device = job
-    run, name = RunDirectory(folder), "standalone.json"
+    run, name = Run(folder), "standalone.json"
     if not (folder / name).exists():
         images = load(settings.dataset, device=device)
         found = [standalone_accuracy(parse(text), settings, images, seed=seed) for seed in range(TRAININGS)]

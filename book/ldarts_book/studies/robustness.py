@@ -18,7 +18,8 @@ from scipy import stats
 
 from ldarts_book.studies import study, verdict
 from ldarts_book.studies.demonstration import NotRecorded
-from ldarts_lib.bilevel.protocols import ProtocolError, protocol
+from ldarts_lib.bilevel.protocols import protocol
+from ldarts_lib.errors import ProtocolError
 
 BASELINE = "baseline"
 CHANGES: tuple[tuple[str, Any], ...] = (
@@ -58,7 +59,7 @@ def run(
         seeds: of the searches; the same for every setting and method.
         out: parent of the run directories.
         size: the preset that the settings change.
-        workers, device: as for :func:`~ldarts_lib.bilevel.parallel.search_all`.
+        workers, device: as for :func:`~ldarts_lib.bilevel.search.search_all`.
 
     Returns:
         One row for each of the :data:`~ldarts_book.studies.study.LAST` epochs of a search: ``setting``, and

@@ -13,8 +13,8 @@ import pandas as pd
 import torch
 
 from ldarts_book.studies.variants import GROUPS, Group, variants
-from ldarts_lib.bilevel.parallel import search_all
-from ldarts_lib.bilevel.protocols import Protocol
+from ldarts_lib.bilevel.protocols import SearchProtocol
+from ldarts_lib.bilevel.search import search_all
 from ldarts_lib.bilevel.trajectory import ALPHA
 from ldarts_lib.spaces.genotype import parse
 from ldarts_lib.tables.computation import computation, encode
@@ -41,7 +41,7 @@ roundings, whichever groups are searched."""
 
 
 def run(
-    protocols: Mapping[str, Protocol],
+    protocols: Mapping[str, SearchProtocol],
     seeds: Sequence[int],
     out: str | Path,
     *,
@@ -54,7 +54,7 @@ def run(
         protocols: the variants.
         seeds: of the searches.
         out: parent of the run directories.
-        workers, device: as for :func:`~ldarts_lib.bilevel.parallel.search_all`.
+        workers, device: as for :func:`~ldarts_lib.bilevel.search.search_all`.
 
     Returns:
         One row per epoch: ``variant``, ``seed``, ``epoch``, ``ops``, the columns :data:`KEPT` of the
@@ -98,7 +98,7 @@ def run_groups(
 
 
 def _search(
-    protocols: Mapping[str, Protocol],
+    protocols: Mapping[str, SearchProtocol],
     seeds: Mapping[str, Sequence[int]],
     out: str | Path,
     workers: int | None,

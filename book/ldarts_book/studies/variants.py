@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from ldarts_lib.bilevel.protocols import Protocol, protocol
+from ldarts_lib.bilevel.protocols import SearchProtocol, protocol
 
 Group = Literal["demonstration", "differences", "precision", "strengths", "chosen", "lengths", "ablations"]
 
@@ -139,6 +139,8 @@ SEEDS: Mapping[Group, tuple[int, ...]] = {
 """The seeds of each study."""
 
 
-def variants(group: Group = "demonstration", size: str = "demo", **overrides: Any) -> dict[str, Protocol]:
+def variants(
+    group: Group = "demonstration", size: str = "demo", **overrides: Any
+) -> dict[str, SearchProtocol]:
     """The protocols of a group at a size, with single settings overridden in all of them."""
     return {name: protocol(size=size, **(VARIANTS[name] | overrides)) for name in GROUPS[group]}

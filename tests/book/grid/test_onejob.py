@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from ldarts_book.grid.onejob import best, main
-from ldarts_lib.runs.metrics import MetricsError
+from ldarts_lib.errors import RunError
 from runfolders import EVALUATION, SEARCH, write_run
 from tiny import write_notebooks
 
@@ -34,9 +34,9 @@ def test_the_best_has_the_highest_accuracy_or_the_lowest_perplexity(tmp_path):
 
 
 def test_what_cannot_judge_is_refused(tmp_path):
-    with pytest.raises(MetricsError, match="cannot read"):
+    with pytest.raises(RunError, match="cannot read"):
         best({"a": str(tmp_path / "metrics.json")})
-    with pytest.raises(MetricsError, match="not of an evaluation"):
+    with pytest.raises(RunError, match="not of an evaluation"):
         best({"a": str(write_run(tmp_path / "search", SEARCH))})
 
 

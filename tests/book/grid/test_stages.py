@@ -4,8 +4,8 @@ import os
 import pytest
 
 from ldarts_book.grid import stages as jobs
-from ldarts_lib.bilevel.protocols import ProtocolError
-from ldarts_lib.runs.directory import METRICS_VERSION, RunDirectory, RunError
+from ldarts_lib.errors import ProtocolError, RunError
+from ldarts_lib.runs.directory import METRICS_VERSION, Run
 from ldarts_lib.spaces.genotype import GenotypeError
 from ldarts_lib.spaces.published import published
 from ldarts_lib.tables.tables import open_benchmark
@@ -49,7 +49,7 @@ def test_a_finished_job_is_not_repeated(tmp_path, cell):
     stamp = os.stat(tmp_path / "run" / "checkpoint.pt").st_mtime_ns
     assert jobs.evaluate(*arguments, **QUIET, **QUICK) == first
     assert os.stat(tmp_path / "run" / "checkpoint.pt").st_mtime_ns == stamp
-    with pytest.raises(RunError, match=r"another protocol \(seed: 5 → 6\)"):
+    with pytest.raises(RunError, match=r"another run \(seed: 5 → 6\)"):
         jobs.evaluate(*arguments[:4], 6, tmp_path / "run", **QUIET, **QUICK)
 
 
@@ -57,7 +57,7 @@ def test_a_look_up_reads_the_table(tmp_path, cell):
     found = jobs.evaluate(str(cell), "noisy-digits", "lookup", "smoke", 0, tmp_path / "run", **QUIET)
     assert found["test_accuracy"] == open_benchmark("digits-201").accuracy(found["genotype"])
     assert found["benchmark"] == "digits-201"
-    assert RunDirectory(tmp_path / "run").read_json("config.json")["recipe"] == "lookup"
+    assert Run(tmp_path / "run").read_json("config.json")["recipe"] == "lookup"
     assert jobs.evaluate(str(cell), "noisy-digits", "lookup", "smoke", 0, tmp_path / "run", **QUIET) == found
 
 

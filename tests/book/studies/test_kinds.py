@@ -2,7 +2,7 @@ import pytest
 
 from ldarts_book.studies import kinds
 from ldarts_lib.bilevel.protocols import protocol
-from ldarts_lib.runs.directory import RunDirectory
+from ldarts_lib.runs.directory import Run
 from ldarts_lib.spaces.genotype import parse
 from ldarts_lib.spaces.space import SPACES
 
@@ -42,7 +42,7 @@ def test_a_study_searches_trains_and_continues(tmp_path):
     found = kinds.run([3], tmp_path, size="smoke", workers=2)
     assert found["variant"].tolist() == [*kinds.VARIANTS, kinds.FLOOR]
     assert found["accuracy"].between(0.3, 1).all()
-    trained = RunDirectory(tmp_path / "darts-seed3").read_json("standalone.json")["accuracies"]
+    trained = Run(tmp_path / "darts-seed3").read_json("standalone.json")["accuracies"]
     assert len(trained) == kinds.TRAININGS
     again = kinds.run([3], tmp_path, size="smoke", workers=1)
     assert again.equals(found)

@@ -16,7 +16,8 @@ from ldarts_book.studies import robustness, study, verdict
 from ldarts_book.studies.demonstration import NotRecorded
 from ldarts_book.studies.variants import SEEDS
 from ldarts_lib import cli
-from ldarts_lib.bilevel.protocols import ProtocolError, protocol
+from ldarts_lib.bilevel.protocols import protocol
+from ldarts_lib.errors import ProtocolError
 from ldarts_lib.tables.tables import Benchmark
 
 CELLS = {"111111": 0.30, "300001": 0.35, "000300": 0.60, "000303": 0.70, "333333": 0.80}

@@ -1,0 +1,111 @@
+"""The state of the search of a recurrent cell: the same bilevel steps, on windows of a text.
+
+The training text trains the weights ω, the validation text the architecture parameters α, as in the DARTS
+code; in every epoch both are read from the beginning, the shorter validation text as often as needed.
+
+Columns of the history: as of a search on images, with dropout, ``*_accuracy`` of the next word and ``skips``
+the identities in the derived cell; and ``valid_perplexity``, of the supernet on the whole validation text
+after the epoch, without dropout.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+from ldarts_lib.bilevel.half_steps import Bilevel
+from ldarts_lib.bilevel.recurrent_protocols import RecurrentProtocol
+from ldarts_lib.bilevel.state import SearchState, floating_type, measure
+from ldarts_lib.datasets.corpus import Corpus, Reader, columns_of
+from ldarts_lib.networks.batches import TextBatch
+from ldarts_lib.networks.recurrent import Dropouts, mean_loss, perplexity
+from ldarts_lib.networks.recurrent_supernet import RecurrentSupernet
+from ldarts_lib.networks.supernet import architecture_weights, initial_alphas
+from ldarts_lib.runs.directory import Row
+from ldarts_lib.runs.environment import arithmetic, seed_everything
+from ldarts_lib.runs.record import OnStep
+
+HALF_WINDOWS = 0.05
+"""Share of the windows that have half the length."""
+
+
+class RecurrentState(SearchState):
+    """As :class:`~ldarts_lib.bilevel.state.SearchState`; the halves are texts in columns, [rows, columns]."""
+
+    unit = "word"
+    quality, skip = "valid_perplexity", "identity"
+    text: Tensor
+    """The validation text in the columns in which perplexities are measured."""
+
+    @classmethod
+    def start(
+        cls, protocol: RecurrentProtocol, dataset: Corpus, device: torch.device | str = "cpu"
+    ) -> RecurrentState:
+        """The state before the first step, made from the protocol's seed alone.
+
+        Raises:
+            ProtocolError: the text is too short for the protocol's columns.
+        """
+        seed_everything(protocol.seed)
+        dtype = floating_type(protocol)
+        supernet = RecurrentSupernet(
+            words=len(dataset.vocabulary),
+            units=protocol.units,
+            cells=protocol.cells,
+            space=protocol.search_space,
+            dropouts=Dropouts(**protocol.dropouts),
+            generator=torch.Generator(device).manual_seed(protocol.seed),
+        ).to(device, dtype)
+        batches = torch.Generator().manual_seed(protocol.seed)
+        alphas = initial_alphas(protocol.search_space, generator=batches, device=device, dtype=dtype)
+        columns = protocol.batch_size
+        halves = tuple(columns_of(dataset, part, columns, device) for part in ("train", "valid"))
+        state = cls(Bilevel(supernet, alphas, protocol), halves, batches)
+        state.text = columns_of(dataset, "valid", protocol.evaluation_columns, device)
+        return state
+
+    @property
+    def steps(self) -> int:
+        """Words of each column."""
+        return len(self.training) - 1
+
+    def run_epoch(self, epoch: int, on_step: OnStep) -> Row:
+        """One pass over the training text."""
+        begin = time.perf_counter()
+        self.bilevel.start_epoch(epoch)
+        self.bilevel.supernet.train()
+        hidden = self.bilevel.supernet.initial_hidden(self.protocol.batch_size)
+        training, validation = Reader(self.training, hidden), Reader(self.validation, hidden)
+        measured = []
+        while training.left:
+            before = training.position
+            measured.append(self._step(training, validation, epoch))
+            on_step(training.position - before)
+        numbers = torch.stack(measured, 1).double().cpu()  # waits for the device
+        row = self.summarize(epoch, numbers, time.perf_counter() - begin)
+        return row | {"valid_perplexity": self._perplexity()}
+
+    def _step(self, training: Reader, validation: Reader, epoch: int) -> Tensor:
+        """One bilevel step; returns what is measured of it."""
+        bptt = self.protocol.bptt
+        half = torch.rand((), generator=self.batches).item() < HALF_WINDOWS
+        window = TextBatch.of(*training.read(bptt // 2 if half else bptt), self.protocol.slowness)
+        other = TextBatch.of(*validation.read(bptt))
+        rate = self.protocol.learning_rate(epoch) * len(window.inputs.words) / bptt
+        self.bilevel.weight_optimizer.param_groups[0]["lr"] = rate
+        found = self.bilevel.step(window, other)
+        training.hidden, validation.hidden = (one.output.hidden for one in found)
+        return measure(found, (window, other))
+
+    def _perplexity(self) -> float:
+        supernet = self.bilevel.supernet.eval()
+        weights = architecture_weights(self.bilevel.alphas, supernet.layout)
+        with arithmetic(self.protocol.precision):
+            return perplexity(
+                mean_loss(lambda inputs: supernet(inputs, weights), supernet, self.text, self.protocol.bptt)
+            )
+
+    def shown(self, row: Row) -> dict[str, str]:
+        return {"perplexity": f"{row['valid_perplexity']:.1f}", "Λ": f"{row['valid_alignment']:+.2f}"}

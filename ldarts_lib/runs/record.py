@@ -1,0 +1,219 @@
+"""The one loop: epochs of a search or a training, recorded so that it can be stopped at any moment.
+
+Whatever runs for epochs is a :class:`State`: it knows how to make an epoch, what to keep of it and what came
+out. :func:`record` does the rest, by one rule: a finished run of the same settings is left as it is, an
+interrupted one goes on after its last epoch (on a CPU bit for bit as if it had not been interrupted), and a
+directory that holds anything else is refused.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor
+from tqdm import tqdm
+
+from ldarts_lib.errors import LdartsError, RunError
+from ldarts_lib.runs.directory import Row, Run
+from ldarts_lib.runs.environment import environment
+from ldarts_lib.runs.threads import limited
+
+OnStep = Callable[..., object]
+"""Called during an epoch with the units that were made since the last call, or without anything for one."""
+
+
+class Diverged(LdartsError, RuntimeError):
+    """The loss is no longer a number; the message says when. The last checkpoint is of the epoch before."""
+
+
+class State(Protocol):
+    """Everything that changes during a run, and what is known after it.
+
+    Attributes:
+        title: what the progress bar says.
+        epochs: how many the run has.
+        steps: units of the progress bar per epoch.
+        unit: what they are.
+    """
+
+    title: str
+    epochs: int
+    steps: int
+    unit: str = "step"
+
+    def run_epoch(self, epoch: int, on_step: OnStep) -> Row:
+        """One epoch, counted from 0; returns its row of the history, which has ``seconds``.
+
+        Raises:
+            Diverged: a loss is NaN or infinite (see :func:`require_finite`).
+        """
+        ...
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Tensors and plain values from which :meth:`restore` continues; without the key ``epoch``."""
+        ...
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Become the state after the epoch of a checkpoint, whose tensors lie on the CPU."""
+        ...
+
+    def outcome(self, rows: Sequence[Row]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """After the last epoch what ``genotype.json`` and ``metrics.json`` (but for the seconds) hold."""
+        ...
+
+    def shown(self, row: Row) -> Mapping[str, str]:
+        """What the progress bar shows of an epoch."""
+        ...
+
+    def save(self, run: Run) -> None:
+        """Write further files of a run, after each epoch and before its checkpoint; none by default."""
+
+
+def record(
+    out: str | Path,
+    settings: BaseModel,
+    begin: Callable[[], State],
+    *,
+    device: torch.device | str = "cpu",
+    progress: bool = True,
+) -> Run:
+    """Bring a run to its end: from the beginning, from where it was interrupted, or from where it ended.
+
+    Args:
+        out: the run directory.
+        settings: what tells this run from others.
+        begin: makes the state before the first step; not called if the run is finished.
+        device: where it runs.
+        progress: whether to show a progress bar.
+
+    Raises:
+        RunError: the directory cannot be used or written.
+        Diverged: a loss is NaN or infinite.
+    """
+    run = Run(out)
+    if not run.finished_with(settings):
+        state = begin()
+        with begun(out, settings, device):
+            run_epochs([run], [state], progress=progress)
+    return run
+
+
+@contextmanager
+def begun(out: str | Path, settings: BaseModel, device: torch.device | str, **facts: Any) -> Iterator[Run]:
+    """A claimed run directory that says on what it runs, with the CPU threads of its size.
+
+    Args:
+        out, settings, device: as for :func:`record`.
+        facts: what else ``environment.json`` says.
+
+    Raises:
+        RunError: as :meth:`~ldarts_lib.runs.directory.Run.claim`.
+    """
+    with Run.claim(out, settings) as run, limited(getattr(settings, "size", None)):
+        run.write_environment({**environment(torch.device(device)), **facts})
+        yield run
+
+
+def run_epochs(
+    runs: Sequence[Run],
+    states: Sequence[State],
+    together: Callable[[Sequence[State]], Callable[[int], Sequence[Row]]] | None = None,
+    *,
+    progress: bool = False,
+    writes: bool = True,
+    save_seconds: float = 0.0,
+) -> None:
+    """The epochs that are left of one run, or of several whose epochs are made together.
+
+    Args:
+        runs: see :func:`begun`.
+        states: of each, before its first step.
+        together: makes of states after the same epoch what makes the next epoch of all of them, counted from
+            0, and gives the row of each; only needed for more than one.
+        progress: whether to show a progress bar, of a single run.
+        writes: whether this process writes; of several that share one run only one does.
+        save_seconds: saves that would follow the last one sooner than this are left out.
+    """
+    histories = [_restored(run, state) for run, state in zip(runs, states, strict=True)]
+    for begun in sorted({len(rows) for rows in histories}):
+        group = [place for place, rows in enumerate(histories) if len(rows) == begun]
+        alike = [states[place] for place in group]
+        step = together(alike) if len(group) > 1 else None
+        saved, first = time.monotonic(), alike[0]
+        with tqdm(
+            total=first.epochs * first.steps,
+            initial=begun * first.steps,
+            desc=first.title,
+            unit=first.unit,
+            disable=not progress,
+        ) as bar:
+            for epoch in range(begun, first.epochs):
+                rows = step(epoch) if step else [first.run_epoch(epoch, bar.update)]
+                bar.set_postfix({"epoch": epoch + 1, **first.shown(rows[0])})
+                for place, row in zip(group, rows, strict=True):
+                    histories[place].append(row)
+                last = epoch + 1 == first.epochs
+                if writes and (last or time.monotonic() - saved >= save_seconds):
+                    for place in group:
+                        _save(runs[place], states[place], histories[place])
+                    saved = time.monotonic()
+        for place in group if writes else ():
+            _finish(runs[place], states[place], histories[place])
+
+
+def _restored(run: Run, state: State) -> list[Row]:
+    """The history up to the last checkpoint, to which the state is brought."""
+    saved = run.read_checkpoint()
+    if saved is None:
+        return []
+    rows = run.read_history()[: saved["epoch"] + 1]
+    if len(rows) <= saved["epoch"]:
+        raise RunError(
+            f"{run.path}: the history has {len(rows)} epochs, the checkpoint {saved['epoch'] + 1}; "
+            "delete the directory and begin again"
+        )
+    try:
+        state.restore(saved)
+    except KeyError as error:
+        raise RunError(f"{run.path}: the checkpoint is of another version, it has no {error}") from None
+    return rows
+
+
+def _save(run: Run, state: State, rows: list[Row]) -> None:
+    """The checkpoint comes last: what is newer than it is cut off when the run goes on."""
+    run.write_history(rows)
+    state.save(run)
+    run.write_checkpoint({"epoch": rows[-1]["epoch"], **state.checkpoint()})
+
+
+def _finish(run: Run, state: State, rows: list[Row]) -> None:
+    genotype, metrics = state.outcome(rows)
+    seconds = sum(float(row["seconds"]) for row in rows)
+    run.write_outcome(genotype, {**metrics, "seconds": round(seconds, 3)})
+
+
+def require_finite(losses: Tensor, epoch: int, part: str, remedy: str) -> None:
+    """Stop a run whose loss is no longer a number.
+
+    Args:
+        losses: of the steps of an epoch, [steps], or one loss of all of it, a scalar.
+        epoch: counted from 0.
+        part: of the data.
+        remedy: a setting that may help, smaller.
+
+    Raises:
+        Diverged: a loss is NaN or infinite.
+    """
+    bad = (~losses.isfinite()).nonzero()
+    if len(bad):
+        step = f", step {bad[0].item()}" if losses.dim() else ""
+        raise Diverged(
+            f"the {part} loss is {losses[tuple(bad[0])].item()} in epoch {epoch}{step} (counted from 0); "
+            f"the checkpoint of the last good epoch is kept. A smaller {remedy} may help"
+        )

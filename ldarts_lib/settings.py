@@ -1,0 +1,126 @@
+"""What all settings have in common: they are frozen, documented and validated, and bad ones are named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ldarts_lib.errors import ProtocolError
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Size = Literal["smoke", "demo", "paper"]
+SIZES: tuple[str, ...] = get_args(Size)
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    """A value with named, documented fields; what is unknown or out of range is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class LanguageSettings(Settings):
+    """What a search for a language model's cell and its training from scratch have in common."""
+
+    dataset: str
+    """Text, civics, ptb, or a folder with the files train.txt, valid.txt and test.txt."""
+    size: Size
+    """The preset that the other settings come from."""
+    seed: Seed = 0
+    """Seed of the initial weights, the lengths of the windows and the dropout masks."""
+    min_count: Count = 1
+    """Words that come less often in the training text are one word, <unk>."""
+
+    units: Count
+    """Size of the words, of the hidden states and of the nodes."""
+    cells: Count
+    """Stacked cells."""
+    epochs: Count
+    """Passes over the training text."""
+    batch_size: Annotated[int, Field(ge=2)]
+    """Columns into which a text is cut; they are read side by side."""
+    bptt: Annotated[int, Field(ge=2)] = 35
+    """Words per window, through which gradients flow back (backpropagation through time)."""
+    evaluation_columns: Count = 10
+    """Columns into which the validation text is cut where perplexities are measured."""
+
+    dropout_output: Share = 0.75
+    """Share of the last cell's output that is dropped."""
+    dropout_hidden: Share = 0.25
+    """Share of hidden states and nodes that is dropped where they enter a product."""
+    dropout_inputs: Share = 0.75
+    """Share of a cell's input that is dropped."""
+    dropout_embedding: Share = 0.2
+    """Share of the embedded words' numbers that is dropped."""
+    dropout_words: Share
+    """Share of the vocabulary that is dropped."""
+    slowness: NonNegative = 1e-3
+    """β, weight of the mean square of the steps of the last cell's output (temporal activation
+    regularization)."""
+
+    weight_lr: Positive = 20.0
+    """Learning rate of ω (SGD without momentum) for a window of bptt words; others in proportion."""
+    weight_decay: NonNegative
+    """Weight decay of ω."""
+    clip: Positive = 0.25
+    """Largest norm of the gradient of ω."""
+
+    @property
+    def dropouts(self) -> dict[str, float]:
+        """The shares that are dropped, as the model calls them."""
+        prefix = "dropout_"
+        return {name.removeprefix(prefix): share for name, share in self if name.startswith(prefix)}
+
+
+SMALL_DROPOUTS = {
+    "dropout_output": 0.2,
+    "dropout_hidden": 0.1,
+    "dropout_inputs": 0.2,
+    "dropout_embedding": 0.1,
+    "dropout_words": 0.0,
+}
+"""Of a language model that is small, in its search and its training."""
+TEXT: dict[str, dict[str, Any]] = {"civics": {"min_count": 2}}
+"""What belongs to a text, in a search and a training."""
+
+
+def validated(model: type[Model], values: Mapping[str, Any]) -> Model:
+    """The settings with these values.
+
+    Raises:
+        ProtocolError: unknown settings or values out of range; all of them are listed.
+    """
+    try:
+        return model(**values)
+    except ValidationError as error:
+        raise ProtocolError(explain(error, model)) from None
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """All that pydantic found, in the words of the settings."""
+    return "; ".join(_problem(item, model) for item in error.errors())
+
+
+def _problem(item: Any, model: type[BaseModel]) -> str:
+    name = ".".join(map(str, item["loc"]))
+    if item["type"] == "missing":
+        return f"{name} missing"
+    if item["type"] == "extra_forbidden":
+        return f"unknown setting {name!r}; the settings are {', '.join(model.model_fields)}"
+    if item["type"] == "value_error":  # raised by a validator of ours, which names what is wrong
+        return item["msg"].removeprefix("Value error, ")
+    return f"{name} = {item['input']!r}: {item['msg']}"
+
+
+def changes(chosen: BaseModel, usual: BaseModel) -> str:
+    """The settings in which one differs from its preset, as ``name = value, ...``; empty if none."""
+    names = type(usual).model_fields
+    different = [name for name in names if getattr(chosen, name) != getattr(usual, name)]
+    return ", ".join(f"{name} = {getattr(chosen, name)}" for name in different)

@@ -1,0 +1,225 @@
+"""The one loop, with a state that needs no network: what is written, and that it can be stopped anywhere."""
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+
+import pytest
+import torch
+from pydantic import BaseModel
+
+from ldarts_lib.errors import RunError
+from ldarts_lib.runs import record as module
+from ldarts_lib.runs.directory import Run
+from ldarts_lib.runs.record import Diverged, State, record, require_finite, run_epochs
+
+FORK = multiprocessing.get_context("fork")
+
+
+class Walk(BaseModel):
+    seed: int = 0
+    epochs: int = 4
+
+
+class Walker(State):
+    """A sum of random numbers."""
+
+    title, steps = "walking", 2
+
+    def __init__(self, settings=None, pause=0.0):
+        settings = settings or Walk()
+        self.epochs, self.pause, self.position = settings.epochs, pause, torch.zeros(())
+        self.generator = torch.Generator().manual_seed(settings.seed)
+
+    def run_epoch(self, epoch, on_step):
+        for _ in range(self.steps):
+            time.sleep(self.pause)
+            self.position += torch.randn((), generator=self.generator)
+            on_step()
+        require_finite(self.position, epoch, "train", "stride")
+        return {"epoch": epoch, "position": self.position.item(), "seconds": 0.25}
+
+    def checkpoint(self):
+        return {"position": self.position, "generator": self.generator.get_state()}
+
+    def restore(self, saved):
+        self.position = saved["position"]
+        self.generator.set_state(saved["generator"])
+
+    def outcome(self, rows):
+        return {"genotype": "walk"}, {"position": rows[-1]["position"]}
+
+    def shown(self, row):
+        return {"at": f"{row['position']:.2f}"}
+
+    def save(self, run):
+        (run.path / "extra").write_text(str(self.position.item()))
+
+
+def walk(out, settings=None, **options):
+    settings = settings or Walk()
+    return record(out, settings, lambda: Walker(settings, **options), progress=False)
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """A walk that nobody interrupted."""
+    return walk(tmp_path / "whole")
+
+
+def assert_same(run, other):
+    assert run.read_history() == other.read_history()
+    assert run.read_json("metrics.json") == other.read_json("metrics.json")
+    ours, theirs = run.read_checkpoint(), other.read_checkpoint()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(torch.as_tensor(ours[key]), torch.as_tensor(theirs[key])) for key in ours)
+
+
+def test_a_run_leaves_its_files(whole, tmp_path, capsys):
+    settings = Walk(epochs=3)
+    run = record(tmp_path / "run", settings, lambda: Walker(settings))
+    error = capsys.readouterr().err
+    assert "walking" in error and "6/6" in error and "epoch=3, at=" in error
+    assert [row["epoch"] for row in run.read_history()] == [0, 1, 2]
+    last = run.read_history()[-1]["position"]
+    assert run.read_json("metrics.json") == {"version": 1, "position": last, "seconds": 0.75}
+    assert run.read_json("genotype.json") == {"genotype": "walk"}
+    assert run.read_json("config.json") == {"seed": 0, "epochs": 3}
+    assert run.read_json("environment.json")["device"].startswith("cpu")
+    assert run.read_checkpoint()["epoch"] == 2
+    assert (run.path / "extra").read_text() == str(last)
+
+
+def test_a_finished_run_returns_at_once(whole):
+    before = {path.name: path.stat().st_mtime_ns for path in whole.path.iterdir()}
+    again = record(whole.path, Walk(), lambda: pytest.fail("begun again"))
+    assert again.path == whole.path
+    assert {path.name: path.stat().st_mtime_ns for path in whole.path.iterdir()} == before
+
+
+def test_a_run_of_other_settings_is_refused_and_they_are_named(whole):
+    with pytest.raises(RunError, match=r"holds another run \(epochs: 4 → 5, seed: 0 → 7\); choose another"):
+        walk(whole.path, Walk(seed=7, epochs=5))
+
+
+@pytest.mark.parametrize("where", ["run_epoch", "save", "write_history", "write_checkpoint", "write_outcome"])
+@pytest.mark.parametrize("moment", [1, 3])
+def test_a_run_that_is_interrupted_anywhere_goes_on_as_if_it_had_not_been(
+    whole, tmp_path, monkeypatch, where, moment
+):
+    owner = Walker if hasattr(Walker, where) else Run
+    original, calls = getattr(owner, where), []
+
+    def interrupted(*arguments):
+        calls.append(where)
+        if len(calls) == moment or where == "write_outcome":
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(owner, where, interrupted)
+        walk(tmp_path / "broken")
+    assert not Run(tmp_path / "broken").finished
+    broken = walk(tmp_path / "broken")
+    assert_same(whole, broken)
+    assert "continues" in broken.read_json("environment.json")
+
+
+def test_a_killed_run_goes_on_and_nothing_of_it_is_left(tmp_path, monkeypatch):
+    """SIGKILL in the middle of a write: the lock ends with the process, and half a file is removed."""
+    expected = walk(tmp_path / "whole")
+    broken = Run(tmp_path / "broken")
+
+    def die(*_):
+        (broken.path / f".checkpoint.pt.{os.getpid()}.tmp").write_text("half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(Run, "write_checkpoint", die)
+    process = FORK.Process(target=walk, args=(broken.path,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    monkeypatch.undo()
+    assert list(broken.path.glob("*.tmp")) or list(broken.path.glob(".*.tmp"))
+    assert_same(expected, walk(broken.path))
+    assert not list(broken.path.glob(".*.tmp"))
+
+
+def test_one_process_at_a_time_and_the_other_one_is_named(tmp_path):
+    run = Run(tmp_path / "run")
+    process = FORK.Process(target=walk, args=(run.path,), kwargs={"pause": 5.0})
+    process.start()
+    try:
+        while not (run.path / "environment.json").exists():
+            time.sleep(0.01)
+        with pytest.raises(RunError, match=rf"is in use by process {process.pid} on .+ since 20\d\d-"):
+            walk(run.path)
+    finally:
+        process.kill()
+        process.join()
+    assert walk(run.path).finished
+
+
+def test_a_diverging_run_stops_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
+    original = Walker.run_epoch
+
+    def poisoned(self, epoch, on_step):
+        if epoch == 2:
+            self.position += torch.nan
+        return original(self, epoch, on_step)
+
+    monkeypatch.setattr(Walker, "run_epoch", poisoned)
+    with pytest.raises(Diverged, match=r"the train loss is nan in epoch 2 \(counted.* smaller stride may"):
+        walk(tmp_path)
+    assert Run(tmp_path).read_checkpoint()["epoch"] == 1 and not Run(tmp_path).finished
+    with pytest.raises(Diverged, match=r"the valid loss is inf in epoch 0, step 1 \("):
+        require_finite(torch.tensor([1.0, torch.inf, torch.nan]), 0, "valid", "stride")
+
+
+def test_a_history_behind_its_checkpoint_and_a_checkpoint_of_another_version_are_refused(whole):
+    (whole.path / "metrics.json").unlink()
+    history = whole.path / "history.csv"
+    rows = history.read_text().splitlines(keepends=True)
+    history.write_text("".join(rows[:2]))
+    with pytest.raises(RunError, match="history has 1 epochs, the checkpoint 4"):
+        walk(whole.path)
+    history.write_text("".join(rows))
+    saved = whole.read_checkpoint()
+    del saved["generator"]
+    whole.write_checkpoint(saved)
+    with pytest.raises(RunError, match="of another version, it has no 'generator'"):
+        walk(whole.path)
+
+
+def test_several_runs_together_go_on_from_where_each_one_stands(tmp_path):
+    """Those at the same epoch are stepped as one; the others by themselves."""
+    runs, asked = [Run(tmp_path / str(seed)) for seed in range(3)], []
+    everything = [Walk(seed=seed) for seed in range(3)]
+
+    def together(states):
+        asked.append(len(states))
+        return lambda epoch: [state.run_epoch(epoch, lambda: None) for state in states]
+
+    for run, settings in zip(runs, everything, strict=True):
+        with Run.claim(run.path, settings):
+            pass
+    ahead = Walker(everything[0])
+    runs[0].write_history([ahead.run_epoch(0, lambda: None)])
+    runs[0].write_checkpoint({"epoch": 0, **ahead.checkpoint()})
+    run_epochs(runs, [Walker(settings) for settings in everything], together)
+    assert asked == [2]
+    for run, settings in zip(runs, everything, strict=True):
+        assert_same(walk(tmp_path / f"alone{settings.seed}", settings), run)
+
+
+def test_saves_can_be_rare_and_one_process_of_several_writes(tmp_path, monkeypatch):
+    saved = []
+    monkeypatch.setattr(module, "_save", lambda run, state, rows: saved.append(len(rows)))
+    with Run.claim(tmp_path, Walk()) as run:
+        run_epochs([run], [Walker()], writes=False)
+        assert not saved and not run.finished
+        run_epochs([run], [Walker()], save_seconds=60)
+    assert saved == [4] and run.finished
+    assert json.loads((tmp_path / "metrics.json").read_text())["seconds"] == 1
