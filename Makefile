@@ -1,16 +1,15 @@
 # Every target makes its own environment: Python 3.11 or newer and make are all that is needed.
 PYTHON ?= python3
 MARKERS ?= not slow
-SEEDS ?= 3
 SIZE ?= smoke
 PROFILE ?= local
-GROUPS ?= demonstration differences precision strengths chosen lengths ablations
+STUDIES ?=
 BIN := .venv/bin
 # The stamp carries a checksum of pyproject.toml: a changed requirement installs again.
 STAMP := .venv/installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint book bench digits201 study robustness reproduce golden address clean
+.PHONY: help demo test lint book bench study reproduce golden address clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,15 +34,8 @@ book: $(STAMP) ## build the book, warnings are errors
 bench: $(STAMP) ## measure the search step, reference against fast supernet (BENCH=--quick: a minute)
 	$(BIN)/ldarts bench $(BENCH) --json runs/bench.json
 
-digits201: $(STAMP) ## train every cell of Digits-201 (CPU hours; resumable; SEEDS=3)
-	$(BIN)/ldarts digits201 --seeds $(SEEDS)
-
-study: $(STAMP) ## search with many variants, 20 seeds each (resumable; GROUPS=ablations: a part)
-	$(BIN)/ldarts study --groups $(GROUPS)
-	$(BIN)/ldarts kinds
-
-robustness: $(STAMP) ## search around the demonstration, one setting changed at a time (resumable)
-	$(BIN)/ldarts robustness
+study: $(STAMP) ## make all studies that the book records (CPU hours; resumable; STUDIES=robustness: a part; digits201: the table)
+	$(BIN)/ldarts study $(STUDIES)
 
 reproduce: $(STAMP) ## search, evaluate, tables: SIZE=smoke (minutes), demo or paper (GPUs); PROFILE=slurm: a cluster
 	$(BIN)/ldarts plan workflow/grids/$(SIZE).yaml --out runs/reproduce/$(SIZE) --check $(if $(filter slurm,$(PROFILE)),--cluster)

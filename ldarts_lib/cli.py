@@ -18,7 +18,7 @@ from ldarts_book import notebook as notebooks
 from ldarts_book.grid import commands as grid_commands
 from ldarts_book.grid import stages as jobs
 from ldarts_book.speed import BenchmarkError
-from ldarts_book.studies import experiments
+from ldarts_book.studies.study import StudyError
 from ldarts_lib import datasets
 from ldarts_lib.bilevel.protocols import Method, protocol
 from ldarts_lib.bilevel.regularizers import ImpreciseDifference
@@ -59,6 +59,7 @@ EXPECTED_ERRORS = (
     notebooks.NotebookFailed,
     notebooks.ParameterError,
     *grid_commands.EXPECTED_ERRORS,
+    StudyError,
 )
 
 DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cells that agree.
@@ -77,9 +78,7 @@ DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cel
   ldarts info                                     versions, device, data sets
   ldarts bench --quick                            how fast a search step is here
   ldarts study --seeds 10                         every variant, many seeds, with confidence intervals
-  ldarts kinds                                    align normal cells or all of them, in S2
-  ldarts robustness                               the same with one setting changed at a time
-  ldarts digits201                                make the table Digits-201 again (CPU hours)
+  ldarts study digits201                          make the table Digits-201 again (CPU hours)
   ldarts run-notebook book/quickstart.ipynb -p size demo -p seeds 5
   ldarts plan workflow/grids/paper.yaml           what the paper's tables cost, and what is missing
   ldarts sweep workflow/grids/demo.yaml           search and evaluate a whole grid, side by side, resumable
@@ -242,13 +241,46 @@ def run_notebook(
     print(f"executed notebook: {executed}")
 
 
+@app.command
+def study(
+    names: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")]] = (),
+    out: Path = Path("runs/study"),
+    first_seed: int | None = None,
+    seeds: int | None = None,
+    size: Size = "demo",
+    workers: int | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> None:
+    """Search with every variant of some studies and many seeds, and print how the variants compare.
+
+    Safe to kill: a second call goes on. A search that several studies compare is made once.
+
+    Args:
+        names: demonstration (DARTS, Λ-DARTS, finite differences, a control), differences (what the finite
+            difference does: lengths, noise, smooth activations), precision (the same in float64), strengths
+            (λ of each form, on the seeds for choosing), chosen (the best of these on fresh seeds), lengths
+            (number of epochs), ablations (one setting of Λ-DARTS changed at a time), robustness (one setting
+            of both changed at a time), kinds (align normal cells or all of them: S2, trained from scratch);
+            by default all of these. And digits201: train every cell, for the table that judges the others.
+        out: Parent of the run directories; OUT/NAME has the record of each study.
+        first_seed: The smallest seed; by default each study has its own seeds, most of them 10 to 29.
+        seeds: Number of seeds; by default all of the study.
+        size: Preset of the searches: smoke, demo or paper.
+        workers: Processes at a time; by default one per core.
+        device: cpu, cuda, cuda:1, ...
+        threads: CPU threads of each process; by default one.
+    """
+    prepare(threads=threads)
+    from ldarts_book import studies
+
+    how = {"first_seed": first_seed, "seeds": seeds, "size": size, "workers": workers, "device": device}
+    studies.record(names, out, **how)
+
+
 app.command(bench)
 app.command(evaluate)
 app.command(info)
-app.command(experiments.study)
-app.command(experiments.kinds)
-app.command(experiments.robustness)
-app.command(experiments.digits201)
 app.command(grid_commands.sweep)
 app.command(grid_commands.plan)
 app.command(grid_commands.collect)

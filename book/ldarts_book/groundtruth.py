@@ -1,4 +1,4 @@
-"""What the table Digits-201 says: landmarks, noise, and the worth of random search.
+"""What the table Digits-201 says: landmarks, noise, and how far it can be trusted.
 
 Functions take the table of :func:`~ldarts_lib.tables.tables.digits201`, one row per computation, or some
 of its rows. Means over cells weight each row with the strings that it stands for (column ``cells``).
@@ -176,81 +176,6 @@ def retrained(table: pd.DataFrame, ops: Sequence[str], accuracies: npt.ArrayLike
         },
         index=pd.Index(ops, name="ops"),
     )
-
-
-def expected_best(
-    chosen_by: npt.ArrayLike,
-    cells: npt.ArrayLike,
-    tries: int,
-    judged_by: npt.ArrayLike | None = None,
-) -> float:
-    """What random search finds: the expected worth of the best of some cells, drawn with replacement.
-
-    With F(a) the share of cells of at most the accuracy a, the best of k has an accuracy of at most a with
-    probability F(a)^k. Among equally good ones each cell is taken with the same probability.
-
-    Args:
-        chosen_by: accuracies of the rows, by which the best is chosen, [rows].
-        cells: number of cells that each row stands for, [rows].
-        tries: k, how many cells are drawn.
-        judged_by: what the chosen one is worth, [rows]; by default its accuracy.
-
-    Raises:
-        ValueError: less than one try.
-    """
-    if tries < 1:
-        raise ValueError(f"tries must be at least 1, got {tries}")
-    rows = pd.DataFrame({"accuracy": np.asarray(chosen_by), "cells": np.asarray(cells)})
-    rows["worth"] = rows["cells"] * np.asarray(chosen_by if judged_by is None else judged_by)
-    levels = rows.groupby("accuracy").sum()
-    at_most = levels["cells"].cumsum() / levels["cells"].sum()
-    probability = np.diff(at_most**tries, prepend=0.0)
-    return float(probability @ (levels["worth"] / levels["cells"]))
-
-
-def random_search(table: pd.DataFrame, tries: Sequence[int]) -> pd.DataFrame:
-    """The outcome of random search with so many cells.
-
-    Columns: ``best`` (expected accuracy of the best, chosen by the table's accuracies), ``regret`` (what the
-    best of the table has more), and ``by one seed`` (expected accuracy of the cell that is best in a single
-    training, judged by the other ones; the mean over all seeds that can choose).
-
-    Raises:
-        ValueError: less than one try, or fewer than two seeds.
-    """
-    seeds = _seeds(table)
-    if seeds.shape[1] < 2:
-        raise ValueError(f"expected at least two seeds, got {list(seeds)}")
-    rows = []
-    for k in tries:
-        best = expected_best(table["accuracy"], table["cells"], k)
-        honest = [
-            expected_best(seeds[one], table["cells"], k, seeds.drop(columns=one).mean(axis=1))
-            for one in seeds
-        ]
-        rows.append(
-            {
-                "best": best,
-                "regret": table["accuracy"].max() - best,
-                "by one seed": np.mean(honest),
-            }
-        )
-    return pd.DataFrame(rows, index=pd.Index(tries, name="cells tried"))
-
-
-def share_below(table: pd.DataFrame, accuracies: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """The share of all cells that are worse than an accuracy; of equally good ones half of them count.
-
-    A cell drawn at random has one half on average, whatever the distribution.
-
-    Args:
-        table: with the columns ``accuracy`` and ``cells``.
-        accuracies: what is compared, [n].
-    """
-    levels = table.groupby("accuracy")["cells"].sum()
-    upto = np.concatenate([[0], levels.cumsum() / levels.sum()])
-    places = (np.searchsorted(levels.index, accuracies, side) for side in ("left", "right"))
-    return sum(upto[place] for place in places) / 2
 
 
 def _seeds(table: pd.DataFrame) -> pd.DataFrame:

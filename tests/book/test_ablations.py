@@ -1,10 +1,7 @@
-import numpy as np
 import pandas as pd
 import pytest
 
-from ldarts_book import ablations
-from ldarts_book.studies import demonstration, study
-from ldarts_book.studies.variants import CHOSEN, FORMS, GROUPS, at, value
+from ldarts_book import ablations, studies
 
 
 def judged(best):
@@ -17,6 +14,7 @@ def judged(best):
             "accuracy": 0.6 + 0.1 * (name in best) + 0.01 * seed,
             "regret": 0.2,
             "convolutions": 2,
+            "collapsed": False,
             "skips": 1,
             "seconds": 1.0,
             **dict.fromkeys(
@@ -31,7 +29,7 @@ def judged(best):
                 0.5,
             ),
         }
-        for name in GROUPS["strengths"]
+        for name in studies.STUDIES["strengths"].variants
         for seed in (0, 1)
         for epoch in (0, 1)
     ]
@@ -40,31 +38,27 @@ def judged(best):
 
 def test_every_form_has_its_strengths_and_darts_at_zero():
     table = ablations.strengths(judged({"DARTS"}))
-    for form, (_, steps) in FORMS.items():
-        assert table.loc[form].index.tolist() == [0, *map(value, steps)]
-        assert table.loc[(form, 0.0), "mean"] == pytest.approx(0.705)
+    assert set(table.index) == {*studies.STRENGTHS, *((form, 0.0) for form, _ in studies.STRENGTHS)}
+    for form, rows in table.groupby(level="form"):
+        assert rows.index.is_monotonic_increasing
+        assert rows.loc[(form, 0.0), "mean"] == pytest.approx(0.705)
     assert set(table["n"]) == {2}
 
 
 def test_the_best_strength_above_zero_is_chosen():
-    best = {"DARTS", at("Λ-DARTS", "1/8"), at("Λ-DARTS, projected", "2")}
+    best = {"DARTS", "Λ-DARTS, λ = 1/8", "Λ-DARTS, projected, λ = 2"}
     chosen = ablations.choose(ablations.strengths(judged(best)))
-    assert chosen["Λ-DARTS"] == 1 / 8 and chosen["Λ-DARTS, projected"] == 2
-    assert set(chosen) == set(CHOSEN)
+    assert best - {"DARTS"} < set(chosen) and len(chosen) == len(studies.CHOSEN)
 
 
-def test_a_choice_is_as_optimistic_as_in_a_simulation():
-    draws = np.random.default_rng(0).normal(0.7, 0.13, (4000, 6, 10)).mean(-1).max(-1)
-    standard_error = draws.std() / len(draws) ** 0.5
-    assert ablations.optimism(6, 0.13, 10) == pytest.approx(draws.mean() - 0.7, abs=4 * standard_error)
-    assert ablations.optimism(1, 0.13, 10) == pytest.approx(0, abs=1e-12)
-    assert ablations.optimism(2, 1, 1) == pytest.approx(1 / np.sqrt(np.pi))
-    with pytest.raises(ValueError, match="at least one setting and one seed, got 0 and 10"):
-        ablations.optimism(0, 0.13, 10)
+def test_the_chosen_strengths_are_those_of_the_record():
+    table = ablations.strengths(studies.judged("strengths"))
+    assert ablations.choose(table) == list(studies.CHOSEN)
+    assert set(studies.STUDIES["chosen"].variants) == {"DARTS", *studies.CHOSEN}
 
 
-def test_the_chosen_strengths_are_those_of_the_record(digits201):
-    rows = study.judge(demonstration.epochs("smoke", "unused", group="strengths"), digits201)
-    table = ablations.strengths(rows)
-    assert ablations.choose(table) == {form: value(strength) for form, strength in CHOSEN.items()}
-    assert set(GROUPS["chosen"]) == {"DARTS", *(at(form, strength) for form, strength in CHOSEN.items())}
+def test_a_random_cell_is_better_than_half_of_all_cells():
+    toy = pd.DataFrame({"accuracy": [0.1, 0.5, 0.5, 0.8], "cells": [1, 2, 3, 4]})
+    found = ablations.share_below(toy, [0.1, 0.5, 0.8, 0.0, 0.9, 0.6])
+    assert found.tolist() == pytest.approx([0.05, 0.35, 0.8, 0, 1, 0.6])
+    assert found[:3] @ [0.1, 0.5, 0.4] == pytest.approx(0.5)

@@ -2,29 +2,23 @@
 
 import pytest
 
-from ldarts_book import groundtruth as report
-from ldarts_book.studies import demonstration, study, variants, verdict
+from ldarts_book import ablations, studies
 
 DEFAULTS = "Λ-DARTS, ε0 = 0.0001, λ = 1/8"
 
 
 @pytest.fixture(scope="module")
-def judged(digits201):
-    return lambda group: study.judge(demonstration.epochs("smoke", "unused", group=group), digits201)
-
-
-@pytest.fixture(scope="module")
-def differences(judged):
-    return judged("differences")
+def differences():
+    return studies.judged("differences")
 
 
 @pytest.fixture(scope="module")
 def found(differences):
-    return demonstration.summary(differences)
+    return studies.summary(differences)
 
 
 def holm(judged, *pairs):
-    return verdict.contrasts(verdict.outcomes(judged), pairs)["p_holm"].tolist()
+    return studies.contrasts(studies.outcomes(judged), pairs)["p_holm"].tolist()
 
 
 def test_the_exact_gradient_works_by_its_direction(differences, found):
@@ -67,9 +61,9 @@ def test_without_kinks_alignment_rises_and_nothing_is_gained(found):
     assert exact["valid_alignment"] > 0.4
 
 
-def test_more_alignment_is_not_better(judged):
-    settings = judged("ablations")
-    found = demonstration.summary(settings, "Λ-DARTS")
+def test_more_alignment_is_not_better():
+    settings = studies.judged("ablations")
+    found = studies.summary(settings, "Λ-DARTS")
     most = "Λ-DARTS, Λ of the α batch"
     assert found["valid_alignment"].idxmax() == most
     assert found.loc[most, "valid_alignment"] > 0.9
@@ -79,30 +73,30 @@ def test_more_alignment_is_not_better(judged):
     assert [value < 0.05 for value in p] == [False, True, False, False]
 
 
-def test_a_choice_flatters_itself(judged):
-    names = [variants.at(form, strength) for form, strength in variants.CHOSEN.items()]
+def test_a_choice_flatters_itself():
+    names = list(studies.CHOSEN)
     chosen, fresh = (
-        demonstration.summary(judged(group)).loc[names, "mean"] for group in ("strengths", "chosen")
+        studies.summary(studies.judged(group)).loc[names, "mean"] for group in ("strengths", "chosen")
     )
     assert (chosen - fresh).mean() == pytest.approx(0.06, abs=0.006)
     assert (chosen - fresh).max() > 0.1
 
 
-def test_short_searches_beat_random_search_of_their_cost(judged, digits201):
-    lengths = judged("lengths")
-    fresh = demonstration.summary(lengths[lengths["seed"].isin(variants.CONFIRMING)])
+def test_short_searches_beat_random_search_of_their_cost(digits201):
+    lengths = studies.judged("lengths")
+    fresh = studies.summary(lengths[lengths["seed"].isin(studies.CONFIRMING)])
     for name in ("DARTS, 10 epochs", "DARTS, 20 epochs"):
         row = fresh.loc[name]
         assert row["collapsed"] == 0
-        assert row["mean"] > demonstration.references(digits201, row["seconds"])["random search"]
+        assert row["mean"] > studies.references(digits201, row["seconds"])["random search"]
     long = fresh.loc["Λ-DARTS"]
-    assert long["mean"] < demonstration.references(digits201, long["seconds"])["random search"]
+    assert long["mean"] < studies.references(digits201, long["seconds"])["random search"]
 
 
-def test_darts_ends_below_chance(judged, digits201):
-    last = verdict.outcomes(judged("chosen"))
-    last["below"] = report.share_below(digits201.table, last["accuracy"])
-    _, high = verdict.mean_interval(last.loc[last["variant"] == "DARTS", "below"])
+def test_darts_ends_below_chance(digits201):
+    last = studies.outcomes(studies.judged("chosen"))
+    last["below"] = ablations.share_below(digits201.table, last["accuracy"])
+    _, high = studies.mean_interval(last.loc[last["variant"] == "DARTS", "below"])
     assert high < 0.5
-    low, _ = verdict.mean_interval(last.loc[last["variant"] == "Λ-DARTS, projected, λ = 2", "below"])
+    low, _ = studies.mean_interval(last.loc[last["variant"] == "Λ-DARTS, projected, λ = 2", "below"])
     assert low > 0.5

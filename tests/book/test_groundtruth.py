@@ -8,8 +8,8 @@ import pytest
 
 from ldarts_book import comparison
 from ldarts_book import groundtruth as report
+from ldarts_book.studies.digits201 import representatives
 from ldarts_lib.tables.computation import EDGES, all_ops, classes, computation
-from ldarts_lib.tables.digits201 import representatives
 
 
 def with_means(table):
@@ -147,8 +147,6 @@ def test_one_seed_has_no_noise_ceiling(few):
     alone = few.drop(columns="accuracy_1")
     with pytest.raises(ValueError, match=r"at least two seeds, got \['accuracy_0'\]"):
         report.seed_correlations(alone)
-    with pytest.raises(ValueError, match=r"at least two seeds, got \['accuracy_0'\]"):
-        report.random_search(alone, [1])
 
 
 def test_reliability_is_the_share_of_the_signal_in_the_variance():
@@ -190,54 +188,6 @@ def test_new_trainings_are_compared_in_units_of_the_noise(table):
     )
     with pytest.raises(ValueError, match=r"expected accuracies \[2, seeds\], got \[1, 2\]"):
         report.retrained(table, ["300100", "111111"], [[0.9, 0.7]])
-
-
-def enumerated(chosen_by, cells, tries, judged_by):
-    """The mean over all draws; among the best, the mean over what was drawn, which is fair on average."""
-    strings = np.repeat(np.arange(len(cells)), cells)
-    worth = []
-    for drawn in itertools.product(strings, repeat=tries):
-        best = max(chosen_by[i] for i in drawn)
-        worth.append(np.mean([judged_by[i] for i in drawn if chosen_by[i] == best]))
-    return np.mean(worth)
-
-
-@pytest.mark.parametrize("tries", [1, 2, 3, 4])
-def test_the_best_of_random_cells_against_all_draws(few, tries):
-    for judged in ("accuracy_0", "accuracy_1"):
-        expected = enumerated(few["accuracy_0"], few["cells"], tries, few[judged])
-        found = report.expected_best(few["accuracy_0"], few["cells"], tries, few[judged])
-        assert found == pytest.approx(expected, abs=1e-12)
-    assert report.expected_best(few["accuracy_0"], few["cells"], tries) == pytest.approx(
-        enumerated(few["accuracy_0"], few["cells"], tries, few["accuracy_0"]), abs=1e-12
-    )
-
-
-def test_random_search_against_simulation(table):
-    draw = np.random.default_rng(3)
-    strings = np.repeat(np.arange(len(table)), table["cells"])
-    found = report.random_search(table, [1, 20])
-    for tries in (1, 20):
-        drawn = draw.choice(strings, (40000, tries))
-        best = table["accuracy"].to_numpy()[drawn].max(1)
-        assert found["best"][tries] == pytest.approx(best.mean(), abs=4 * best.std() / 200)
-        honest = []
-        for seed in range(3):
-            others = [f"accuracy_{other}" for other in range(3) if other != seed]
-            chosen = drawn[np.arange(40000), table[f"accuracy_{seed}"].to_numpy()[drawn].argmax(1)]
-            honest.append(table[others].to_numpy().mean(1)[chosen])
-        spread = np.mean(honest, axis=0).std()
-        assert found["by one seed"][tries] == pytest.approx(np.mean(honest), abs=4 * spread / 200)
-    assert found["regret"][20] == pytest.approx(table["accuracy"].max() - found["best"][20])
-    mean = np.average(table["accuracy"], weights=table["cells"])
-    assert found["best"][1] == pytest.approx(mean)
-    assert found["by one seed"][1] == pytest.approx(mean)
-    assert found["by one seed"][20] < found["best"][20]
-
-
-def test_random_search_tries_at_least_one_cell(few):
-    with pytest.raises(ValueError, match="tries must be at least 1, got 0"):
-        report.random_search(few, [0])
 
 
 def test_overlap_of_the_best_without_ties():
@@ -323,10 +273,3 @@ def test_a_training_that_is_listed_twice_makes_no_pair(real):
     first, second = comparison.twins(copied, "cifar10_test")
     assert two not in first.index
     assert {first[three], second[three]} == set(copied["cifar10_test"][list(classes()[three][:2])])
-
-
-def test_a_random_cell_is_better_than_half_of_all_cells():
-    toy = pd.DataFrame({"accuracy": [0.1, 0.5, 0.5, 0.8], "cells": [1, 2, 3, 4]})
-    found = report.share_below(toy, [0.1, 0.5, 0.8, 0.0, 0.9, 0.6])
-    assert found.tolist() == pytest.approx([0.05, 0.35, 0.8, 0, 1, 0.6])
-    assert found[:3] @ [0.1, 0.5, 0.4] == pytest.approx(0.5)

@@ -20,7 +20,7 @@ def forest_plot(summary: pd.DataFrame, *, references: Mapping[str, float]) -> Fi
     """Collapsed searches and mean accuracy of every setting and method, with 95 % intervals.
 
     Args:
-        summary: rows of :func:`ldarts_book.studies.robustness.summarize`, for which the index is (setting,
+        summary: rows of :func:`ldarts_book.robustness.summarize`, for which the index is (setting,
         variant).
         references: as for :func:`~ldarts_book.figures.tables.compare_accuracies`.
 
@@ -51,8 +51,8 @@ def gain_plot(summary: pd.DataFrame, overall: pd.Series) -> Figure:
     """What Λ-DARTS has more than DARTS on the same seeds, for every setting and for all together.
 
     Args:
-        summary: rows of :func:`ldarts_book.studies.robustness.summarize`.
-        overall: of :func:`ldarts_book.studies.robustness.overall`; the diamond in the last row.
+        summary: rows of :func:`ldarts_book.robustness.summarize`.
+        overall: of :func:`ldarts_book.robustness.overall`; the diamond in the last row.
 
     Raises:
         ValueError: there is no row.

@@ -56,8 +56,8 @@ def watch_searches(
     """Compare methods over the epochs: every search as a thin line, the mean of a method as a thick one.
 
     Args:
-        searches: the histories, with the columns that are drawn; those that
-            :func:`ldarts_book.studies.study.judge` adds are ``accuracy``, ``regret`` and ``convolutions``.
+        searches: the histories, with the columns that are drawn; those that a judge adds are ``accuracy``,
+            ``regret`` and ``convolutions``.
         columns: one panel each.
         references: lines in the panel of ``accuracy``, as for
             :func:`~ldarts_book.figures.tables.compare_accuracies`.

@@ -41,8 +41,8 @@ def draw_variants(
     """One row per variant: accuracy with its interval, collapsed searches, training loss and Λ.
 
     Args:
-        summary: one row per variant, the columns of :func:`ldarts_book.studies.verdict.report` and of
-            :func:`ldarts_book.studies.demonstration.last_epochs`.
+        summary: one row per variant, the columns of :func:`ldarts_book.studies.statistics.report` and of
+            :func:`ldarts_book.studies.statistics.last_epochs`.
         families: names of variants under the name that they share, from top to bottom.
         references: as for :func:`~ldarts_book.figures.tables.compare_accuracies`.
 

@@ -1,1 +1,29 @@
 """A study is a value: variants, seeds, judge; run it, record it, read it, compare."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "study": (
+        "CHOOSING", "CHOSEN", "CONFIRMING", "REPORTED", "SHOWN", "STRENGTHS", "STUDIES", "VARIANTS", "Study",
+    ),
+    "judges": ("LOOKED_UP", "LookedUp", "Trained"),
+    "searches": ("run",),
+    "records": ("NotRecorded", "judged", "read", "record", "recorded_seeds", "watched"),
+    "statistics": (
+        "STOPPING", "contrasts", "holm", "last", "last_epochs", "mean_interval", "optimism", "outcomes",
+        "readable", "report", "signed_rank", "summary", "with_stopping",
+    ),
+    "chance": ("random_search", "references"),
+}  # fmt: skip
+__all__ = [name for names in _HOMES.values() for name in names]
+
+
+def __getattr__(name: str) -> Any:
+    """Searching loads torch and comparing scipy, which no other reader of a record needs."""
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,155 +1,161 @@
-"""The demonstration as an experiment: many seeds of each variant, judged by exact accuracies.
+"""The studies as values: what is searched under which names, on which seeds, and who judges it.
 
-A *variant* is a protocol under a name. What a study keeps of each search is one row per epoch, with the six
-digits of the derived cell (:func:`~ldarts_lib.tables.computation.encode`); everything else is looked up.
+A search that several studies compare is made once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-import pandas as pd
-import torch
+from ldarts_book.studies.judges import LOOKED_UP, Judge, Trained
+from ldarts_lib.errors import LdartsError
 
-from ldarts_book.studies.variants import GROUPS, Group, variants
-from ldarts_lib.bilevel.protocols import SearchProtocol
-from ldarts_lib.bilevel.search import search_all
-from ldarts_lib.bilevel.trajectory import ALPHA
-from ldarts_lib.spaces.genotype import parse
-from ldarts_lib.tables.computation import computation, encode
-from ldarts_lib.tables.tables import Benchmark
-
-KEPT = (
-    "train_loss",
-    "valid_loss",
-    "train_alignment",
-    "valid_alignment",
-    "train_projected_alignment",
-    "valid_projected_alignment",
-    "entropy",
-    "seconds",
-)
-"""Columns of the history that a study keeps."""
-LAST = 10
-"""The last epochs of a search, over which its alignment is averaged."""
-TOGETHER = 10
-"""Seeds of one variant that are searched as one packed supernet.
-
-The groups have whole tens of seeds, so that a search has the same neighbours, and with them the same
-roundings, whichever groups are searched."""
+Settings = Mapping[str, Any]
 
 
-def run(
-    protocols: Mapping[str, SearchProtocol],
-    seeds: Sequence[int],
-    out: str | Path,
-    *,
-    workers: int | None = None,
-    device: torch.device | str = "cpu",
-) -> pd.DataFrame:
-    """Search with every variant and seed, side by side; interrupted studies continue.
+class StudyError(LdartsError, ValueError):
+    """A study that is unknown or not recorded, or that has nothing to compare."""
 
-    Args:
-        protocols: the variants.
+
+@dataclass(frozen=True)
+class Study:
+    """Searches that are compared seed by seed.
+
+    Attributes:
+        name: of the study, and of the folder of its record.
+        variants: what each changes of the preset; the others are compared with the first.
         seeds: of the searches.
-        out: parent of the run directories.
-        workers, device: as for :func:`~ldarts_lib.bilevel.search.search_all`.
-
-    Returns:
-        One row per epoch: ``variant``, ``seed``, ``epoch``, ``ops``, the columns :data:`KEPT` of the
-        history, and of each normal cell l on the batches of α ``norm_l``, the norm of its gradient, and
-        ``decision_l``, its cosine with the sum.
+        judge: says what a search is worth, and whether it has collapsed.
+        settings: changes of all variants, one after the other; variants are compared within each.
+        kept: how many of the last epochs are recorded; None for all.
     """
-    return _search(protocols, {name: seeds for name in protocols}, out, workers, device)
+
+    name: str
+    variants: Mapping[str, Settings]
+    seeds: Sequence[int]
+    judge: Judge = LOOKED_UP
+    settings: Mapping[str, Settings] = field(default_factory=lambda: {"": {}})
+    kept: int | None = 10
+
+    def __post_init__(self) -> None:
+        if not (self.variants and self.seeds and self.settings):
+            raise StudyError(f"{self.name}: give at least one variant, one setting and one seed")
+
+    def searches(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        """What names each search in the rows of the study, and what it changes of the preset."""
+        for setting, common in self.settings.items():
+            for variant, own in self.variants.items():
+                for seed in self.seeds:
+                    keys = {"variant": variant, "seed": seed}
+                    yield {"setting": setting, **keys} if setting else keys, {**own, **common, "seed": seed}
 
 
-def run_groups(
-    groups: Mapping[Group, Sequence[int]],
-    out: str | Path,
-    *,
-    size: str = "demo",
-    workers: int | None = None,
-    device: torch.device | str = "cpu",
-) -> dict[Group, pd.DataFrame]:
-    """Make the searches of several groups, those that they share once.
-
-    Args:
-        groups: for each its seeds.
-        out: parent of the run directories.
-        size: preset of the searches.
-        workers, device: as for :func:`run`.
-
-    Returns:
-        The rows of each group, as :func:`run` returns them.
-    """
-    protocols = {name: p for group in groups for name, p in variants(group, size).items()}
-    wanted = {
-        name: sorted({seed for group in groups if name in GROUPS[group] for seed in groups[group]})
-        for name in protocols
-    }
-    rows = _search(protocols, wanted, out, workers, device)
-    return {
-        group: pd.concat(
-            rows[(rows["variant"] == name) & rows["seed"].isin(seeds)] for name in GROUPS[group]
-        ).reset_index(drop=True)
-        for group, seeds in groups.items()
-    }
-
-
-def _search(
-    protocols: Mapping[str, SearchProtocol],
-    seeds: Mapping[str, Sequence[int]],
-    out: str | Path,
-    workers: int | None,
-    device: torch.device | str,
-) -> pd.DataFrame:
-    names = {(name, seed): f"{slug(name)}-seed{seed}" for name in protocols for seed in seeds[name]}
-    searches = {names[name, seed]: protocols[name].model_copy(update={"seed": seed}) for name, seed in names}
-    results = search_all(searches, out, workers=workers, device=device, together=TOGETHER)
-    rows = [
-        {
-            "variant": name,
-            "seed": seed,
-            "epoch": row["epoch"],
-            "ops": encode(parse(row["genotype"])),
-            **{column: row[column] for column in KEPT},
-            **{f"norm_{cell}": row[f"valid_norm_{cell}"] for cell in range(len(decisions[ALPHA]))},
-            **{f"decision_{cell}": score for cell, score in enumerate(decisions[ALPHA])},
-        }
-        for (name, seed), folder in names.items()
-        for row, decisions in zip(results[folder].history, results[folder].trajectory.decisions, strict=True)
-    ]
-    return pd.DataFrame(rows)
-
-
-def last(epochs: pd.DataFrame, count: int = LAST) -> pd.DataFrame:
-    """The rows of the last epochs of each search."""
-    return epochs.groupby(["variant", "seed"], sort=False).tail(count).reset_index(drop=True)
-
-
-def slug(name: str) -> str:
-    """A variant's name as part of a folder's name."""
-    text = name.lower()
+def folder(keys: Mapping[str, Any], space: str = "nasbench201") -> str:
+    """The run directory of a search; that of another space begins with the space."""
+    name = f"{'' if space == 'nasbench201' else space} {keys.get('setting', '')} {keys['variant']}".lower()
     for letter, word in (("λ", "lambda"), ("ε0", "eps"), ("α", "alpha")):
-        text = text.replace(letter, word)
-    return "-".join("".join(c if c.isalnum() or c == "." else " " for c in text).split())
+        name = name.replace(letter, word)
+    words = "".join(c if c.isalnum() or c == "." else " " for c in name).split()
+    return f"{'-'.join(words)}-seed{keys['seed']}"
 
 
-def judge(epochs: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
-    """A study's rows with what the benchmark knows of each derived cell.
+CHOOSING = range(10)
+"""Seeds on which settings may be chosen."""
+REPORTED = range(10, 30)
+"""Seeds on which no setting was chosen."""
+CONFIRMING = range(40, 60)
+"""Seeds for a question that the reported ones have raised."""
 
-    Adds ``accuracy`` and ``regret`` (in the benchmark's unit), ``skips`` (skip connections among the six
-    edges) and ``convolutions`` (applications on paths from input to output; without any, the search has
-    collapsed).
-    """
-    known = {
-        ops: {
-            "accuracy": float(benchmark.table.at[benchmark.key(ops), benchmark.target]),
-            "skips": ops.count("1"),
-            "convolutions": len(computation(ops).applied),
-        }
-        for ops in epochs["ops"].unique()
-    }
-    judged = epochs.join(pd.DataFrame.from_dict(known, orient="index"), on="ops")
-    return judged.assign(regret=benchmark.table[benchmark.target].max() - judged["accuracy"])
+_VALUES = {"1/16": 1 / 16, "1/8": 1 / 8, "1/4": 1 / 4, "1/2": 1 / 2, "1": 1.0, "2": 2.0}
+_FORMS = {"Λ-DARTS": "lambda", "Λ-DARTS, sign form": "lambda-sign", "Λ-DARTS, projected": "lambda-projected"}
+STRENGTHS: Mapping[tuple[str, float], str] = {
+    (form, value): form if value == 1 else f"{form}, λ = {text}"
+    for form in _FORMS
+    for text, value in _VALUES.items()
+    if form == "Λ-DARTS" or text in ("1/4", "1", "2")
+}
+"""The variants whose strength is varied, by their form and λ; λ = 1 goes without saying."""
+CHOSEN = ("Λ-DARTS, λ = 1/2", "Λ-DARTS, sign form, λ = 2", "Λ-DARTS, projected, λ = 2")
+"""The strength of each form that was best on the seeds for choosing (tested against the record)."""
+
+
+def _difference(epsilon: float, **settings: Any) -> dict[str, Any]:
+    return {"method": "lambda", "estimator": "central", "epsilon": epsilon} | settings
+
+
+SHOWN = ("DARTS", "Λ-DARTS")
+"""The variants that are shown epoch by epoch."""
+_TWO = {"DARTS": {"method": "darts"}, "Λ-DARTS": {"method": "lambda"}}
+_EPSILONS = {
+    f"Λ-DARTS, ε0 = {text}": _difference(float(text))
+    for text in ("1", "0.1", "0.01", "0.001", "0.0001", "0.00001")
+}
+_LENGTHS = {f"{name}, {n} epochs": own | {"epochs": n} for name, own in _TWO.items() for n in (10, 20, 40)}
+
+VARIANTS: Mapping[str, Settings] = {
+    **_TWO,
+    **{
+        name: {"method": _FORMS[form]} | ({} if value == 1 else {"lambda_max": value})
+        for (form, value), name in STRENGTHS.items()
+    },
+    **_EPSILONS,
+    **_LENGTHS,
+    "Λ-DARTS, ε0 = 0.0001, λ = 1/8": _difference(1e-4, lambda_max=1 / 8),
+    "Λ-DARTS, float64": {"method": "lambda", "precision": "float64"},
+    "Λ-DARTS, ε0 = 0.000001, float64": _difference(1e-6, precision="float64"),
+    "random direction": {"method": "lambda-random"},
+    "noise as long as Λ-DARTS": {"method": "lambda-noise"},
+    "noise as long as ε0 = 0.001": _difference(1e-3, method="lambda-noise"),
+    "noise as long as ε0 = 0.0001, λ = 1/8": _difference(1e-4, method="lambda-noise", lambda_max=1 / 8),
+    "DARTS, GELU": {"method": "darts", "activation": "gelu"},
+    "Λ-DARTS, GELU": {"method": "lambda", "activation": "gelu"},
+    "Λ-DARTS, ε0 = 0.001, GELU": _difference(1e-3, activation="gelu"),
+    "Λ-DARTS, constant λ": {"method": "lambda", "ramp": "constant"},
+    "Λ-DARTS, Λ of the α batch": {"method": "lambda", "regularizer_batch": "validation"},
+    "Λ-DARTS, α first": {"method": "lambda", "step_order": "alpha-first"},
+    "DARTS, α first": {"method": "darts", "step_order": "alpha-first"},
+}
+"""What the preset is changed to, whose regularizer has λ = 1 and its exact gradient."""
+
+
+def _study(name: str, seeds: Sequence[int], variants: Sequence[str], **more: Any) -> Study:
+    return Study(name, {variant: VARIANTS[variant] for variant in variants}, seeds, **more)
+
+
+_CHANGES = {"baseline": {}} | {
+    f"{field}={value}": {field: value}
+    for field, value in (
+        ("alpha_lr", 3e-3), ("alpha_lr", 3e-2), ("epochs", 40), ("epochs", 160), ("depth", 2),
+        ("dataset", "clean-digits"), ("dataset", "noisier-digits"),
+    )
+}  # fmt: skip
+_ALL = (
+    _study("demonstration", REPORTED, (
+        *SHOWN, "Λ-DARTS, sign form", *tuple(_EPSILONS)[1:5], "random direction",
+    ), kept=None),
+    _study("differences", REPORTED, (
+        *SHOWN, *_EPSILONS, "noise as long as Λ-DARTS", "noise as long as ε0 = 0.001", "Λ-DARTS, λ = 1/8",
+        "Λ-DARTS, ε0 = 0.0001, λ = 1/8", "noise as long as ε0 = 0.0001, λ = 1/8",
+        "DARTS, GELU", "Λ-DARTS, GELU", "Λ-DARTS, ε0 = 0.001, GELU",
+    )),
+    _study("precision", REPORTED[:10], (*SHOWN, "Λ-DARTS, float64", "Λ-DARTS, ε0 = 0.000001, float64")),
+    _study("strengths", CHOOSING, ("DARTS", *STRENGTHS.values())),
+    _study("chosen", REPORTED, ("DARTS", *CHOSEN)),
+    _study("lengths", (*CHOOSING, *CONFIRMING), (*SHOWN, *_LENGTHS)),
+    _study("ablations", REPORTED, (
+        *SHOWN, "Λ-DARTS, constant λ", "Λ-DARTS, Λ of the α batch", "Λ-DARTS, α first", "DARTS, α first",
+    )),
+    # The table's networks have one cell per stage and learn from noisy-digits. For another depth or other
+    # images its accuracy says how well the search chose; it is none of a network like the search's.
+    _study("robustness", range(30, 40), SHOWN, settings=_CHANGES),
+    # NAS-Bench-201 has one kind of cell, so its table cannot tell whether to align all kinds.
+    Study("kinds", {
+        "DARTS": {"space": "s2", "method": "darts"},
+        "normal cells": {"space": "s2", "method": "lambda"},
+        "all cells": {"space": "s2", "method": "lambda", "regularized_cells": "all"},
+    }, range(10, 20), judge=Trained()),
+)  # fmt: skip
+STUDIES: Mapping[str, Study] = {study.name: study for study in _ALL}
+"""All recorded studies."""

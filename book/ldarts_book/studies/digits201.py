@@ -1,9 +1,7 @@
 """Making Digits-201: every computation that a cell of NAS-Bench-201 can express, trained on ``noisy-digits``.
 
-The networks are those of the demonstration: C = 4, one cell per stage, light reductions, the recipe of
-:class:`~ldarts_lib.evaluation.small.Recipe`. Cells that compute the same
-(:mod:`~ldarts_lib.tables.computation`)
-are trained once, as the cell with the fewest operations among them.
+The networks are those of the demonstration. Cells that compute the same are trained once, as the cell with
+the fewest operations among them.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ import random
 import time
 from collections.abc import Sequence
 from concurrent.futures import as_completed
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +18,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from ldarts_book.studies.records import write_provenance, write_table
 from ldarts_lib.bilevel.protocols import SearchProtocol, protocol
 from ldarts_lib.datasets import load
 from ldarts_lib.evaluation.small import Recipe, initial_network, standalone_accuracies
-from ldarts_lib.files import write_atomically, write_json
-from ldarts_lib.runs.environment import environment
 from ldarts_lib.runs.processes import process_pool
 from ldarts_lib.tables.computation import classes, decode
 
@@ -52,7 +48,7 @@ def make(
     device: torch.device | str = "cpu",
     cells: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Train all cells and write ``table.csv`` and ``provenance.json``.
+    """Trains all cells and writes ``table.csv`` and ``provenance.json``; returns the table.
 
     Results are kept in small files below ``out/parts``, each written at once: killed at any time, a second
     call goes on; with more seeds it adds the missing ones.
@@ -65,22 +61,16 @@ def make(
         device: where they train.
         cells: digits of the cells to train; by default all representatives.
 
-    Returns:
-        The table, in the columns of the file.
-
     Raises:
         ValueError: less than one seed or worker, or a cell that is not a representative.
     """
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
-    recipe = recipe or Recipe()
-    chosen = sorted(cells or representatives())
-    unknown = sorted(set(chosen) - set(representatives()))
-    if unknown:
-        raise ValueError(f"{unknown[0]!r} is not among the {len(representatives()):,} cells that are trained")
-    parts = Path(out) / "parts"
-    parts.mkdir(parents=True, exist_ok=True)
-    jobs = _jobs(chosen, seeds, parts)
+    recipe, members = recipe or Recipe(), representatives()
+    chosen = sorted(cells or members)
+    if unknown := sorted(set(chosen) - set(members)):
+        raise ValueError(f"{unknown[0]!r} is not among the {len(members):,} cells that are trained")
+    jobs = _jobs(chosen, seeds, Path(out) / "parts")
     missing = [job for job in jobs if not job[2].exists()]
     random.Random(0).shuffle(missing)  # large and small cells alike, so that the remaining time is right
     total, rest = (sum(len(ops) * len(several) for ops, several, _ in some) for some in (jobs, missing))
@@ -88,14 +78,21 @@ def make(
         tqdm(total=total, initial=total - rest, desc="training", unit="network", smoothing=0.05) as bar,
         process_pool(workers, device) as pool,
     ):
-        futures = {pool.submit(_train, *job, recipe, device): job for job in missing}
-        for future in as_completed(futures):
-            future.result()
-            ops, several, _ = futures[future]
-            bar.update(len(ops) * len(several))
+        for done in as_completed([pool.submit(_train, *job, recipe, device) for job in missing]):
+            bar.update(done.result())
     table = _assemble(pd.concat(pd.read_csv(path, dtype={"ops": str}) for _, _, path in jobs))
-    _write_csv(Path(out) / "table.csv", table)
-    write_json(Path(out) / "provenance.json", _provenance(seeds, recipe, table, device))
+    write_table(table, Path(out) / "table.csv")
+    write_provenance(
+        Path(out),
+        f"ldarts study digits201 --seeds {seeds}",
+        device,
+        cells=len(table),
+        seeds=seeds,
+        recipe=vars(recipe),
+        protocol=PROTOCOL.model_dump(include={"space", "dataset", "channels", "depth", "reduction"}),
+        core_hours=round(float(table["seconds"].sum()) * seeds / 3600, 2),
+        mean_accuracy=round(float(np.mean(table.filter(like="accuracy_"))), 5),
+    )
     return table
 
 
@@ -110,11 +107,10 @@ def _jobs(cells: Sequence[str], seeds: int, parts: Path) -> list[tuple[list[str]
     return found
 
 
-def _train(ops: list[str], seeds: list[int], path: Path, recipe: Recipe, device: torch.device | str) -> None:
+def _train(ops: list[str], seeds: list[int], path: Path, recipe: Recipe, device: torch.device | str) -> int:
     clock = time.process_time if torch.device(device).type == "cpu" else time.perf_counter
     begin = clock()
-    images = load(PROTOCOL.dataset, device=device)
-    genotypes = [decode(digits) for digits in ops]
+    images, genotypes = load(PROTOCOL.dataset, device=device), [decode(digits) for digits in ops]
     accuracies = standalone_accuracies(genotypes, PROTOCOL, images, recipe, seeds=seeds)
     seconds = (clock() - begin) / accuracies.numel()
     rows = [
@@ -122,54 +118,29 @@ def _train(ops: list[str], seeds: list[int], path: Path, recipe: Recipe, device:
         for digits, row in zip(ops, accuracies.tolist(), strict=True)
         for seed, accuracy in zip(seeds, row, strict=True)
     ]
-    _write_csv(path, pd.DataFrame(rows))
-
-
-def _write_csv(path: Path, table: pd.DataFrame) -> None:
-    text = table.to_csv(index=False, lineterminator="\n")
-    write_atomically(path, lambda file: file.write(text.encode()))
+    write_table(pd.DataFrame(rows), path)
+    return len(rows)
 
 
 def _assemble(rows: pd.DataFrame) -> pd.DataFrame:
     """One row per cell: what it computes, how many cells do, its size, its accuracies and its time."""
-    members = representatives()
-    keys = {cells[0]: key for key, cells in classes().items()}
+    members, keys = representatives(), {cells[0]: key for key, cells in classes().items()}
     accuracies = rows.pivot(index="ops", columns="seed", values="accuracy").add_prefix("accuracy_")
-    sizes = {ops: _size(ops) for ops in accuracies.index}
-    facts = pd.DataFrame(
-        {
-            "computation": [keys[members[ops][0]] for ops in accuracies.index],
-            "cells": [len(members[ops]) for ops in accuracies.index],
-            "parameters": [sizes[ops][0] for ops in accuracies.index],
-            "flops": [sizes[ops][1] for ops in accuracies.index],
-            "seconds": rows.groupby("ops")["seconds"].mean().round(2).to_numpy(),
-        },
-        index=accuracies.index,
-    )
-    return facts.join(accuracies).reset_index()
+    facts = [
+        {"computation": keys[members[ops][0]], "cells": len(members[ops]), **_size(ops)}
+        for ops in accuracies.index
+    ]
+    seconds = rows.groupby("ops")["seconds"].mean().round(2)
+    return pd.DataFrame(facts, accuracies.index).assign(seconds=seconds).join(accuracies).reset_index()
 
 
-def _size(ops: str) -> tuple[int, int]:
+def _size(ops: str) -> dict[str, int]:
     """Parameters, and floating-point operations of one image (a multiply and an add are two)."""
     images = load(PROTOCOL.dataset)
     network = initial_network(decode(ops), PROTOCOL, images, seed=0).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(images.search().all()[0][:1])
-    return sum(p.numel() for p in network.parameters()), counter.get_total_flops()
-
-
-def _provenance(
-    seeds: int, recipe: Recipe, table: pd.DataFrame, device: torch.device | str
-) -> dict[str, object]:
-    accuracies = table.filter(like="accuracy_")
     return {
-        "command": f"make digits201 SEEDS={seeds}",
-        "date": datetime.now(UTC).date().isoformat(),
-        "cells": len(table),
-        "seeds": seeds,
-        "recipe": vars(recipe),
-        "protocol": PROTOCOL.model_dump(include={"space", "dataset", "channels", "depth", "reduction"}),
-        "core_hours": round(float(table["seconds"].sum()) * seeds / 3600, 2),
-        "mean_accuracy": round(float(np.mean(accuracies)), 5),
-        "environment": environment(torch.device(device)),
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "flops": counter.get_total_flops(),
     }

@@ -1,0 +1,60 @@
+"""How robust is the story: DARTS and Λ-DARTS with one setting changed at a time."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from ldarts_book import studies
+
+
+def summarize(judged: pd.DataFrame) -> pd.DataFrame:
+    """One row per setting and method: :func:`ldarts_book.studies.summary`, each compared with its own DARTS.
+
+    ``convolutions`` are those of the last cells; ``p_holm`` is ``p`` adjusted for the number of settings.
+    """
+    last = studies.outcomes(judged).groupby(["setting", "variant"])
+    summary = studies.summary(judged).assign(convolutions=last["convolutions"].mean())
+    compared = summary.index.get_level_values("variant") != "DARTS"
+    summary.loc[compared, "p_holm"] = studies.holm(summary.loc[compared, "p"])
+    return summary
+
+
+def overall(judged: pd.DataFrame) -> pd.Series:
+    """What Λ-DARTS gains over DARTS in all settings: one comparison instead of one per setting.
+
+    Searches of one seed have much in common in all settings, such as the order of the images, so gains are
+    averaged over the settings first; ``gain`` with its interval and ``p`` are over the seeds alone.
+    """
+    accuracy = studies.outcomes(judged).set_index(["variant", "setting", "seed"])["accuracy"].unstack("seed")
+    gains = (accuracy.loc["Λ-DARTS"] - accuracy.loc["DARTS"]).loc[judged["setting"].unique()].mean()
+    low, high = studies.mean_interval(gains)
+    found = {"n": len(gains), "gain": gains.mean(), "gain_low": low, "gain_high": high}
+    return pd.Series(found | {"p": studies.signed_rank(gains)})
+
+
+def smallest_p(seeds: int) -> float:
+    """The least two-sided p-value of the signed-rank test: all differences have one sign."""
+    return min(1.0, 2 / 2**seeds)
+
+
+def describe(summary: pd.DataFrame, together: pd.Series) -> str:
+    """What :func:`summarize` and :func:`overall` found, in two sentences."""
+    gains = summary.xs("Λ-DARTS", level="variant")["gain"]
+    return (
+        f"Over {len(gains)} settings and {together['n']:.0f} seeds, Λ-DARTS gains "
+        f"{together['gain']:+.3f} over DARTS ({together['gain_low']:+.3f} to {together['gain_high']:+.3f}), "
+        f"p = {together['p']:.3f}; the least that so many seeds can give is {smallest_p(together['n']):.3f}. "
+        f"The mean gain is above zero in {(gains > 0).sum()} of the {len(gains)} settings."
+    )
+
+
+def readable(summary: pd.DataFrame) -> pd.DataFrame:
+    """The summary in words, as :func:`ldarts_book.studies.readable` writes them."""
+    words = studies.readable(summary)
+    return words[["collapsed", "accuracy", "gain", "p"]].assign(
+        **{
+            "p (Holm)": summary["p_holm"].map("{:.3f}".format).where(words["p"] != "", ""),
+            "convolutions": summary["convolutions"].map("{:.1f}".format),
+            "Λ": summary["valid_alignment"].map("{:+.2f}".format),
+        }
+    )

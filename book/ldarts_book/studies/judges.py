@@ -1,0 +1,167 @@
+"""Who judges a search: a table of all cells, or a training from scratch. Each says what *collapsed* means.
+
+Reading a record needs no torch: what loads it is imported where it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from ldarts_lib.bilevel.trajectory import ALPHA, Trajectory
+from ldarts_lib.files import read_json, write_json
+from ldarts_lib.spaces.genotype import Genotype, parse
+from ldarts_lib.spaces.space import Space
+from ldarts_lib.tables.computation import computation, encode
+from ldarts_lib.tables.tables import Benchmark, open_benchmark
+
+_HISTORY = (
+    "train_loss", "valid_loss", "train_alignment", "valid_alignment", "train_projected_alignment",
+    "valid_projected_alignment", "entropy", "seconds",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Found:
+    """A finished search: what names it in the rows of its study, what happened in it, and its settings."""
+
+    keys: Mapping[str, Any]
+    path: Path
+    history: list[dict[str, Any]]
+    trajectory: Trajectory
+    protocol: Any = None
+
+
+@dataclass(frozen=True)
+class LookedUp:
+    """The cell that is derived after an epoch is looked up in a table of all cells.
+
+    A search has *collapsed* if no convolution lies on a path from the input to the output of its cell.
+    """
+
+    table: str = "digits-201"
+    file: ClassVar[str] = "epochs.csv.gz"
+
+    def rows(self, found: Sequence[Found], **_: Any) -> pd.DataFrame:
+        """What is recorded, one row per epoch.
+
+        Columns: what names the search, ``epoch``, ``ops`` (the six digits of the derived cell), columns of
+        the history, and of each normal cell l on the batches of α ``norm_l``, the norm of its gradient, and
+        ``decision_l``, its cosine with the sum.
+        """
+        return pd.DataFrame(
+            {
+                **one.keys,
+                "epoch": row["epoch"],
+                "ops": encode(parse(row["genotype"])),
+                **{column: row[column] for column in _HISTORY},
+                **{f"norm_{cell}": row[f"valid_norm_{cell}"] for cell in range(len(cosines))},
+                **{f"decision_{cell}": cosine for cell, cosine in enumerate(cosines)},
+            }
+            for one in found
+            for row, cosines in zip(one.history, one.trajectory.decisions[:, ALPHA], strict=True)
+        )
+
+    def judge(self, rows: pd.DataFrame, table: Benchmark | None = None) -> pd.DataFrame:
+        """Adds ``accuracy`` and ``regret`` in the table's unit, ``skips`` (among the six edges),
+        ``convolutions`` (applications on paths from input to output) and ``collapsed``."""
+        table = table or open_benchmark(self.table)
+        known = {
+            ops: {
+                "accuracy": float(table.table.at[table.key(ops), table.target]),
+                "skips": ops.count("1"),
+                "convolutions": len(computation(ops).applied),
+            }
+            for ops in rows["ops"].unique()
+        }
+        judged = rows.join(pd.DataFrame.from_dict(known, orient="index"), on="ops")
+        regret = table.table[table.target].max() - judged["accuracy"]
+        return judged.assign(regret=regret, collapsed=judged["convolutions"] == 0)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The architecture that a search ends with is trained from scratch, as large as the search's supernet.
+
+    A search has *collapsed* if neither of its two cells has a separable convolution.
+
+    Attributes:
+        trainings: of each architecture; its accuracy is their mean.
+        floor: the name of random architectures, one per seed, that nobody searched for.
+    """
+
+    trainings: int = 2
+    floor: str = "random cells"
+    file: ClassVar[str] = "outcomes.csv"
+
+    def rows(
+        self, found: Sequence[Found], *, workers: int | None = None, device: Any = "cpu"
+    ) -> pd.DataFrame:
+        """What is recorded, one row per search and per random architecture; run directories keep trainings.
+
+        Columns: what names the search, ``genotype``, of the search ``valid_alignment`` (last epoch) and
+        ``seconds``, ``accuracy`` (between 0 and 1), ``skips`` and ``convolutions`` (of both cells).
+        """
+        from ldarts_lib.runs.processes import process_pool
+
+        first = [one for one in found if one.keys["variant"] == found[0].keys["variant"]]
+        every = [*found, *map(self._floor, first)]
+        jobs = [(one, self.trainings, device) for one in every]
+        with process_pool(workers, device) as pool:
+            trained = tqdm(pool.map(_train, jobs), total=len(jobs), desc="training from scratch", unit="cell")
+            accuracies = list(trained)
+        cells = [parse(one.history[-1]["genotype"]) for one in every]
+        return pd.DataFrame(
+            {
+                **one.keys,
+                "genotype": str(cell),
+                "valid_alignment": one.history[-1]["valid_alignment"],
+                "seconds": sum(row["seconds"] for row in one.history),
+                "accuracy": accuracy,
+                "skips": cell.count("skip_connect"),
+                "convolutions": cell.count("sep_conv_3x3"),
+            }
+            for one, cell, accuracy in zip(every, cells, accuracies, strict=True)
+        )
+
+    def _floor(self, one: Found) -> Found:
+        """What random architecture weights would have derived in place of a search."""
+        genotype = draw(one.protocol.search_space, one.keys["seed"])
+        history = [{"genotype": str(genotype), "valid_alignment": np.nan, "seconds": np.nan}]
+        path = one.path.with_name(f"random-{one.path.name}")
+        return replace(one, keys={**one.keys, "variant": self.floor}, path=path, history=history)
+
+    def judge(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Adds ``collapsed``; all else is recorded."""
+        return rows.assign(collapsed=rows["convolutions"] == 0)
+
+
+LOOKED_UP = LookedUp()
+Judge = LookedUp | Trained
+
+
+def draw(space: Space, seed: int) -> Genotype:
+    """The architecture that random architecture weights derive."""
+    generator = np.random.default_rng(seed)
+    return space.discretize({kind: generator.random(cell.shape) for kind, cell in space.cells.items()})
+
+
+def _train(job: tuple[Found, int, Any]) -> float:
+    """The mean accuracy of an architecture, from its folder if it was trained before."""
+    from ldarts_lib.datasets import load
+    from ldarts_lib.evaluation.small import standalone_accuracy
+
+    one, trainings, device = job
+    kept = one.path / "standalone.json"
+    if not kept.exists():
+        genotype, images = parse(one.history[-1]["genotype"]), load(one.protocol.dataset, device=device)
+        found = [standalone_accuracy(genotype, one.protocol, images, seed=seed) for seed in range(trainings)]
+        one.path.mkdir(parents=True, exist_ok=True)
+        write_json(kept, {"accuracies": found})
+    return float(np.mean(read_json(kept)["accuracies"]))

@@ -1,0 +1,155 @@
+"""Records of studies: ``ldarts study`` writes them, the chapters read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ldarts_book.studies.judges import Found
+from ldarts_book.studies.statistics import last, outcomes, readable, report
+from ldarts_book.studies.study import CHOOSING, SHOWN, STUDIES, Study, StudyError, folder
+from ldarts_lib.bilevel.trajectory import Trajectory
+from ldarts_lib.files import write_atomically, write_json
+from ldarts_lib.runs.directory import Run
+
+# Searching loads torch, which no reader of a record needs: those imports stand in the functions.
+
+DIGITS = 4
+"""Significant digits that a record keeps."""
+
+
+class NotRecorded(StudyError):
+    """A study or a search that is not among the recorded ones; the message says how to make it."""
+
+
+def judged(name: str, size: str = "smoke", out: str | Path = "", device: Any = "cpu") -> pd.DataFrame:
+    """The rows of a study and what they are worth: recorded ones, or with ``full`` searched.
+
+    Of most studies the last epochs are recorded.
+    """
+    study = STUDIES[name]
+    if size != "full":
+        return study.judge.judge(read(study))
+    from ldarts_book.studies.searches import run
+
+    return study.judge.judge(run([study], out, device=device)[name])
+
+
+def read(study: Study) -> pd.DataFrame:
+    """The recorded rows of a study, or :class:`NotRecorded`."""
+    path = _folder(study.name) / study.judge.file
+    if not path.is_file():
+        raise NotRecorded(f"there is no {path}; `ldarts study {study.name}` makes such a file")
+    return pd.read_csv(path, dtype={"ops": str})
+
+
+def watched(size: str, seed: int, out: str | Path, device: Any = "cpu") -> dict[str, Found]:
+    """A search of DARTS and one of Λ-DARTS: recorded ones at ``smoke``, or searched now (or continued)."""
+    study = STUDIES["demonstration"]
+    if size != "smoke":
+        from ldarts_book.studies.searches import search
+
+        shown = replace(study, variants={name: study.variants[name] for name in SHOWN}, seeds=[seed])
+        (found,) = search([shown], out, device=device)
+        return {one.keys["variant"]: one for one in found}
+    if seed not in (known := recorded_seeds()):
+        raise NotRecorded(f"seed = {seed}: recorded are the seeds {known}; size 'demo' searches with any")
+    keys = {name: {"variant": name, "seed": seed} for name in SHOWN}
+    paths = {name: _folder(study.name) / folder(one) for name, one in keys.items()}
+    return {
+        name: Found(keys[name], path, Run(path).read_history(), Trajectory.load(path))
+        for name, path in paths.items()
+    }
+
+
+def recorded_seeds() -> list[int]:
+    """The seeds whose searches are recorded epoch by epoch."""
+    folders = _folder("demonstration").glob("*-seed*")
+    return sorted({int(path.name.rpartition("seed")[2]) for path in folders})
+
+
+def record(
+    names: Sequence[str] = (),
+    out: str | Path = "runs/study",
+    *,
+    first_seed: int | None = None,
+    seeds: int | None = None,
+    size: str = "demo",
+    workers: int | None = None,
+    device: Any = "cpu",
+) -> None:
+    """Makes studies (``ldarts study``), writes their records into OUT/NAME, and prints how variants compare.
+
+    Args:
+        names: of the studies, or ``digits201``; by default all studies.
+        out: parent of the run directories and of the records.
+        first_seed, seeds: other seeds than those of the studies, or fewer.
+        size, workers, device: as for :func:`~ldarts_book.studies.searches.run`.
+    """
+    from ldarts_book.studies import digits201, searches
+    from ldarts_lib.runs.environment import device_report, resolve_device
+
+    where = resolve_device(device)
+    print(device_report(where))
+    if unknown := sorted({*names} - {*STUDIES, "digits201"}):
+        raise StudyError(f"unknown study {unknown[0]!r}; choose from {', '.join(STUDIES)}, digits201")
+    if "digits201" in names:
+        digits201.make(Path(out) / "digits201", seeds=seeds or 3, workers=workers, device=where)
+    chosen = [
+        replace(study, seeds=_seeds(study.seeds, first_seed, seeds))
+        for name, study in STUDIES.items()
+        if name in (names or STUDIES)
+    ]
+    made = searches.run(chosen, out, size=size, workers=workers, device=where)
+    options = {"size": size, "first-seed": first_seed, "seeds": seeds}
+    given = "".join(f" --{name} {value}" for name, value in options.items() if value is not None)
+    for study in chosen:
+        rows, place = made[study.name], Path(out) / study.name
+        rows = last(rows, study.kept) if study.kept else rows
+        short = rows.select_dtypes("float").map(lambda value: float(f"{value:.{DIGITS - 1}e}"))
+        write_table(rows.assign(**short), place / study.judge.file)
+        facts = {
+            "variants": sorted(rows["variant"].unique()),
+            "seeds": sorted(study.seeds),
+            "settings": list(filter(None, study.settings)),
+            "kept_epochs": study.kept,
+            **asdict(study.judge),
+        }
+        write_provenance(place, f"ldarts study {study.name}{given}", where, **facts)
+        found = study.judge.judge(made[study.name])
+        for choosing, part in found.groupby(found["seed"].isin(CHOOSING)):
+            print(f"\n{study.name}, {'seeds for choosing' if choosing else 'fresh seeds'}")
+            print(readable(report(outcomes(part))).to_string())
+
+
+def _seeds(usual: Sequence[int], first: int | None, count: int | None) -> Sequence[int]:
+    if first is None:
+        return usual[:count]
+    return range(first, first + (len(usual) if count is None else count))
+
+
+def write_provenance(folder: Path, command: str, device: Any, **facts: Any) -> None:
+    """Says beside a record how it was made, but not where: a command line has the paths of a machine."""
+    from ldarts_lib.runs.environment import environment
+
+    machine = {key: value for key, value in environment(device).items() if key != "command"}
+    today = datetime.now(UTC).date().isoformat()
+    facts = {"command": command, "date": today, **facts, "environment": machine}
+    write_json(folder / "provenance.json", facts)
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Writes a table whose bytes depend on its rows alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    how = {"method": "gzip", "mtime": 0} if path.suffix == ".gz" else None
+    write_atomically(path, lambda file: table.to_csv(file, index=False, lineterminator="\n", compression=how))
+
+
+def _folder(name: str) -> Path:
+    return Path(str(files("ldarts_data"))) / "recorded" / name

@@ -1,0 +1,227 @@
+"""How the variants of a study compare: the cell that a rule picks of each search, means, intervals and tests.
+
+Searches with one seed have much in common, such as the order of the images. So variants are compared seed by
+seed; where rows have the column ``setting``, within each setting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import integrate, stats
+
+
+def last_epoch(search: pd.DataFrame) -> int:
+    """The usual choice: the cell that the search ends with."""
+    return search["epoch"].max()
+
+
+def before_two_skips(search: pd.DataFrame) -> int:
+    """The rule of DARTS+ (Liang et al., 2019): stop before the cell has two skip connections.
+
+    The first epoch if it has them at once, the last if it never does.
+    """
+    skips = search.set_index("epoch")["ops"].str.count("1")
+    two = skips.index[skips >= 2]
+    return max(two[0] - 1, skips.index[0]) if len(two) else skips.index[-1]
+
+
+STOPPING: Mapping[str, Callable[[pd.DataFrame], int]] = {
+    "lowest validation loss": lambda search: search.set_index("epoch")["valid_loss"].idxmin(),
+    "before two skips": before_two_skips,
+    "half the epochs": lambda search: search["epoch"].max() // 2,
+}
+"""Rules that stop a search early: each names an epoch, from a search's rows."""
+
+
+def outcomes(judged: pd.DataFrame, rule: Callable[[pd.DataFrame], int] = last_epoch) -> pd.DataFrame:
+    """The row that a rule picks of each search.
+
+    Its ``seconds`` are those of the search up to the picked epoch, on one core; of searches that ran together
+    each has its share. Where a record holds the last epochs only, these stand for all of them.
+    """
+    picked = []
+    for _, search in judged.groupby(_keys(judged, "variant", "seed"), sort=False):
+        row = search[search["epoch"] == rule(search)]
+        if "seconds" in row:
+            row = row.assign(seconds=search["seconds"].mean() * (row["epoch"] + 1))
+        picked.append(row)
+    return pd.concat(picked, ignore_index=True)
+
+
+def with_stopping(judged: pd.DataFrame, of: str = "DARTS") -> pd.DataFrame:
+    """The outcomes of all searches, and those of one variant under the early-stopping rules."""
+    searches = judged[judged["variant"] == of]
+    stopped = [outcomes(searches, rule).assign(variant=f"{of}, {name}") for name, rule in STOPPING.items()]
+    return pd.concat([outcomes(judged), *stopped], ignore_index=True)
+
+
+def last(rows: pd.DataFrame, count: int = 10) -> pd.DataFrame:
+    """The rows of the last epochs of each search."""
+    return rows.groupby(_keys(rows, "variant", "seed"), sort=False).tail(count).reset_index(drop=True)
+
+
+def last_epochs(judged: pd.DataFrame, count: int = 10) -> pd.DataFrame:
+    """What happens in searches: means over the seeds and the last epochs, one row per variant."""
+    columns = [
+        "train_alignment", "valid_alignment", "valid_projected_alignment", "entropy", "train_loss",
+        "valid_loss", "convolutions", "skips",
+    ]  # fmt: skip
+    late = last(judged, count)
+    return late.groupby(_keys(late, "variant"), sort=False)[columns].mean()
+
+
+def report(results: pd.DataFrame, baseline: str = "DARTS") -> pd.DataFrame:
+    """How searches end: one row per variant, with 95 % intervals.
+
+    Columns: ``n`` (seeds), ``mean``, ``low``, ``high`` (of the accuracy; bootstrap, BCa), ``median``,
+    ``worst``, ``best``, ``collapsed`` (as the judge defines it), ``collapse_low``, ``collapse_high`` (of
+    their share; Wilson), and against the baseline on the same seeds ``gain`` with ``gain_low``, ``gain_high``
+    (bootstrap of the paired differences), ``p`` (Wilcoxon's signed-rank test) and ``p_collapse`` (McNemar's
+    exact test); both tests are two-sided. If the results have them, also the means of ``regret`` and
+    ``seconds``.
+
+    Raises:
+        ValueError: the baseline is not among the variants, or a variant has other seeds.
+    """
+    if "setting" in results:
+        by_setting = results.groupby("setting", sort=False)
+        reports = {name: report(some.drop(columns="setting"), baseline) for name, some in by_setting}
+        return pd.concat(reports, names=["setting"])
+    if baseline not in set(results["variant"]):
+        raise ValueError(f"unknown baseline {baseline!r}; choose one of {list(results['variant'].unique())}")
+    base = results[results["variant"] == baseline].set_index("seed").sort_index()
+    rows = {}
+    for name, found in results.groupby("variant", sort=False):
+        found = found.set_index("seed").sort_index()
+        if not found.index.equals(base.index):
+            raise ValueError(f"{name!r} has other seeds than {baseline!r}: {list(found.index)}")
+        accuracy, collapsed = found["accuracy"], found["collapsed"]
+        gain = accuracy - base["accuracy"]
+        share = stats.binomtest(int(collapsed.sum()), len(collapsed)).proportion_ci(method="wilson")
+        rows[name] = {
+            "n": len(found),
+            "mean": accuracy.mean(),
+            **dict(zip(("low", "high"), mean_interval(accuracy), strict=True)),
+            "median": accuracy.median(),
+            "worst": accuracy.min(),
+            "best": accuracy.max(),
+            "collapsed": int(collapsed.sum()),
+            "collapse_low": share.low,
+            "collapse_high": share.high,
+            "gain": gain.mean(),
+            **dict(zip(("gain_low", "gain_high"), mean_interval(gain), strict=True)),
+            "p": signed_rank(gain),
+            "p_collapse": mcnemar(collapsed, base["collapsed"]),
+            **{column: found[column].mean() for column in ("regret", "seconds") if column in found},
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("variant")
+
+
+def summary(judged: pd.DataFrame, baseline: str = "DARTS") -> pd.DataFrame:
+    """The columns of :func:`report` and of :func:`last_epochs`."""
+    found, late = report(outcomes(judged), baseline), last_epochs(judged)
+    return found.join(late[[column for column in late if column not in found]])
+
+
+def contrasts(results: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Variants against others than the common baseline: a :func:`report` with one row per pair.
+
+    The index is (variant, against); ``p_holm`` is ``p`` adjusted for the number of pairs.
+    """
+    rows = {
+        (one, other): report(results[results["variant"].isin([one, other])], baseline=other).loc[one]
+        for one, other in pairs
+    }
+    found = pd.DataFrame(rows).T.infer_objects().rename_axis(["variant", "against"])
+    return found.assign(p_holm=holm(found["p"].astype(float)))
+
+
+_WORDS = {
+    "collapsed": "{collapsed:.0f} of {n:.0f} ({collapse_low:.2f}, {collapse_high:.2f})",
+    "accuracy": "{mean:.3f} ({low:.3f}, {high:.3f})",
+    "median": "{median:.3f}",
+    "worst, best": "{worst:.3f}, {best:.3f}",
+    "gain": "{gain:+.3f} ({gain_low:+.3f}, {gain_high:+.3f})",
+    "p": "{p:.3f}",
+    "p of collapse": "{p_collapse:.3f}",
+    "regret": "{regret:.3f}",
+    "seconds": "{seconds:.1f}",
+}
+
+
+def readable(found: pd.DataFrame, baseline: str = "DARTS") -> pd.DataFrame:
+    """A report in words: means with their intervals in parentheses; nothing is compared with itself."""
+    known = {
+        name: text for name, text in _WORDS.items() if name in found or name not in ("regret", "seconds")
+    }
+    rows = [{name: text.format(**row) for name, text in known.items()} for row in found.to_dict("records")]
+    words = pd.DataFrame(rows, index=found.index)
+    words.loc[found.index.get_level_values("variant") == baseline, ["gain", "p", "p of collapse"]] = ""
+    return words
+
+
+def mean_interval(values: pd.Series) -> tuple[float, float]:
+    """A 95 % interval of the mean by the bias-corrected bootstrap, with a fixed seed.
+
+    Without spread it is the mean itself; of a single value it is not known (NaN).
+    """
+    if len(values) < 2:
+        return np.nan, np.nan
+    if values.nunique() == 1:
+        return float(values.iloc[0]), float(values.iloc[0])
+    found = stats.bootstrap((values.to_numpy(),), np.mean, rng=np.random.default_rng(0))
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def signed_rank(differences: pd.Series) -> float:
+    """The two-sided p-value of Wilcoxon's test."""
+    return float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
+
+
+def holm(p: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """p-values adjusted for their number, by the step-down method of Holm (1979).
+
+    If all hypotheses hold, the chance that any adjusted value is below 0.05 is at most 0.05, however the
+    tests depend on each other.
+    """
+    values = np.asarray(p, dtype=float)
+    order = np.argsort(values, kind="stable")
+    # adjusted p_(i) = max over j <= i of (m - j + 1) p_(j), at most 1
+    stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    return np.minimum(stepped, 1.0)[np.argsort(order, kind="stable")]
+
+
+def mcnemar(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
+    """The two-sided p-value of McNemar's exact test, for two yes-or-no results of the same seeds.
+
+    Only the seeds on which they differ tell anything: if neither had more often *yes*, each of them would be
+    as likely to differ one way as the other.
+    """
+    one, other = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    differ = int((one != other).sum())
+    return float(stats.binomtest(int((one & ~other).sum()), differ).pvalue) if differ else 1.0
+
+
+def optimism(settings: int, deviation: float, seeds: int) -> float:
+    """How much too high the best mean of some equally good settings is expected to be.
+
+    Args:
+        settings: how many are compared.
+        deviation: standard deviation of a search, around the mean of its setting.
+        seeds: searches of each setting, whose mean is taken to be normal, and independent of the others.
+    """
+    if settings < 1 or seeds < 1:
+        raise ValueError(f"give at least one setting and one seed, got {settings} and {seeds}")
+    # e_K = ∫ x K φ(x) Φ(x)^(K-1) dx, the expected largest of K standard normal numbers
+    e, _ = integrate.quad(
+        lambda x: x * settings * stats.norm.pdf(x) * stats.norm.cdf(x) ** (settings - 1), -np.inf, np.inf
+    )
+    return deviation / seeds**0.5 * e
+
+
+def _keys(rows: pd.DataFrame, *names: str) -> list[str]:
+    return [name for name in ("setting", *names) if name in rows]

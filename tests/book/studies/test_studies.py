@@ -1,0 +1,239 @@
+"""Studies as values, and their records: what they change, who judges them, what is written and read again."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import ldarts_data
+import numpy as np
+import pandas as pd
+import pytest
+
+from ldarts_book import studies
+from ldarts_book.studies import records
+from ldarts_book.studies.judges import draw
+from ldarts_book.studies.study import StudyError, folder
+from ldarts_lib.bilevel.protocols import protocol
+from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.space import SPACES
+from ldarts_lib.tables.computation import encode
+from ldarts_lib.tables.tables import Benchmark
+
+STUDIES = studies.STUDIES
+GROUPS = [name for name, study in STUDIES.items() if study.judge == studies.LOOKED_UP]
+
+
+def protocols(name):
+    """The protocols of a study under the names of its searches, seed 0."""
+    chosen = replace(STUDIES[name], seeds=[0]).searches()
+    return {folder(keys, own.get("space", "nasbench201")): protocol(**own) for keys, own in chosen}
+
+
+def differing(one, other):
+    one, other = one.model_dump(), other.model_dump()
+    return {field for field in one if one[field] != other[field]}
+
+
+def test_searches_of_one_name_are_the_same_in_all_studies():
+    every = {}
+    for name in STUDIES:
+        for title, one in protocols(name).items():
+            assert every.setdefault(title, one) == one
+    variants = {keys["variant"] for name in STUDIES for keys, _ in STUDIES[name].searches()}
+    assert set(studies.VARIANTS) < variants
+    named = {title: p for title, p in every.items() if "=" not in title}
+    chosen = [protocol(**own).model_dump_json() for own in studies.VARIANTS.values()]
+    assert len(set(chosen)) == len(chosen) and len(named) == len(every)
+    assert {p.size for p in every.values()} == {"demo"}
+    assert {next(iter(study.variants)) for study in STUDIES.values()} == {"DARTS"}
+
+
+def test_an_ablation_changes_one_setting_of_its_baseline():
+    assert all(
+        differing(p, protocol()) <= {"method", "estimator", "epsilon"}
+        for p in protocols("demonstration").values()
+    )
+    for name in ("ablations", "strengths", "lengths"):
+        chosen = protocols(name)
+        for title, changed in chosen.items():
+            base = chosen["darts-seed0" if title.startswith("darts") else "lambda-darts-seed0"]
+            found = differing(changed, base)
+            assert found <= {"method", "lambda_max"} or len(found) <= 1, (name, found)
+
+
+def test_every_setting_of_the_grid_changes_one_field():
+    settings = STUDIES["robustness"].settings
+    assert len(settings) == 8 and len(protocols("robustness")) == 16
+    for name, change in settings.items():
+        changed = protocol(**change)
+        assert {f"{f}={getattr(changed, f)}" for f in differing(changed, protocol())} == {name} - {"baseline"}
+
+
+def test_kinds_differ_in_what_they_align():
+    darts, normal, every = (protocol(**own) for own in STUDIES["kinds"].variants.values())
+    assert normal.regularizer.aligned(SPACES["s2"].cells) == ["normal"]
+    assert every.regularizer.aligned(SPACES["s2"].cells) == ["normal", "reduce"]
+    assert normal.model_copy(update={"regularized_cells": "all"}) == every
+    assert differing(darts, normal) == {"method"}
+
+
+def test_settings_are_chosen_on_other_seeds_than_reported():
+    chosen, reported, confirming = map(set, (studies.CHOOSING, studies.REPORTED, studies.CONFIRMING))
+    assert set(STUDIES["strengths"].seeds) == chosen and set(STUDIES["chosen"].seeds) == reported
+    assert not chosen & (reported | confirming) and not confirming & reported
+    assert not set(STUDIES["robustness"].seeds) & (chosen | reported | confirming)
+    assert all(len(study.seeds) % 10 == 0 for study in STUDIES.values())  # packs are of ten
+
+
+def test_nothing_to_compare_is_refused():
+    for nothing in ({"variants": {}}, {"seeds": []}, {"settings": {}}):
+        with pytest.raises(StudyError, match="kinds: give at least one variant, one setting and one seed"):
+            replace(STUDIES["kinds"], **nothing)
+
+
+def test_cells_are_judged_by_the_table():
+    worth = {"111111": 0.4, "444444": 0.25, "333333": 0.8, "300001": 0.1, "000303": 0.5}
+    toy = Benchmark("toy", pd.DataFrame({"accuracy": worth}), "accuracy", lambda ops: ops)
+    judged = studies.LOOKED_UP.judge(pd.DataFrame({"ops": list(worth)}), toy)
+    assert judged["accuracy"].tolist() == list(worth.values())
+    np.testing.assert_allclose(judged["regret"], [0.4, 0.55, 0, 0.7, 0.3])
+    assert judged["skips"].tolist() == [6, 0, 0, 1, 0]
+    assert judged["convolutions"].tolist() == [0, 0, 6, 0, 1]  # nothing reaches node 2 of the last
+    assert judged["collapsed"].tolist() == [True, True, False, True, False]
+
+
+def test_random_architectures_are_of_the_space_and_of_their_seed():
+    drawn = [draw(SPACES["s2"], seed) for seed in range(20)]
+    for genotype in drawn:
+        SPACES["s2"].validate(genotype)
+    assert len(set(map(str, drawn))) == 20 and draw(SPACES["s2"], 3) == drawn[3]
+    share = sum(genotype.count("skip_connect") for genotype in drawn) / (16 * 20)
+    assert 0.35 < share < 0.65
+
+
+def recorded_folder(name):
+    return Path(ldarts_data.__file__).parent / "recorded" / name
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_the_recorded_studies_are_whole(name):
+    study, rows = STUDIES[name], studies.judged(name)
+    keys = pd.DataFrame([keys for keys, _ in study.searches()])
+    known = rows[rows["variant"] != "random cells"][list(keys)]
+    pd.testing.assert_frame_equal(known.drop_duplicates(ignore_index=True), keys, check_dtype=False)
+    assert known.value_counts().groupby(list(set(keys) - {"seed"})).nunique().eq(1).all()
+    provenance = json.loads((recorded_folder(name) / "provenance.json").read_text())
+    assert provenance["command"].startswith("ldarts ") and provenance["seeds"] == sorted(study.seeds)
+    if name != "robustness":
+        assert "command" not in provenance["environment"]  # the paths of a machine
+
+
+def test_studies_share_their_recorded_searches():
+    """A search that two studies compare was made once: the same rows, digit by digit."""
+    order = ["variant", "seed", "epoch"]
+    whole = studies.judged("demonstration").sort_values(order, ignore_index=True)
+    for name in GROUPS[:-1]:
+        rows = studies.judged(name).sort_values(order, ignore_index=True)
+        shared, same = rows.merge(whole[order]), whole.merge(rows[order])
+        assert len(shared) >= 20 or name in ("strengths", "lengths")
+        pd.testing.assert_frame_equal(shared[list(same)], same)
+
+
+def test_the_records_are_small():
+    files = [path for name in STUDIES for path in recorded_folder(name).rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 2.2e6
+
+
+def test_the_record_of_kinds_counts_its_cells():
+    found = studies.judged("kinds")
+    for row in found.itertuples():
+        genotype = parse(row.genotype)
+        SPACES["s2"].validate(genotype)
+        assert (row.skips, row.convolutions) == tuple(map(genotype.count, ("skip_connect", "sep_conv_3x3")))
+    drawn = found[found["variant"] == "random cells"].set_index("seed")["genotype"]
+    assert drawn.to_dict() == {seed: str(draw(SPACES["s2"], seed)) for seed in range(10, 20)}
+
+
+def test_watched_searches_are_rows_of_the_study():
+    whole = studies.judged("demonstration")
+    (seed, *_) = studies.recorded_seeds()
+    watched = studies.watched("smoke", seed, "unused")
+    assert tuple(watched) == studies.SHOWN
+    for name, one in watched.items():
+        rows = whole[(whole["variant"] == name) & (whole["seed"] == seed)]
+        assert rows["ops"].tolist() == [encode(parse(row["genotype"])) for row in one.history]
+        assert len(one.trajectory) == len(one.history)
+        np.testing.assert_allclose(rows["valid_loss"], [r["valid_loss"] for r in one.history], rtol=1e-3)
+
+
+def test_what_is_not_recorded_says_how_to_make_it(tmp_path, monkeypatch):
+    with pytest.raises(studies.NotRecorded, match="seed = 4: recorded are the seeds"):
+        studies.watched("smoke", 4, "unused")
+    monkeypatch.setattr(records, "files", lambda _: tmp_path)
+    with pytest.raises(studies.NotRecorded, match=r"no .*/chosen/epochs\.csv\.gz; `ldarts study chosen`"):
+        studies.judged("chosen")
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Some studies, cut down to one epoch of few searches."""
+    variants = {name: {**studies.VARIANTS[name], "epochs": 1} for name in ("DARTS", "DARTS, α first")}
+    one, depth = {"DARTS": variants["DARTS"]}, {"depth=2": {"depth": 2}}
+    found = {
+        "demonstration": replace(STUDIES["demonstration"], variants=one, seeds=[3]),
+        "ablations": replace(STUDIES["ablations"], variants=variants, seeds=[3, 4]),
+        "robustness": replace(STUDIES["robustness"], variants=one, settings=depth, seeds=[3]),
+    }
+    monkeypatch.setattr(records, "STUDIES", found)
+    return found
+
+
+def test_studies_are_made_once_recorded_and_read(short, tmp_path, monkeypatch, ldarts):
+    out = tmp_path / "recorded"
+    code, printed, error = ldarts("study", *short, "--out", out, "--size", "smoke", "--workers", 1)
+    assert code == 0, error
+    assert "ablations, seeds for choosing" in printed and "DARTS, α first" in printed
+    runs = sorted(path.name for path in out.glob("*-seed*"))
+    names = ("darts-alpha-first-seed3", "darts-alpha-first-seed4", "darts-seed3", "darts-seed4")
+    assert runs == [*names, "depth-2-darts-seed3"]
+    config = json.loads((out / runs[-1] / "config.json").read_text())
+    assert (config["depth"], config["method"], config["seed"]) == (2, "darts", 3)
+    provenance = json.loads((out / "robustness" / "provenance.json").read_text())
+    assert provenance["command"] == "ldarts study robustness --size smoke"
+    assert provenance["settings"] == ["depth=2"] and provenance["seeds"] == [3]
+    searched = (out / runs[0] / "history.csv").stat().st_mtime_ns
+    found = studies.run(list(short.values()), out, size="smoke", workers=1)
+    assert (out / runs[0] / "history.csv").stat().st_mtime_ns == searched  # nothing is searched again
+    monkeypatch.setattr(records, "files", lambda _: tmp_path)
+    for name, study in short.items():
+        keys = [tuple(keys.values()) for keys, _ in study.searches()]
+        assert list(map(tuple, found[name].iloc[:, : len(keys[0])].to_numpy())) == keys
+        assert found[name]["ops"].str.fullmatch("[0-4]{6}").all()
+        pd.testing.assert_frame_equal(studies.read(study), found[name], rtol=1e-3, check_dtype=False)
+    pd.testing.assert_frame_equal(found["demonstration"], found["ablations"].head(1))
+
+
+def test_names_that_nobody_knows_or_two_mean_are_refused(tmp_path, ldarts):
+    code, _, error = ldarts("study", "robustnes")
+    assert code == 2 and "unknown study 'robustnes'; choose from demonstration" in error
+    other = replace(STUDIES["demonstration"], variants={"DARTS": {"method": "lambda"}})
+    with pytest.raises(StudyError, match="two studies have different searches of the name darts-seed10"):
+        studies.run([other, STUDIES["ablations"]], tmp_path)
+
+
+@pytest.mark.slow
+def test_what_is_found_is_trained_and_kept(tmp_path):
+    kinds = replace(STUDIES["kinds"], seeds=[3])
+    found = studies.run([kinds], tmp_path, size="smoke", workers=2)["kinds"]
+    assert found["variant"].tolist() == [*kinds.variants, "random cells"]
+    assert found["accuracy"].between(0.3, 1).all()
+    trained = json.loads((tmp_path / "s2-darts-seed3" / "standalone.json").read_text())["accuracies"]
+    assert len(trained) == 2
+    assert studies.run([kinds], tmp_path, size="smoke", workers=1)["kinds"].equals(found)
+
+
+@pytest.mark.slow
+def test_two_searches_are_made_anew(tmp_path):
+    found = studies.watched("demo", 3, tmp_path)
+    assert tuple(found) == studies.SHOWN
+    assert all(len(one.history) == 80 for one in found.values())

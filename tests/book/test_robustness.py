@@ -1,0 +1,65 @@
+"""The chapter on robustness: what is computed from the grid around the demonstration."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from ldarts_book import robustness, studies
+
+ACCURACY = {  # four seeds per setting and method
+    "baseline": {"DARTS": [0.3, 0.6, 0.35, 0.7], "Λ-DARTS": [0.6, 0.8, 0.7, 0.8]},
+    "depth=2": {"DARTS": [0.7, 0.3, 0.6, 0.8], "Λ-DARTS": [0.6, 0.3, 0.8, 0.8]},
+}
+
+
+@pytest.fixture
+def judged():
+    columns = ("train_alignment", "valid_projected_alignment", "entropy", "train_loss", "valid_loss", "skips")
+    return pd.DataFrame(
+        {"setting": setting, "variant": method, "seed": 30 + place, "epoch": epoch, "accuracy": accuracy}
+        | {"collapsed": accuracy < 0.5, "convolutions": epoch, "valid_alignment": 0.1 * epoch + place}
+        | dict.fromkeys(columns, 0.0)
+        for setting, methods in ACCURACY.items()
+        for method, several in methods.items()
+        for place, last in enumerate(several)
+        for epoch, accuracy in enumerate([0.3, last])
+    )
+
+
+def test_each_row_of_the_summary_is_a_setting_and_a_method(judged):
+    summary = robustness.summarize(judged)
+    assert list(summary.index) == list(itertools.product(ACCURACY, ("DARTS", "Λ-DARTS")))
+    for setting, method in summary.index:
+        row, accuracy = summary.loc[(setting, method)], np.array(ACCURACY[setting][method])
+        assert row["mean"] == pytest.approx(accuracy.mean())
+        assert row["collapsed"] == (accuracy < 0.5).sum()
+        assert row["gain"] == pytest.approx((accuracy - ACCURACY[setting]["DARTS"]).mean())
+        assert (row["convolutions"], row["valid_alignment"]) == (1, pytest.approx(0.05 + 1.5))
+    assert np.isnan(summary.xs("DARTS", level="variant")["p_holm"]).all()
+    compared = summary.xs("Λ-DARTS", level="variant")
+    np.testing.assert_allclose(compared["p_holm"], studies.holm(compared["p"]))
+    assert compared.loc["baseline", "p"] == pytest.approx(2 / 2**4)
+    words = robustness.readable(summary)
+    row, numbers = words.loc[("baseline", "Λ-DARTS")], summary.loc[("baseline", "Λ-DARTS")]
+    assert row["p (Holm)"] == f"{numbers['p_holm']:.3f}" and row["Λ"] == "+1.55"
+    assert words.loc[("baseline", "DARTS"), ["gain", "p", "p (Holm)"]].tolist() == ["", "", ""]
+
+
+def test_the_overall_gain_is_one_comparison_over_seeds(judged):
+    found = robustness.overall(judged)
+    by_seed = np.array([0.3 - 0.1, 0.2 + 0.0, 0.35 + 0.2, 0.1 + 0.0]) / 2
+    assert found["gain"] == pytest.approx(by_seed.mean())
+    assert found["gain_low"] < found["gain"] < found["gain_high"]
+    assert found["p"] == pytest.approx(2 / 2**4)
+    text = robustness.describe(robustness.summarize(judged), found)
+    for part in ("2 settings and 4 seeds", "gains +0.131", "can give is 0.125", "in 2 of the 2 settings"):
+        assert part in text
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 5, 8])
+def test_no_p_value_is_below_the_smallest(seeds):
+    one_sided = np.arange(1, seeds + 1) / 10
+    assert robustness.smallest_p(seeds) == pytest.approx(stats.wilcoxon(one_sided).pvalue)
