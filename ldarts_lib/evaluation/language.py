@@ -25,8 +25,7 @@ from ldarts_lib.datasets import corpus as texts
 from ldarts_lib.datasets.corpus import Corpus, Reader, columns_of
 from ldarts_lib.evaluation.language_protocol import LanguageProtocol, evaluation_protocol
 from ldarts_lib.networks.batches import TextBatch
-from ldarts_lib.networks.recurrent import Dropouts, mean_loss, perplexity
-from ldarts_lib.networks.recurrent_discrete import DiscreteLanguageModel
+from ldarts_lib.networks.recurrent import DiscreteLanguageModel, Dropouts, mean_loss, perplexity
 from ldarts_lib.runs.directory import METRICS, Row
 from ldarts_lib.runs.environment import arithmetic, seed_everything
 from ldarts_lib.runs.record import OnStep, State, record, require_finite

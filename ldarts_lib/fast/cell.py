@@ -14,7 +14,7 @@ from ldarts_lib.fast.execution import Bundling, Execution
 from ldarts_lib.fast.mixing import mix, moments, normalize
 from ldarts_lib.fast.sources import Kernels, Source, kernel_lists
 from ldarts_lib.fast.twice import concatenate
-from ldarts_lib.networks.operations import FactorizedReduce, Settings
+from ldarts_lib.networks.operations import FactorizedReduce, OperationSettings
 from ldarts_lib.networks.supernet import SearchCell
 from ldarts_lib.spaces.space import CellSpace
 
@@ -29,7 +29,13 @@ class FastCell(SearchCell):
     """
 
     def __init__(
-        self, space: CellSpace, settings: Settings, *, halve: bool, pooling_norm: bool, run: Execution
+        self,
+        space: CellSpace,
+        settings: OperationSettings,
+        *,
+        halve: bool,
+        pooling_norm: bool,
+        run: Execution,
     ) -> None:
         super().__init__(space, settings, halve=halve, pooling_norm=pooling_norm)
         self.run = run

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from ldarts_lib.bilevel.protocols import SearchProtocol
 from ldarts_lib.fast.packing import packed_layers
 from ldarts_lib.networks.discrete import DiscreteNetwork
-from ldarts_lib.networks.macro import build_macro
-from ldarts_lib.networks.operations import OPERATIONS, Settings
+from ldarts_lib.networks.macro import MacroSettings, build_macro
+from ldarts_lib.networks.operations import OPERATIONS, OperationSettings
 from ldarts_lib.spaces.genotype import Cell, Genotype
 
 
@@ -58,9 +58,8 @@ class PackedNetwork(nn.Module):
         self.classes = classes
         self.layout = space.layout(protocol.depth)
         cells = [genotype.normal for genotype in genotypes]
-        macro = build_macro(
-            space.macro,
-            lambda _, width: PackedCell(cells, width, copies),
+        settings = MacroSettings(
+            make_cell=lambda _, width: PackedCell(cells, width, copies),
             channels=protocol.channels,
             depth=protocol.depth,
             classes=classes,
@@ -70,7 +69,7 @@ class PackedNetwork(nn.Module):
             affine=True,
             layers=packed_layers(self.networks),
         )
-        self.macro = macro.to(memory_format=torch.channels_last)
+        self.macro = build_macro(space.macro, settings).to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images of all networks → their logits.
@@ -111,7 +110,9 @@ class PackedCell(nn.Module):
             for name in sorted(set(chosen) - {"none"}):
                 members = [place for place, other in enumerate(chosen) if other == name]
                 layers = packed_layers(copies * len(members))
-                self.operations.append(OPERATIONS[name](Settings(channels, affine=True, layers=layers)))
+                self.operations.append(
+                    OPERATIONS[name](OperationSettings(channels, affine=True, layers=layers))
+                )
                 self.routes.append((number, edge.target, edge.source))
                 self.register_buffer(f"members{len(self.routes) - 1}", torch.tensor(members))
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ldarts_lib.networks.macro import Chain, Reduction, Stem, build_macro
-from ldarts_lib.networks.operations import OPERATIONS, Settings
+from ldarts_lib.networks.macro import Chain, MacroSettings, Stem, build_macro
+from ldarts_lib.networks.operations import OPERATIONS, OperationSettings
 from ldarts_lib.spaces.genotype import Cell, Genotype
 from ldarts_lib.spaces.space import Space, layout
 
@@ -19,28 +20,25 @@ class DiscreteCell(nn.Module):
     def __init__(self, cell: Cell, channels: int, *, halve: bool) -> None:
         super().__init__()
         self.cell = cell
+        strides = [2 if halve and edge.source < cell.inputs else 1 for edge in cell.edges]
         self.operations = nn.ModuleList(
-            OPERATIONS[edge.operation](
-                Settings(channels, 2 if halve and edge.source < cell.inputs else 1, affine=True)
-            )
-            for edge in cell.edges
+            OPERATIONS[edge.operation](OperationSettings(channels, stride, affine=True))
+            for edge, stride in zip(cell.edges, strides, strict=True)
         )
 
     def forward(self, states: list[Tensor], paths: Tensor | None) -> Tensor:
-        """Input states → output.
+        """Input states [batch, C, height, width] and factors of the edges [edges, batch] → the cell's output.
 
-        Args:
-            states: [batch, C, height, width] each.
-            paths: factors of the edges, [edges, batch], or None; an identity has none (DARTS).
+        An identity has no factor (DARTS).
         """
         states = list(states)
         for node in range(self.cell.inputs, self.cell.inputs + self.cell.nodes):
             incoming = []
             for index, edge in enumerate(self.cell.edges):
                 if edge.target == node:
-                    x, operation = states[edge.source], self.operations[index]
+                    operation = self.operations[index]
+                    y = operation(states[edge.source])
                     droppable = paths is not None and not isinstance(operation, nn.Identity)
-                    y = operation(x)
                     incoming.append(y * paths[index, :, None, None, None] if droppable else y)
             states.append(sum(incoming))
         return torch.cat([states[node] for node in self.cell.output], dim=1)
@@ -77,15 +75,21 @@ class DiscreteNetwork(nn.Module):
 
     Args:
         space: the search space that the genotype belongs to, against which it is validated; None for an
-            architecture of no search space: a ``chain`` if it is of DARTS's kind, ``stages`` otherwise.
-        genotype: the architecture.
-        channels, depth, classes, channels_in, reduction: as for a supernet.
-        stem: of a ``chain``, see :func:`~ldarts_lib.networks.macro.build_macro`.
+            architecture of no search space.
         auxiliary: whether a ``chain`` has an auxiliary head.
+        sizes: channels, depth, classes, channels_in, reduction and stem of
+            :class:`~ldarts_lib.networks.macro.MacroSettings`.
 
     Raises:
         GenotypeError: the genotype is not of the space, is no cell of images, or has an unknown operation.
         ValueError: an auxiliary head for ``stages``, where nothing is published.
+
+    Examples:
+        >>> import torch
+        >>> from ldarts_lib import DiscreteNetwork, published
+        >>> network = DiscreteNetwork(None, published("DARTS_V2"), channels=4, depth=3, classes=10)
+        >>> network(torch.randn(2, 3, 16, 16)).shape
+        torch.Size([2, 10])
     """
 
     def __init__(
@@ -93,43 +97,34 @@ class DiscreteNetwork(nn.Module):
         space: Space | None,
         genotype: Genotype,
         *,
-        channels: int,
-        depth: int,
-        classes: int,
-        channels_in: int = 3,
-        reduction: Reduction = "residual",
-        stem: Stem = "small",
         auxiliary: bool = False,
+        **sizes: Any,
     ) -> None:
         super().__init__()
         genotype.require("darts", "nasbench201")
         if space is not None:
             space.validate(genotype)
-        macro = "chain" if genotype.kind == "darts" else "stages"
-        self.layout = layout(macro, depth)
-        self.edges = [len(genotype.cells[name].edges) for name in self.layout]
-        self.macro = build_macro(
-            macro,
-            lambda name, width: DiscreteCell(genotype.cells[name], width, halve=name == "reduce"),
-            channels=channels,
-            depth=depth,
-            classes=classes,
-            channels_in=channels_in,
-            reduction=reduction,
+        settings = MacroSettings(
+            make_cell=lambda name, width: DiscreteCell(genotype.cells[name], width, halve=name == "reduce"),
             outputs={name: len(cell.output) for name, cell in genotype.cells.items()},
             affine=True,
-            stem=stem,
+            **sizes,
         )
+        macro = "chain" if genotype.kind == "darts" else "stages"
+        self.layout = layout(macro, settings.depth)
+        self.edges = [len(genotype.cells[name].edges) for name in self.layout]
+        self.macro = build_macro(macro, settings)
         if auxiliary and not isinstance(self.macro, Chain):
             raise ValueError("only a chain of cells has an auxiliary head")
-        self.tap = 2 * depth // 3
-        self.auxiliary = AuxiliaryHead(self.macro.widths[self.tap], classes, stem) if auxiliary else None
+        self.tap = 2 * settings.depth // 3
+        self.auxiliary = None
+        if auxiliary:
+            self.auxiliary = AuxiliaryHead(self.macro.widths[self.tap], settings.classes, settings.stem)
 
     def forward(self, images: Tensor, paths: Tensor | None = None) -> Tensor:
         """Images [batch, channels, height, width] → logits [batch, classes].
 
         Args:
-            images: standardized.
             paths: for drop path, factors of the edges of all cells, [edges, batch].
         """
         return self.macro(images, self._of_cells(paths))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 from torch import Tensor, nn
@@ -17,8 +18,34 @@ from ldarts_lib.spaces.space import Macro, layout
 
 Reduction = Literal["residual", "light"]
 Stem = Literal["small", "imagenet"]
-MakeCell = Callable[[str, int], nn.Module]
-"""(cell kind, channels) → cell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MacroSettings:
+    """What a macro network needs to know to be built.
+
+    Attributes:
+        make_cell: (name of the cell, channels) → cell.
+        channels: C, channels of the first cells.
+        depth: cells per stage (``stages``) or in the whole network (``chain``).
+        classes: number of logits.
+        outputs: per cell of a ``chain`` the number of nodes that it concatenates.
+        affine: whether BatchNorms in front of the cells of a ``chain`` have learned scales.
+        channels_in: channels of the images.
+        reduction: the fixed block between ``stages``.
+        stem: of a ``chain``: one convolution, or the three of stride 2 for images of 224 pixels.
+    """
+
+    make_cell: Callable[[str, int], nn.Module]
+    channels: int
+    depth: int
+    classes: int
+    outputs: Mapping[str, int]
+    affine: bool
+    channels_in: int = 3
+    reduction: Reduction = "residual"
+    stem: Stem = "small"
+    layers: Layers = TEXTBOOK
 
 
 class ResidualReduction(nn.Module):
@@ -61,25 +88,17 @@ def _imagenet_stems(channels_in: int, channels: int, layers: Layers) -> tuple[nn
 class Stages(nn.Module):
     """NAS-Bench-201: three stages of ``depth`` cells of C, 2C, 4C channels, reduction blocks between."""
 
-    def __init__(
-        self,
-        make_cell: MakeCell,
-        *,
-        depth: int,
-        channels: int,
-        classes: int,
-        channels_in: int,
-        reduction: Reduction,
-        layers: Layers,
-    ) -> None:
+    def __init__(self, settings: MacroSettings) -> None:
         super().__init__()
-        if reduction not in get_args(Reduction):
-            raise ValueError(f"unknown reduction {reduction!r}; choose one of {get_args(Reduction)}")
-        reduce = {"residual": ResidualReduction, "light": light_reduction}[reduction]
-        self.depth = depth
-        self.stem = _stem(channels_in, channels, layers)
+        if settings.reduction not in get_args(Reduction):
+            raise ValueError(
+                f"unknown reduction {settings.reduction!r}; choose one of {', '.join(get_args(Reduction))}"
+            )
+        reduce = {"residual": ResidualReduction, "light": light_reduction}[settings.reduction]
+        channels, layers, self.depth = settings.channels, settings.layers, settings.depth
+        self.stem = _stem(settings.channels_in, channels, layers)
         self.cells = nn.ModuleList(
-            make_cell("normal", channels * 2**stage) for stage in range(3) for _ in range(depth)
+            settings.make_cell("normal", channels * 2**stage) for stage in range(3) for _ in range(self.depth)
         )
         self.reductions = nn.ModuleList(reduce(c, 2 * c, layers) for c in (channels, 2 * channels))
         self.head = nn.Sequential(
@@ -87,7 +106,7 @@ class Stages(nn.Module):
             layers.activation(),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
-            layers.linear(4 * channels, classes),
+            layers.linear(4 * channels, settings.classes),
         )
 
     def forward(self, images: Tensor, arguments: Sequence[Tensor | None]) -> Tensor:
@@ -106,29 +125,19 @@ class Chain(nn.Module):
         widths: channels of the output of each cell.
     """
 
-    def __init__(
-        self,
-        make_cell: MakeCell,
-        layout: Sequence[str],
-        *,
-        channels: int,
-        classes: int,
-        channels_in: int,
-        outputs: Mapping[str, int],
-        affine: bool,
-        stem: Stem,
-        layers: Layers,
-    ) -> None:
+    def __init__(self, settings: MacroSettings) -> None:
         super().__init__()
-        if stem == "imagenet":
-            self.stem, self.second_stem = _imagenet_stems(channels_in, channels, layers)
+        channels, affine, layers = settings.channels, settings.affine, settings.layers
+        imagenet = settings.stem == "imagenet"
+        if imagenet:
+            self.stem, self.second_stem = _imagenet_stems(settings.channels_in, channels, layers)
         else:
-            self.stem, self.second_stem = _stem(channels_in, 3 * channels, layers), nn.Identity()
+            self.stem, self.second_stem = _stem(settings.channels_in, 3 * channels, layers), nn.Identity()
         self.cells, self.first_inputs, self.second_inputs = (nn.ModuleList() for _ in range(3))
-        before_last = last = channels if stem == "imagenet" else 3 * channels
-        current, after_reduction = channels, stem == "imagenet"
+        before_last = last = channels if imagenet else 3 * channels
+        current, after_reduction = channels, imagenet
         self.widths: list[int] = []
-        for kind in layout:
+        for kind in layout("chain", settings.depth):
             current *= 2 if kind == "reduce" else 1
             self.first_inputs.append(
                 FactorizedReduce(before_last, current, affine, layers)
@@ -136,11 +145,12 @@ class Chain(nn.Module):
                 else relu_conv_norm(before_last, current, 1, affine=affine, layers=layers)
             )
             self.second_inputs.append(relu_conv_norm(last, current, 1, affine=affine, layers=layers))
-            self.cells.append(make_cell(kind, current))
+            self.cells.append(settings.make_cell(kind, current))
             after_reduction = kind == "reduce"
-            before_last, last = last, outputs[kind] * current
+            before_last, last = last, settings.outputs[kind] * current
             self.widths.append(last)
-        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), layers.linear(last, classes))
+        linear = layers.linear(last, settings.classes)
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), linear)
 
     def outputs(self, images: Tensor, arguments: Sequence[Tensor | None]) -> Iterator[Tensor]:
         """The output of each cell, [batch, width, height, width]."""
@@ -155,36 +165,6 @@ class Chain(nn.Module):
         return self.head(deque(self.outputs(images, arguments), maxlen=1).pop())
 
 
-def build_macro(
-    macro: Macro,
-    make_cell: MakeCell,
-    *,
-    channels: int,
-    depth: int,
-    classes: int,
-    channels_in: int,
-    reduction: Reduction,
-    outputs: Mapping[str, int],
-    affine: bool,
-    stem: Stem = "small",
-    layers: Layers = TEXTBOOK,
-) -> Stages | Chain:
-    """A macro network.
-
-    Args:
-        macro: how cells are stacked.
-        make_cell: builds one cell from its kind and channels.
-        channels: C, channels of the first cells.
-        depth: cells per stage (``stages``) or in the whole network (``chain``).
-        classes: number of logits.
-        channels_in: channels of the images.
-        reduction: the fixed reduction block of a ``stages`` network.
-        outputs: per cell kind the number of nodes that a cell of a ``chain`` concatenates.
-        affine: whether BatchNorms in front of the cells of a ``chain`` have learned scales.
-        stem: of a ``chain``: one convolution, or the three of stride 2 for images of 224 pixels.
-        layers: the convolution and normalization layers.
-    """
-    sizes = {"channels": channels, "classes": classes, "channels_in": channels_in, "layers": layers}
-    if macro == "stages":
-        return Stages(make_cell, depth=depth, reduction=reduction, **sizes)
-    return Chain(make_cell, layout(macro, depth), outputs=outputs, affine=affine, stem=stem, **sizes)
+def build_macro(macro: Macro, settings: MacroSettings) -> Stages | Chain:
+    """A macro network of images."""
+    return {"stages": Stages, "chain": Chain}[macro](settings)

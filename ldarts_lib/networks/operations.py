@@ -22,12 +22,9 @@ NONLINEARITIES: dict[Activation, Callable[[], nn.Module]] = {"relu": nn.ReLU, "g
 
 @dataclass(frozen=True)
 class Layers:
-    """What a network is built of.
+    """What a network is built of: constructors with the arguments of PyTorch's layers.
 
     Attributes:
-        convolution: takes the arguments of :class:`torch.nn.Conv2d`.
-        norm: takes those of :class:`torch.nn.BatchNorm2d`.
-        linear: takes those of :class:`torch.nn.Linear`.
         activation: takes nothing; the nonlinearity in front of a convolution.
     """
 
@@ -63,7 +60,7 @@ TEXTBOOK = Layers(Convolution, nn.BatchNorm2d)
 
 
 @dataclass(frozen=True)
-class Settings:
+class OperationSettings:
     """What an operation needs to know to be built.
 
     Attributes:
@@ -71,7 +68,6 @@ class Settings:
         stride: 1, or 2 on the edges of a reduction cell that read its inputs.
         affine: whether BatchNorm has learned scales: no in a supernet, yes in a discrete network.
         generator: where random operations draw from; the default generator if None.
-        layers: the convolution and normalization layers.
     """
 
     channels: int
@@ -140,7 +136,11 @@ def relu_conv_norm(
     )
 
 
-def _separable(s: Settings, kernel: int, stride: int, dilation: int = 1) -> list[nn.Module]:
+def _convolution(s: OperationSettings, kernel: int) -> nn.Module:
+    return relu_conv_norm(s.channels, s.channels, kernel, stride=s.stride, affine=s.affine, layers=s.layers)
+
+
+def _separable(s: OperationSettings, kernel: int, stride: int, dilation: int = 1) -> list[nn.Module]:
     """ReLU (or another activation), a depthwise and a pointwise convolution, BatchNorm."""
     depthwise = s.layers.convolution(
         s.channels,
@@ -156,48 +156,39 @@ def _separable(s: Settings, kernel: int, stride: int, dilation: int = 1) -> list
     return [s.layers.activation(), depthwise, pointwise, s.layers.norm(s.channels, affine=s.affine)]
 
 
-def _skip(s: Settings) -> nn.Module:
+def _separable_twice(s: OperationSettings, kernel: int) -> nn.Module:
+    return nn.Sequential(*_separable(s, kernel, s.stride), *_separable(s, kernel, 1))
+
+
+def _dilated(s: OperationSettings, kernel: int) -> nn.Module:
+    return nn.Sequential(*_separable(s, kernel, s.stride, dilation=2))
+
+
+def _two_lines(s: OperationSettings) -> nn.Module:
+    """ReLU, a row of 7 pixels, a column of 7 pixels, BatchNorm (NASNet)."""
+    build, c = s.layers.convolution, s.channels
+    row = build(c, c, (1, 7), stride=(1, s.stride), padding=(0, 3), bias=False)
+    column = build(c, c, (7, 1), stride=(s.stride, 1), padding=(3, 0), bias=False)
+    return nn.Sequential(s.layers.activation(), row, column, s.layers.norm(c, affine=s.affine))
+
+
+def _skip(s: OperationSettings) -> nn.Module:
     return nn.Identity() if s.stride == 1 else FactorizedReduce(s.channels, s.channels, s.affine, s.layers)
 
 
-def _convolution(kernel: int) -> Callable[[Settings], nn.Module]:
-    return lambda s: relu_conv_norm(
-        s.channels, s.channels, kernel, stride=s.stride, affine=s.affine, layers=s.layers
-    )
-
-
-def _separable_twice(kernel: int) -> Callable[[Settings], nn.Module]:
-    return lambda s: nn.Sequential(*_separable(s, kernel, s.stride), *_separable(s, kernel, 1))
-
-
-def _two_lines(s: Settings) -> nn.Module:
-    """ReLU, a row of 7 pixels, a column of 7 pixels, BatchNorm (NASNet)."""
-    row = s.layers.convolution(
-        s.channels, s.channels, (1, 7), stride=(1, s.stride), padding=(0, 3), bias=False
-    )
-    column = s.layers.convolution(
-        s.channels, s.channels, (7, 1), stride=(s.stride, 1), padding=(3, 0), bias=False
-    )
-    return nn.Sequential(s.layers.activation(), row, column, s.layers.norm(s.channels, affine=s.affine))
-
-
-def _dilated(kernel: int) -> Callable[[Settings], nn.Module]:
-    return lambda s: nn.Sequential(*_separable(s, kernel, s.stride, dilation=2))
-
-
-OPERATIONS: dict[str, Callable[[Settings], nn.Module]] = {
+OPERATIONS: dict[str, Callable[[OperationSettings], nn.Module]] = {
     "none": lambda s: Zero(s.stride),
     "noise": lambda s: Noise(s.stride, s.generator),
     "skip_connect": _skip,
     "avg_pool_3x3": lambda s: nn.AvgPool2d(3, s.stride, padding=1, count_include_pad=False),
     "max_pool_3x3": lambda s: nn.MaxPool2d(3, s.stride, padding=1),
-    "nor_conv_1x1": _convolution(1),
-    "nor_conv_3x3": _convolution(3),
-    "sep_conv_3x3": _separable_twice(3),
-    "sep_conv_5x5": _separable_twice(5),
-    "sep_conv_7x7": _separable_twice(7),
+    "nor_conv_1x1": lambda s: _convolution(s, 1),
+    "nor_conv_3x3": lambda s: _convolution(s, 3),
+    "sep_conv_3x3": lambda s: _separable_twice(s, 3),
+    "sep_conv_5x5": lambda s: _separable_twice(s, 5),
+    "sep_conv_7x7": lambda s: _separable_twice(s, 7),
     "conv_7x1_1x7": _two_lines,
-    "dil_conv_3x3": _dilated(3),
-    "dil_conv_5x5": _dilated(5),
+    "dil_conv_3x3": lambda s: _dilated(s, 3),
+    "dil_conv_5x5": lambda s: _dilated(s, 5),
 }
 """How to build each operation of images; the names are values of :mod:`ldarts_lib.spaces.genotype`."""

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ldarts_lib.networks.batches import Inputs, Prediction
+from ldarts_lib.spaces.genotype import Genotype
 
-INITIAL_RANGE = 0.04
+_INITIAL_RANGE = 0.04
 _LARGEST_EXPONENT = 700.0
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -53,10 +54,6 @@ class Dropouts:
 class RecurrentCell(nn.Module, ABC):
     """What a searched and a discrete cell share: how a word and the hidden state make node 0, and the loop.
 
-    ::
-
-        c₀, h₀ = [x, h]·W₀,    s₀ = h + sigmoid(c₀)·(tanh(h₀) − h)
-
     Args:
         units: size of the words, of the hidden state and of every node.
         nodes: number of intermediate nodes.
@@ -82,6 +79,7 @@ class RecurrentCell(nn.Module, ABC):
         by_word, by_state = self.first.chunk(2)
         states = []
         for x in dropped(words, of_words) @ by_word:
+            # [c_0, h_0] = [x, h]·W_0 and s_0 = h + sigmoid(c_0)·(tanh(h_0) − h)
             gate, proposal = (x + dropped(hidden, of_states) @ by_state).chunk(2, -1)
             start = torch.lerp(hidden, proposal.tanh(), gate.sigmoid())
             hidden = self.nodes(start, of_states, *arguments)
@@ -91,6 +89,24 @@ class RecurrentCell(nn.Module, ABC):
     @abstractmethod
     def nodes(self, start: Tensor, mask: Tensor | None, *arguments: Any) -> Tensor:
         """From node 0 to the next hidden state, both [columns, units]."""
+
+
+class DiscreteRecurrentCell(RecurrentCell):
+    """A cell whose nodes read one node each, without normalization; the output nodes are averaged."""
+
+    def __init__(self, units: int, genotype: Genotype) -> None:
+        genotype.require("recurrent")
+        super().__init__(units, genotype.normal.nodes)
+        self.cell = genotype.normal
+
+    def nodes(self, start: Tensor, mask: Tensor | None) -> Tensor:
+        states = [start]
+        for matrix, edge in zip(self.rest, self.cell.edges, strict=True):
+            # node i reads node j: [c, h] = s_j·W_i and s_i = s_j + sigmoid(c)·(f(h) − s_j)
+            source = states[edge.source]
+            gate, raw = (dropped(source, mask) @ matrix).chunk(2, -1)
+            states.append(torch.lerp(source, ACTIVATIONS[edge.operation](raw), gate.sigmoid()))
+        return torch.stack([states[node] for node in self.cell.output]).mean(0)
 
 
 class LanguageModel(nn.Module):
@@ -110,25 +126,20 @@ class LanguageModel(nn.Module):
         *,
         words: int,
         units: int,
-        dropouts: Dropouts,
+        dropouts: Dropouts | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.embedding = nn.Parameter(torch.empty(words, units))
         self.cells = nn.ModuleList(cells)
         for parameter in self.parameters():
-            nn.init.uniform_(parameter, -INITIAL_RANGE, INITIAL_RANGE)
+            nn.init.uniform_(parameter, -_INITIAL_RANGE, _INITIAL_RANGE)
         self.bias = nn.Parameter(torch.zeros(words))
-        self.dropouts = dropouts
+        self.dropouts = dropouts or Dropouts()
         self.generator = generator
 
     def predict(self, inputs: Inputs, arguments: Sequence[tuple]) -> Prediction:
-        """Read a window.
-
-        Args:
-            inputs: the words and the hidden states before them.
-            arguments: what each cell takes besides.
-        """
+        """Read a window; ``arguments`` are what each cell takes besides."""
         columns = inputs.words.shape[1]
         by_word = dropped(self.embedding, self._mask(self.dropouts.words, len(self.embedding), 1))
         x = F.embedding(inputs.words, by_word)
@@ -154,6 +165,23 @@ class LanguageModel(nn.Module):
             return None
         kept = self.embedding.new_empty(shape).bernoulli_(1 - rate, generator=self.generator)
         return kept / (1 - rate)
+
+
+class DiscreteLanguageModel(LanguageModel):
+    """The language model of a genotype, to be trained from scratch.
+
+    Args:
+        cells: how many are stacked.
+        options: of :class:`LanguageModel`.
+    """
+
+    def __init__(self, genotype: Genotype, *, units: int, cells: int = 1, **options: Any) -> None:
+        super().__init__(
+            [DiscreteRecurrentCell(units, genotype) for _ in range(cells)], units=units, **options
+        )
+
+    def forward(self, inputs: Inputs) -> Prediction:
+        return self.predict(inputs, [()] * len(self.cells))
 
 
 def dropped(x: Tensor, mask: Tensor | None) -> Tensor:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -12,8 +11,7 @@ from ldarts_lib.networks.discrete import DiscreteNetwork
 from ldarts_lib.spaces.genotype import Genotype
 
 
-@dataclass(frozen=True)
-class Sizes:
+class Sizes(NamedTuple):
     """How large a network is.
 
     Attributes:
@@ -25,38 +23,15 @@ class Sizes:
     multiply_adds: int
 
 
-def sizes(
-    genotype: Genotype,
-    *,
-    channels: int,
-    depth: int,
-    classes: int,
-    resolution: int = 32,
-    channels_in: int = 3,
-    **options: Any,
-) -> Sizes:
+def sizes(genotype: Genotype, *, resolution: int = 32, channels_in: int = 3, **options: Any) -> Sizes:
     """The sizes of the network of a genotype; nothing is computed, only shapes are followed.
 
     Args:
-        genotype: the architecture.
-        channels: C, channels of the first cells.
-        depth: cells of the network, or per stage for a genotype without a reduction cell.
-        classes: number of logits.
         resolution: height and width of the images in pixels.
-        channels_in: channels of the images.
-        options: others of :class:`~ldarts_lib.networks.discrete.DiscreteNetwork`, such as
-        ``stem="imagenet"``.
+        options: of :class:`~ldarts_lib.networks.discrete.DiscreteNetwork`: channels, depth, classes, ...
     """
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network = DiscreteNetwork(
-            None,
-            genotype,
-            channels=channels,
-            depth=depth,
-            classes=classes,
-            channels_in=channels_in,
-            **options,
-        ).eval()
+        network = DiscreteNetwork(None, genotype, channels_in=channels_in, **options).eval()
         network(torch.empty(1, channels_in, resolution, resolution))
     network.auxiliary = None
     return Sizes(sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2)

@@ -11,19 +11,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ldarts_lib.networks.macro import Reduction, build_macro
-from ldarts_lib.networks.operations import NONLINEARITIES, OPERATIONS, TEXTBOOK, Activation, Layers, Settings
+from ldarts_lib.networks.macro import MacroSettings, build_macro
+from ldarts_lib.networks.operations import (
+    NONLINEARITIES,
+    OPERATIONS,
+    TEXTBOOK,
+    Activation,
+    Layers,
+    OperationSettings,
+)
 from ldarts_lib.spaces.space import CellSpace, Space
 
 
 class MixedOperation(nn.Module):
     """The continuous relaxation of one edge: the weighted sum of all candidate operations."""
 
-    def __init__(self, names: Sequence[str], settings: Settings, pooling_norm: bool) -> None:
+    def __init__(self, names: Sequence[str], settings: OperationSettings, pooling_norm: bool) -> None:
         super().__init__()
         self.operations = nn.ModuleList(OPERATIONS[name](settings) for name in names)
         for index, name in enumerate(names):
@@ -33,13 +42,16 @@ class MixedOperation(nn.Module):
 
     def forward(self, x: Tensor, weights: Tensor) -> Tensor:
         """x [batch, C, height, width], weights [operations] → [batch, C, height', width']."""
+        # ō_e(x) = Σ_o p[e, o]·o(x), see the chapter "Search as optimization"
         return sum(w * operation(x) for w, operation in zip(weights, self.operations, strict=True))
 
 
 class SearchCell(nn.Module):
     """A cell whose edges are mixed operations: each node sums the edges from all nodes before it."""
 
-    def __init__(self, space: CellSpace, settings: Settings, *, halve: bool, pooling_norm: bool) -> None:
+    def __init__(
+        self, space: CellSpace, settings: OperationSettings, *, halve: bool, pooling_norm: bool
+    ) -> None:
         super().__init__()
         self.space = space
         self.edges = nn.ModuleList()
@@ -57,16 +69,23 @@ class SearchCell(nn.Module):
         return torch.cat([states[node] for node in self.space.output_nodes], dim=1)
 
 
-class RandomNumbers:
-    """What a supernet draws with: its passes can be repeated with the same random numbers.
+class SupernetBase(nn.Module):
+    """What all supernets share. Their passes can be repeated with the same random numbers.
 
     Attributes:
+        layout: the names of the cells from input to output.
         generator: where random operations and dropout draw from; it lives on the supernet's device.
         draws: whether a pass draws random numbers.
+        copies: networks that stand side by side in one; more than one only in a packed supernet.
+        precision: floating type of the convolutions, if it is not that of the images.
     """
 
+    space: Space
+    layout: tuple[str, ...]
     generator: torch.Generator | None
     draws: bool
+    copies = 1
+    precision: torch.dtype | None = None
 
     def random_state(self) -> Tensor | None:
         """State of the generator; None without one, or if no pass draws."""
@@ -87,70 +106,90 @@ class RandomNumbers:
         """Standard normal numbers from the supernet's generator, like the parameters ω."""
         return [self.normal_like(parameter) for parameter in self.parameters()]
 
+    def architecture_only(self) -> AbstractContextManager:
+        """Within it, gradients are asked for by the architecture weights only; forward and backward."""
+        return nullcontext()
 
-class Supernet(RandomNumbers, nn.Module):
+    def _expected(self, kind: str) -> tuple[int, ...]:
+        """Shape of the architecture weights of a cell kind."""
+        return self.layout.count(kind), *self.space.cells[kind].shape
+
+    def _by_cell(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
+        """The architecture weights of each cell from input to output."""
+        for kind in self.space.cells:
+            got = tuple(weights[kind].shape) if kind in weights else "nothing"
+            if got != self._expected(kind):
+                raise ValueError(
+                    f"architecture weights of the {kind} cells: expected {self._expected(kind)}, got {got}"
+                )
+        remaining = {kind: iter(weights[kind]) for kind in self.space.cells}
+        return [next(remaining[kind]) for kind in self.layout]
+
+    @cached_property
+    def _norms(self) -> list[nn.Module]:
+        return [m for m in self.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+
+    @contextmanager
+    def _statistics(self, update: bool) -> Iterator[None]:
+        """Within it, BatchNorms in training move their running statistics or not."""
+        held = [] if update else [norm for norm in self._norms if norm.training]
+        for norm in held:
+            norm.track_running_stats = False
+        try:
+            yield
+        finally:
+            for norm in held:
+                norm.track_running_stats = True
+
+
+class Supernet(SupernetBase):
     """All architectures of a search space in one network with shared weights ω.
 
-    Attributes:
-        copies: networks that stand side by side in one; more than one only in a packed supernet.
-
     Args:
-        space: the search space.
-        channels: C, channels of the first cells.
-        depth: cells per stage (NAS-Bench-201) or in the whole network (DARTS family).
-        classes: number of logits.
-        channels_in: channels of the images.
-        reduction: the fixed reduction block of NAS-Bench-201, ``residual`` (as published) or ``light``.
         generator: where random operations (``noise``) draw from; it must live on the supernet's device.
-        layers: the convolution and normalization layers.
         cell: builds a searchable cell, as :class:`SearchCell` does.
         activation: the nonlinearity of all operations, ``relu`` (as published) or ``gelu``.
-    """
+        sizes: channels, depth, classes, channels_in and reduction of
+            :class:`~ldarts_lib.networks.macro.MacroSettings`.
 
-    copies = 1
+    Examples:
+        >>> import torch
+        >>> from ldarts_lib import SPACES, Supernet
+        >>> supernet = Supernet(SPACES["nasbench201"], channels=4, depth=1, classes=10)
+        >>> p = {"normal": torch.full((3, 6, 5), 1 / 5)}  # of three cells, each with a copy of its own
+        >>> supernet(torch.randn(2, 3, 8, 8), p).shape
+        torch.Size([2, 10])
+    """
 
     def __init__(
         self,
         space: Space,
         *,
-        channels: int,
-        depth: int,
-        classes: int,
-        channels_in: int = 3,
-        reduction: Reduction = "residual",
         generator: torch.Generator | None = None,
         layers: Layers = TEXTBOOK,
         cell: Callable[..., SearchCell] = SearchCell,
         activation: Activation = "relu",
+        **sizes: Any,
     ) -> None:
         super().__init__()
         layers = replace(layers, activation=NONLINEARITIES[activation])
         self.space = space
-        self.layout = space.layout(depth)
         self.generator = generator
         self.draws = space.random
 
         def make_cell(kind: str, cell_channels: int) -> SearchCell:
             return cell(
                 space.cells[kind],
-                Settings(cell_channels, generator=generator, layers=layers),
+                OperationSettings(cell_channels, generator=generator, layers=layers),
                 halve=kind == "reduce",
                 pooling_norm=space.pooling_norm,
             )
 
-        self.macro = build_macro(
-            space.macro,
-            make_cell,
-            channels=channels,
-            depth=depth,
-            classes=classes,
-            channels_in=channels_in,
-            reduction=reduction,
-            outputs=space.outputs,
-            affine=False,
-            layers=layers,
+        settings = MacroSettings(
+            make_cell=make_cell, outputs=space.outputs, affine=False, layers=layers, **sizes
         )
-        self._norms = [module for module in self.modules() if isinstance(module, nn.BatchNorm2d)]
+        self.layout = space.layout(settings.depth)
+        self.macro = build_macro(space.macro, settings)
 
     def forward(
         self, images: Tensor, weights: Mapping[str, Tensor], *, update_statistics: bool = True
@@ -165,41 +204,9 @@ class Supernet(RandomNumbers, nn.Module):
         Raises:
             ValueError: weights of another shape.
         """
-        remaining = {kind: iter(self._checked(kind, weights)) for kind in self.space.cells}
-        per_cell = [next(remaining[kind]) for kind in self.layout]
+        per_cell = self._by_cell(weights)
         with self._statistics(update_statistics):
             return self.macro(images, per_cell)
-
-    @property
-    def precision(self) -> torch.dtype | None:
-        """Floating type of the convolutions, if it is not that of the images."""
-        return None
-
-    def architecture_only(self) -> AbstractContextManager:
-        """Within it, gradients are asked for by the architecture weights only; forward and backward."""
-        return nullcontext()
-
-    def _expected(self, kind: str) -> tuple[int, ...]:
-        """Shape of the architecture weights of a cell kind."""
-        return self.layout.count(kind), *self.space.cells[kind].shape
-
-    def _checked(self, kind: str, weights: Mapping[str, Tensor]) -> Tensor:
-        expected = self._expected(kind)
-        if kind not in weights or tuple(weights[kind].shape) != expected:
-            got = tuple(weights[kind].shape) if kind in weights else "nothing"
-            raise ValueError(f"architecture weights of the {kind} cells: expected {expected}, got {got}")
-        return weights[kind]
-
-    @contextmanager
-    def _statistics(self, update: bool) -> Iterator[None]:
-        training = [] if update else [norm for norm in self._norms if norm.training]
-        for norm in training:
-            norm.track_running_stats = False
-        try:
-            yield
-        finally:
-            for norm in training:
-                norm.track_running_stats = True
 
 
 def initial_alphas(

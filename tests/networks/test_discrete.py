@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from helpers import naive_norm
 from ldarts_lib.networks.discrete import DiscreteNetwork
-from ldarts_lib.networks.operations import OPERATIONS, Settings
+from ldarts_lib.networks.operations import OPERATIONS, OperationSettings
 from ldarts_lib.spaces.genotype import GenotypeError, parse
 from ldarts_lib.spaces.space import SPACES
 
@@ -94,12 +94,12 @@ def test_a_genotype_of_another_space_is_refused():
 @pytest.mark.parametrize("operation", ["sep_conv_7x7", "conv_7x1_1x7"])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_operations_of_nasnet_keep_or_halve_the_size(operation, stride):
-    module = OPERATIONS[operation](Settings(4, stride, affine=True))
+    module = OPERATIONS[operation](OperationSettings(4, stride, affine=True))
     assert module(torch.randn(2, 4, 10, 12)).shape == (2, 4, 10 // stride, 12 // stride)
 
 
 def test_a_row_and_a_column_of_seven_pixels_by_hand():
-    module = OPERATIONS["conv_7x1_1x7"](Settings(3, 2, affine=False)).double()
+    module = OPERATIONS["conv_7x1_1x7"](OperationSettings(3, 2, affine=False)).double()
     x = torch.randn(2, 3, 10, 12, dtype=torch.float64)
     row, column = module[1].weight, module[2].weight
     wide = F.conv2d(x.relu(), row, padding=(0, 3))

@@ -5,7 +5,7 @@ from ldarts_lib.bilevel.alignment import layer_alignment, sign_alignment
 from ldarts_lib.bilevel.gradients import gradients
 from ldarts_lib.bilevel.regularizers import Regularizer, penalized_gradients, regularized_gradients
 from ldarts_lib.networks.batches import Inputs
-from ldarts_lib.networks.recurrent_discrete import DiscreteLanguageModel
+from ldarts_lib.networks.recurrent import DiscreteLanguageModel
 from ldarts_lib.networks.recurrent_supernet import RecurrentSupernet
 from ldarts_lib.spaces.genotype import parse
 from ldarts_lib.spaces.space import CellSpace, Space

@@ -14,7 +14,7 @@ from helpers import (
 )
 from ldarts_lib.networks.discrete import DiscreteNetwork
 from ldarts_lib.networks.macro import light_reduction
-from ldarts_lib.networks.operations import OPERATIONS, FactorizedReduce, Settings
+from ldarts_lib.networks.operations import OPERATIONS, FactorizedReduce, OperationSettings
 from ldarts_lib.networks.supernet import Supernet, architecture_weights, initial_alphas
 from ldarts_lib.spaces.genotype import parse
 from ldarts_lib.spaces.space import SPACES
@@ -269,7 +269,7 @@ def test_noise_is_drawn_afresh_and_can_be_drawn_again():
 
 
 def test_noise_is_standard_normal_whatever_the_input():
-    noise = OPERATIONS["noise"](Settings(4, 2, generator=torch.Generator().manual_seed(0)))
+    noise = OPERATIONS["noise"](OperationSettings(4, 2, generator=torch.Generator().manual_seed(0)))
     drawn = noise(torch.full((8, 4, 64, 64), 50.0))
     assert drawn.shape == (8, 4, 32, 32)
     assert abs(drawn.mean()) < 0.02 and abs(drawn.std() - 1) < 0.02
@@ -278,7 +278,7 @@ def test_noise_is_standard_normal_whatever_the_input():
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("stride", [1, 2])
 def test_operations_keep_the_channels_and_halve_by_the_stride(name, stride):
-    y = OPERATIONS[name](Settings(4, stride))(torch.randn(2, 4, 8, 8))
+    y = OPERATIONS[name](OperationSettings(4, stride))(torch.randn(2, 4, 8, 8))
     assert y.shape == (2, 4, 8 // stride, 8 // stride)
     assert name != "none" or not y.any()
 
