@@ -11,7 +11,7 @@ from ldarts_lib.bilevel.half_steps import Bilevel
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.bilevel.regularizers import Regularizer, regularized_gradients
 from ldarts_lib.bilevel.state import make_supernet
-from ldarts_lib.fast import FastSupernet
+from ldarts_lib.fast.supernet import FastSupernet
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import initial_alphas
 from ldarts_lib.runs.environment import arithmetic

@@ -25,7 +25,7 @@ from ldarts_lib.bilevel.gradients import Gradients, gradients
 from ldarts_lib.bilevel.half_steps import Bilevel
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.errors import LdartsError
-from ldarts_lib.fast import FastSupernet
+from ldarts_lib.fast.supernet import FastSupernet
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet, initial_alphas
 from ldarts_lib.runs.processes import process_pool

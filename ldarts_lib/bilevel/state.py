@@ -25,7 +25,7 @@ from ldarts_lib.bilevel.regularizers import REGULARIZED_KIND
 from ldarts_lib.bilevel.trajectory import Trajectory
 from ldarts_lib.datasets import Batches, ImageDataset
 from ldarts_lib.errors import ProtocolError, RunError
-from ldarts_lib.fast import FastSupernet
+from ldarts_lib.fast.supernet import FastSupernet
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet, initial_alphas
 from ldarts_lib.runs.directory import Row, Run

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from tqdm import tqdm
 
 from ldarts_lib.bilevel.protocols import SearchProtocol
 from ldarts_lib.datasets import ImageDataset, load
-from ldarts_lib.fast.packed_networks import PackedNetwork
+from ldarts_lib.fast.packed import PackedNetwork
 from ldarts_lib.networks.discrete import DiscreteNetwork
 from ldarts_lib.runs.environment import seed_everything
 from ldarts_lib.runs.processes import process_pool
@@ -97,8 +98,7 @@ def standalone_accuracies(
         [genotypes, seeds], float64, between 0 and 1.
     """
     recipe = recipe or Recipe()
-    sizes = {"classes": dataset.classes, "channels_in": dataset.channels}
-    packed = PackedNetwork(protocol, genotypes, len(seeds), **sizes)
+    packed = PackedNetwork(protocol.search_space, genotypes, len(seeds), **_sizes(protocol, dataset))
     packed.load([initial_network(g, protocol, dataset, seed) for g in genotypes for seed in seeds])
     packed.to(dataset.search_images.device)
     optimizer = _optimizer(packed, recipe)
@@ -156,15 +156,12 @@ def initial_network(
 ) -> DiscreteNetwork:
     """The network that :func:`standalone_accuracy` trains, before its first step, on the CPU."""
     seed_everything(seed)
-    return DiscreteNetwork(
-        protocol.search_space,
-        genotype,
-        channels=protocol.channels,
-        depth=protocol.depth,
-        classes=dataset.classes,
-        channels_in=dataset.channels,
-        reduction=protocol.reduction,
-    )
+    return DiscreteNetwork(protocol.search_space, genotype, **_sizes(protocol, dataset))
+
+
+def _sizes(protocol: SearchProtocol, dataset: ImageDataset) -> dict[str, Any]:
+    settings = protocol.model_dump(include={"channels", "depth", "reduction"})
+    return settings | {"classes": dataset.classes, "channels_in": dataset.channels}
 
 
 def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:

@@ -1,10 +1,11 @@
-"""A searchable cell that works source by source."""
+"""A searchable cell that works source by source: a state's edges share what they have in common."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, get_args
+from functools import reduce
+from operator import add
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,14 +19,10 @@ from ldarts_lib.networks.operations import FactorizedReduce, OperationSettings
 from ldarts_lib.networks.supernet import SearchCell
 from ldarts_lib.spaces.space import CellSpace
 
-BUNDLINGS: tuple[Bundling, ...] = get_args(Bundling)
-
 
 class FastCell(SearchCell):
-    """A cell that shares what its edges have in common.
-
-    It works source by source: as soon as a state is complete, its bundles of edges are computed, and each
-    edge's part is added to the node that it ends in.
+    """As soon as a state is complete, its bundles of edges are computed, and each edge's part is added to the
+    node that it ends in.
     """
 
     def __init__(
@@ -44,7 +41,7 @@ class FastCell(SearchCell):
         self.generator = settings.generator
         self.noisy = [e for e, names in enumerate(space.candidates) if "noise" in names]
         self.bundles = [
-            {bundling: list(self._bundles_of(source, bundling)) for bundling in BUNDLINGS}
+            {bundling: list(self._bundles_of(source, bundling)) for bundling in get_args(Bundling)}
             for source in range(space.inputs + space.nodes)
         ]
         for bundle in (b for bundles in self.bundles for each in bundles.values() for b in each):
@@ -82,13 +79,10 @@ class FastCell(SearchCell):
             names = space.candidates[edges[0]]
             normalized = [k for k, name in enumerate(names) if self._is_normalized(name, stride)]
             plain = [k for k, name in enumerate(names) if k not in normalized and name != "none"]
-            groups = [[k] for k in normalized]
-            if bundling == "source":
-                families = [
-                    [k for k in normalized if names[k].startswith(f)] for f in ("sep_conv", "dil_conv")
-                ]
-                alone = [[k] for k in normalized if not any(k in family for family in families)]
-                groups = [*(family for family in families if family), *alone]
+            families = ("sep_conv", "dil_conv") if bundling == "source" else ()
+            groups = [[k for k in normalized if names[k].startswith(family)] for family in families]
+            groups = [group for group in groups if group]
+            groups += [[k] for k in normalized if not any(k in group for group in groups)]
             ordered = [k for group in groups for k in group]
             rows = [edge * len(names) + k for k in ordered + plain for edge in edges]
             name = f"rows_{source}_{edges[0]}_{bundling}"
@@ -112,7 +106,7 @@ class FastCell(SearchCell):
         states: list[Any] = [*inputs, *([] for _ in range(space.nodes))]
         for node, bundles in enumerate(self.bundles):
             if node >= space.inputs:
-                states[node] = sum_of(states[node])
+                states[node] = reduce(add, states[node])
             source = Source(states[node], kernels, self.run)
             for bundle in bundles[bundling]:
                 for edge, part in zip(bundle.edges, self._mixed(source, bundle, weights, noise), strict=True):
@@ -136,7 +130,7 @@ class FastCell(SearchCell):
             for group in bundle.normalized
         ]
         norms = [
-            [last_norm(o) for o in self._operations(bundle, k)] for group in bundle.normalized for k in group
+            [_last_norm(o) for o in self._operations(bundle, k)] for group in bundle.normalized for k in group
         ]
         plain = [
             torch.cat([noise[self.noisy.index(edge)] for edge in bundle.edges], dim=1)
@@ -144,65 +138,33 @@ class FastCell(SearchCell):
             else source.apply([bundle.names[k]], [self._operations(bundle, k)], bundle.stride)
             for k in bundle.plain
         ]
-        if bundle.joint and len(norms) > 1:
-            mixed = self._mix_jointly(scales, normalized, norms, plain)
+        if bundle.joint and len(norms) > 1:  # one normalization for all terms
+            of_norms, of_plain = scales.split([len(norms), len(plain)])
+            joined, flat = concatenate(normalized, dim=1), [norm for each in norms for norm in each]
+            terms = normalize(joined, of_norms.flatten(), flat, self.run).unflatten(1, (len(norms), -1))
+            mixed = terms.sum(1)
+            mixed = mixed + mix(of_plain, [], None, plain) if plain else mixed
         else:
             found = moments(normalized, norms, self.run) if norms else None
             mixed = mix(scales, normalized, found, plain)
         return mixed.split(channels, dim=1) if count > 1 else [mixed]
 
-    def _mix_jointly(
-        self,
-        scales: Tensor,
-        normalized: Sequence[Tensor],
-        norms: Sequence[Sequence[nn.BatchNorm2d]],
-        plain: Sequence[Tensor],
-    ) -> Tensor:
-        """The mixture with a single normalization call for all terms."""
-        terms = len(norms)
-        joined = concatenate(normalized, dim=1)
-        of_norms, of_plain = scales.split([terms, len(plain)])
-        all_norms = [norm for each in norms for norm in each]
-        mixed = normalize(joined, of_norms.flatten(), all_norms, self.run).unflatten(1, (terms, -1)).sum(1)
-        return mixed + mix(of_plain, [], None, plain) if plain else mixed
-
     def _operations(self, bundle: Bundle, k: int) -> list[nn.Module]:
         return [self.edges[edge].operations[k] for edge in bundle.edges]
 
 
-@dataclass(frozen=True)
-class Bundle:
-    """Edges that leave one state and are computed together.
+class Bundle(NamedTuple):
+    """Edges that leave one state and are computed together."""
 
-    Attributes:
-        name: of the buffer that holds ``rows``.
-        edges: their numbers.
-        names: their candidate operations, the same on all of them.
-        normalized: those that end in a BatchNorm, in groups that are computed together.
-        plain: those that do not (``none`` is in neither list).
-        rows: the entries of the cell's flattened weights, in the order of the terms of the mixture.
-        stride: 2 if the edges halve height and width.
-        joint: whether all terms are normalized in one call.
-    """
-
-    name: str
+    name: str  # of the buffer that holds the rows
     edges: list[int]
-    names: tuple[str, ...]
-    normalized: list[list[int]]
-    plain: list[int]
-    rows: list[int]
-    stride: int
-    joint: bool
+    names: tuple[str, ...]  # the candidate operations, the same on all edges
+    normalized: list[list[int]]  # those that end in a BatchNorm, in groups that are computed together
+    plain: list[int]  # those that do not; none is in neither list
+    rows: list[int]  # entries of the cell's flattened weights, in the order of the terms of the mixture
+    stride: int  # 2 if the edges halve height and width
+    joint: bool  # whether all terms are normalized in one call
 
 
-def sum_of(parts: list[Tensor]) -> Tensor:
-    """The sum of the parts of a state."""
-    total, *rest = parts
-    for part in rest:
-        total = total + part
-    return total
-
-
-def last_norm(operation: nn.Module) -> nn.BatchNorm2d:
-    """The BatchNorm at the end of an operation."""
+def _last_norm(operation: nn.Module) -> nn.BatchNorm2d:
     return operation.norm if isinstance(operation, FactorizedReduce) else operation[-1]

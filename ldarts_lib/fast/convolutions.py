@@ -1,4 +1,4 @@
-"""The three faces of a convolution, ⟨g, x ∗ w⟩ by g, by x and by w, as fast as the device allows.
+"""The three faces of a convolution, φ = ⟨g, x ∗ w⟩ by g, by x and by w, as fast as the device allows.
 
 On a CPU and in the layout channels_last, oneDNN has quick kernels for the weight gradient of depthwise
 convolutions of width 3 without dilation only; others run ten to a hundred times slower. They are rewritten in
@@ -28,7 +28,7 @@ class Geometry(NamedTuple):
 def convolution(
     x: Tensor, kernel: Tensor, geometry: Geometry, precision: torch.dtype | None = None
 ) -> Tensor:
-    """x ∗ w, computed in ``precision`` if given; the result has the type of x."""
+    """∂φ/∂g = x ∗ w, computed in ``precision`` if given; the result has the type of x."""
     dtype = x.dtype
     x, kernel = _in(precision, x, kernel)
     return _in(dtype, F.conv2d(x, kernel, None, *geometry))[0]
@@ -37,10 +37,11 @@ def convolution(
 def by_input(
     g: Tensor, kernel: Tensor, shape: torch.Size, geometry: Geometry, precision: torch.dtype | None = None
 ) -> Tensor:
-    """∂⟨g, x ∗ w⟩/∂x for an x of that shape."""
+    """∂φ/∂x for an x of that shape."""
     dtype = g.dtype
     g, kernel = _in(precision, g, kernel)
     if _quick_on_cpu(g, kernel, geometry):
+        # (∂φ/∂x)[i] = Σ_k w[k] g[i − k]: a convolution with the mirrored kernel
         reach = geometry.dilation * (kernel.shape[-1] - 1)
         mirrored = geometry._replace(padding=reach - geometry.padding)
         return F.conv2d(g, kernel.flip(2, 3), None, *mirrored).to(dtype)
@@ -51,7 +52,7 @@ def by_input(
 def by_kernel(
     x: Tensor, g: Tensor, kernel: Tensor, geometry: Geometry, precision: torch.dtype | None = None
 ) -> Tensor:
-    """∂⟨g, x ∗ w⟩/∂w; of the kernel w itself, only the shape is used."""
+    """∂φ/∂w; of the kernel w itself, only the shape is used."""
     dtype = x.dtype
     x, g, kernel = _in(precision, x, g, kernel)
     if _quick_on_cpu(x, kernel, geometry):
@@ -75,6 +76,7 @@ def by_both(
 def _depthwise_by_kernel(x: Tensor, g: Tensor, kernel: Tensor, geometry: Geometry) -> Tensor:
     size, same = kernel.shape[-1], geometry.padding == geometry.dilation * (kernel.shape[-1] // 2)
     if geometry.dilation == 2 and same and not any(length % 2 for length in x.shape[2:]):
+        # (∂φ/∂w)[k] = Σ_i g[i] x[i + 2k]: i and i + 2k lie in the same subgrid of every second pixel
         phases = geometry._replace(padding=geometry.padding // 2, dilation=1)
         return _depthwise_by_kernel(_phases(x), _phases(g), kernel, phases)
     if geometry.dilation == 1 and size == 5 and same:

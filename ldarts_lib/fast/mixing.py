@@ -1,15 +1,9 @@
 """The mixed operation: a weighted sum of normalized tensors, which differentiates twice in few operations.
 
-For BatchNorm with
-
-::
-
-    x̂ = ρ(z − μ),   y = s·x̂,   P(a) = a − mean(a) − x̂·mean(a·x̂)
-
-the backward pass is ``∂L/∂z = sρP(g)`` and ``∂L/∂s = ⟨g, x̂⟩``, so that the gradient by a mixing weight s
-comes with the one by z. Its own derivative along the cotangents v and u of these two is again an affine
-combination, per channel, of v, g and z (:class:`_MixBackward`), while PyTorch's is a long chain of small
-operations.
+The mixing weight p rides in the scale of the normalization x̂ = ρ(z − μ), so that the gradient by p, from
+which Λ is made, is a number that the backward pass by z needs anyway. Its own derivative, for the exact
+regularizer, is again an affine combination of three tensors, while PyTorch's is a long chain of small
+operations. Derived in the chapter "Where the time goes" (book/speed.md); m is the mean over a channel.
 """
 
 from __future__ import annotations
@@ -29,10 +23,7 @@ _native_backward = torch.ops.aten.native_batch_norm_backward
 
 
 class Moments(NamedTuple):
-    """Batch or running moments of some tensors: mean μ and inverse standard deviation ρ, [tensors, C].
-
-    ``batch`` says whether the moments depend on the tensors, as they do in training.
-    """
+    """Mean μ and inverse standard deviation ρ of some tensors, [tensors, C]; of the ``batch`` in training."""
 
     mean: Tensor
     inverse_std: Tensor
@@ -58,10 +49,10 @@ def moments(tensors: Sequence[Tensor], norms: Sequence[Sequence[nn.BatchNorm2d]]
 def mix(
     scales: Tensor, normalized: Sequence[Tensor], found: Moments | None, plain: Sequence[Tensor]
 ) -> Tensor:
-    """Σ_k s_k·x̂_k + Σ_j s_j·x_j: the weighted sum of normalized and of plain tensors.
+    """Σ_k p_k·x̂_k + Σ_j p_j·x_j: the weighted sum of normalized and of plain tensors.
 
     Args:
-        scales: [terms, 1] or [terms, C]; first those of the normalized, then those of the plain tensors.
+        scales: p, [terms, 1] or [terms, C]; first those of the normalized, then those of the plain tensors.
         normalized: tensors z [batch, C, height, width] that are normalized on the way.
         found: their moments.
         plain: tensors of the same shape that are not.
@@ -72,7 +63,7 @@ def mix(
 
 
 def normalize(z: Tensor, scale: Tensor, norms: Sequence[nn.BatchNorm2d], run: Execution) -> Tensor:
-    """s·x̂: the channels of z [batch, m·C, height, width], by m norms, times a scale [m·C]."""
+    """p·x̂: the channels of z [batch, m·C, height, width], by m norms, times a scale p [m·C]."""
     if not norms[0].training:
         return mix(scale[None], [z], moments([z], [norms], run), [])
     y, mean, inverse = _Normalize.apply(z, scale, norms[0].eps)
@@ -107,6 +98,7 @@ class _Mix(Function):
         ctx.batch, ctx.count = batch, count
         ctx.save_for_backward(scales, mean, inverse, *tensors)
         first, *rest = tensors
+        # Σ_k p_k x̂_k = Σ_k (p_k ρ_k) z_k − Σ_k p_k ρ_k μ_k: neither x̂_k nor p_k x̂_k is ever stored
         if count == 0:
             factors = scales.expand(-1, first.shape[1]).unbind()
             total = first * per_channel(factors[0])
@@ -155,7 +147,7 @@ class _Normalize(Function):
 
 
 class _MixBackward(Function):
-    """The gradients of :class:`_Mix`, as a function of g and of the tensors."""
+    """The gradients of :class:`_Mix` by p and by its tensors, as a function of g, p and the tensors."""
 
     @staticmethod
     def forward(
@@ -174,6 +166,7 @@ class _MixBackward(Function):
         factors = scales.expand(-1, g.shape[1]).contiguous()
         correlations, by_tensors = [], []
         for k, (factor, x) in enumerate(zip(factors.unbind(), tensors, strict=True)):
+            # by z: pρP(g), P(a) = a − m(a) − x̂ m(a x̂); by p: ⟨g, x̂⟩ = N q with q = m(g x̂), N values a channel
             if k < count and batch:
                 by_x, correlation = norm_backward(g, x, factor, mean[k], inverse[k], wanted[k])
             elif k < count:
@@ -192,6 +185,7 @@ class _MixBackward(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, u: Tensor | None, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        """The derivatives ∂_g, ∂_p and ∂_z of ⟨u, ∂L/∂p⟩ + ⟨v, ∂L/∂z⟩."""
         g, scales, mean, inverse, correlations, *tensors = ctx.saved_tensors
         values, channels = g.numel() / g.shape[1], g.shape[1]
         u = torch.zeros_like(scales) if u is None else u
@@ -201,28 +195,29 @@ class _MixBackward(Function):
         rows = zip(scales.expand(-1, channels), u.expand(-1, channels), tensors, cotangents, strict=True)
         for k, (s, u_k, x, v) in enumerate(rows):
             mean_v, mean_vg = (0.0, 0.0) if v is None else (v.mean((0, 2, 3)), mean_product(v, g))
-            if k >= ctx.count:  # s·g and ⟨g, x⟩
+            if k >= ctx.count:  # a plain tensor: ∂_p = N m(v g),  ∂_g = p v + u x,  ∂_x = u g
                 by_g.addcmul_(x, per_channel(u_k))
                 if v is not None:
                     by_g.addcmul_(v, per_channel(s))
                 by_tensors.append(g * per_channel(u_k))
                 by_scales.append(values * mean_vg + g.new_zeros(channels))
                 continue
-            rho, mu, q = inverse[k], mean[k], correlations[k]
-            if not ctx.batch:  # sρ·g and ⟨g, x̂⟩
-                along, of_v, of_g, of_x = 0.0, 0.0, u_k * rho, torch.zeros_like(u_k)
-                shift, offset = 0.0, torch.zeros_like(u_k)
-                by_scales.append(values * rho * mean_vg + torch.zeros_like(u_k))
-                toward = u_k
-            else:  # sρ·P(g) and ⟨g, x̂⟩
-                along = 0.0 if v is None else rho * (mean_product(v, x) - mu * mean_v)
-                inner = mean_vg - mean_g * mean_v - q * along
-                by_scales.append(values * rho * inner + torch.zeros_like(u_k))
-                of_v, of_g = -s * rho.square() * q, u_k * rho - s * rho.square() * along
-                of_x = s * rho.square() * (q * along - inner) - of_g * q
+            rho, mu, q, zero = inverse[k], mean[k], correlations[k], torch.zeros_like(u_k)
+            if ctx.batch:
+                # ∂_p = Nρ m(v P(g)),  ∂_g = pρ P(v) + u x̂,  with q_v = m(v x̂)
+                # ∂_z = −pρ² (q P(v) + q_v P(g)) + uρ P(g) − pρ² m(v P(g)) x̂
+                q_v = 0.0 if v is None else rho * (mean_product(v, x) - mu * mean_v)
+                inner = mean_vg - mean_g * mean_v - q * q_v  # m(v P(g))
+                by_scales.append(values * rho * inner + zero)
+                of_v, of_g = -s * rho.square() * q, u_k * rho - s * rho.square() * q_v
+                of_x = s * rho.square() * (q * q_v - inner) - of_g * q
                 shift, offset = s * rho * mean_v, -of_v * mean_v - of_g * mean_g
-                toward = u_k - s * rho * along
-            if v is not None:
+                toward = u_k - s * rho * q_v
+            else:
+                # μ and ρ are constants: ∂_p = Nρ m(v g),  ∂_g = pρ v + u x̂,  ∂_z = uρ g
+                by_scales.append(values * rho * mean_vg + zero)
+                of_v, of_g, of_x, shift, offset, toward = 0.0, u_k * rho, zero, 0.0, zero, u_k
+            if v is not None:  # with x̂ = ρ(z − μ) written out, everything per channel is affine in v, g and z
                 by_g.addcmul_(v, per_channel(s * rho))
             by_g.addcmul_(x, per_channel(toward * rho))
             constant -= toward * rho * mu + shift
@@ -239,13 +234,14 @@ class _MixBackward(Function):
 def norm_backward(
     g: Tensor, z: Tensor, scale: Tensor, mean: Tensor, inverse: Tensor, of_input: bool = True
 ) -> tuple[Tensor | None, Tensor]:
-    """sρP(g), and mean(g·x̂) per channel."""
+    """pρP(g) for the scale p, and q = m(g x̂)."""
     wanted = [of_input, True, False]
     by_z, total, _ = _native_backward(g, z, scale, None, None, mean, inverse, True, 0.0, wanted)
     return by_z, total * (g.shape[1] / g.numel())
 
 
 def mean_product(a: Tensor, b: Tensor) -> Tensor:
+    """m(a b), [C]."""
     return (a * b).mean((0, 2, 3))
 
 
@@ -258,6 +254,7 @@ def _mean_dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def per_channel(values: Tensor) -> Tensor:
+    """[C] as it multiplies tensors [batch, C, height, width]."""
     return values.view(1, -1, 1, 1)
 
 

@@ -1,19 +1,27 @@
-"""Several supernets of one search space as one: their channels stand side by side, convolutions are grouped.
+"""Several networks as one: they stand side by side in the channels, and convolutions are grouped.
 
 Networks as small as those of the demonstration spend more on calls than on arithmetic; ten of them in one
-are several times faster than one after the other. No network sees another one.
+are several times faster than one after the other. No network sees another one: outputs and gradients are
+those of the single networks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
+from ldarts_lib.fast.execution import Execution
 from ldarts_lib.fast.supernet import FastSupernet
+from ldarts_lib.networks.discrete import DiscreteNetwork
+from ldarts_lib.networks.macro import MacroSettings, build_macro
+from ldarts_lib.networks.operations import OPERATIONS, TEXTBOOK, Layers, OperationSettings
 from ldarts_lib.networks.supernet import Supernet
+from ldarts_lib.spaces.genotype import Cell, Genotype
 from ldarts_lib.spaces.space import Space
 
 
@@ -25,7 +33,7 @@ class PackedSupernet(FastSupernet):
 
     Args:
         space: a search space with the macro network ``stages``.
-        generators: where the random operations of each network draw from; as many as there are networks.
+        generators: where the random numbers of each network come from; as many as there are networks.
         sizes: as for the reference.
 
     Raises:
@@ -48,46 +56,179 @@ class PackedSupernet(FastSupernet):
         return logits.unflatten(1, (self.copies, -1)).transpose(0, 1)
 
     def normal_like(self, weights: Tensor) -> Tensor:
-        own = weights[:, 0]
-        drawn = [
-            torch.randn(own.shape, generator=g, dtype=own.dtype, device=own.device) for g in self.generators
-        ]
-        return torch.stack(drawn, 1)
+        return torch.stack([_normal(weights[:, 0].shape, g, weights) for g in self.generators], 1)
 
     def noise_like_parameters(self) -> list[Tensor]:
         shapes = [(p.shape[0] // self.copies, *p.shape[1:]) for p in self.parameters()]
         example = next(self.parameters())
-        drawn = [
-            [torch.randn(shape, generator=g, dtype=example.dtype, device=example.device) for shape in shapes]
-            for g in self.generators
-        ]
+        drawn = [[_normal(shape, g, example) for shape in shapes] for g in self.generators]
         return [torch.cat(parts) for parts in zip(*drawn, strict=True)]
 
-    @torch.no_grad()
     def load(self, networks: Sequence[Supernet]) -> None:
         """Take over the parameters and running statistics of single supernets."""
-        for name, packed in self._tensors():
-            singles = [_tensor(network, name) for network in networks]
-            packed.copy_(torch.cat(singles) if packed.dim() else singles[0])
+        _load(self, networks)
 
     @torch.no_grad()
     def unload(self, networks: Sequence[Supernet]) -> None:
         """Hand the parameters and running statistics back to single supernets."""
-        for name, packed in self._tensors():
-            parts = packed.chunk(len(networks)) if packed.dim() else [packed] * len(networks)
-            for network, part in zip(networks, parts, strict=True):
-                _tensor(network, name).copy_(part)
+        states = [network.state_dict() for network in networks]
+        for name, packed in self.state_dict().items():
+            parts = packed.chunk(len(states)) if packed.dim() else [packed] * len(states)
+            for state, part in zip(states, parts, strict=True):
+                state[name].copy_(part)
+
+    def _layers(self, run: Execution) -> Layers:
+        return packed_layers(run.copies, super()._layers(run))
 
     def _expected(self, kind: str) -> tuple[int, ...]:
         cells, *shape = super()._expected(kind)
         return cells, self.copies, *shape
 
-    def _tensors(self) -> Iterator[tuple[str, Tensor]]:
-        names = self.state_dict().keys()
-        return ((name, _tensor(self, name)) for name in names)
+
+class PackedNetwork(nn.Module):
+    """``copies`` networks of each genotype, each with weights of its own.
+
+    Networks are ordered by genotype, the copies of one genotype are neighbours.
+
+    Args:
+        space: one with the macro network ``stages``.
+        copies: networks of each genotype.
+        sizes: channels, depth, classes, channels_in and reduction of
+            :class:`~ldarts_lib.networks.macro.MacroSettings`.
+
+    Raises:
+        ValueError: the space has another macro network, or there is nothing to pack.
+        GenotypeError: a genotype is not of the space.
+    """
+
+    def __init__(self, space: Space, genotypes: Sequence[Genotype], copies: int, **sizes: Any) -> None:
+        super().__init__()
+        if space.macro != "stages":
+            raise ValueError(f"only spaces with the macro network 'stages' can be packed, not {space.name!r}")
+        if not genotypes or copies < 1:
+            raise ValueError(f"nothing to pack: {len(genotypes)} genotypes, {copies} copies of each")
+        for genotype in genotypes:
+            space.validate(genotype)
+        self.networks = len(genotypes) * copies
+        cells = [genotype.normal for genotype in genotypes]
+        settings = MacroSettings(
+            make_cell=lambda _, width: PackedCell(cells, width, copies),
+            outputs=space.outputs,
+            affine=True,
+            layers=packed_layers(self.networks),
+            **sizes,
+        )
+        self.layout = space.layout(settings.depth)
+        self.macro = build_macro(space.macro, settings).to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images of all networks → their logits, [networks, batch, classes].
+
+        Args:
+            images: [batch, k×channels, height, width], those of the first k networks, side by side; repeated
+                for the others (k divides the number of networks).
+        """
+        channels = self.macro.stem[0].in_channels
+        images = images.repeat(1, channels // images.shape[1], 1, 1)
+        logits = self.macro(images.contiguous(memory_format=torch.channels_last), [None] * len(self.layout))
+        return logits.unflatten(1, (self.networks, -1)).transpose(0, 1)
+
+    def load(self, networks: Sequence[DiscreteNetwork]) -> None:
+        """Take over the parameters of single networks, given in the order of this one's."""
+        for name in ("stem", "reductions", "head"):
+            _load(getattr(self.macro, name), [getattr(n.macro, name) for n in networks])
+        for position, cell in enumerate(self.macro.cells):
+            cell.load([n.macro.cells[position] for n in networks])
 
 
-def _tensor(network: Supernet, name: str) -> Tensor:
-    """A parameter or buffer by its name."""
-    module, _, attribute = name.rpartition(".")
-    return getattr(network.get_submodule(module), attribute)
+class PackedCell(nn.Module):
+    """The cells of many networks: on each edge the networks that chose the same operation share its call."""
+
+    def __init__(self, cells: Sequence[Cell], channels: int, copies: int) -> None:
+        super().__init__()
+        self.cells = len(cells)
+        self.nodes = range(1, 1 + cells[0].nodes)
+        self.copies = copies
+        self.operations = nn.ModuleList()
+        self.routes: list[tuple[int, int, int]] = []
+        for number, edge in enumerate(cells[0].edges):
+            chosen = [cell.edges[number].operation for cell in cells]
+            for name in sorted(set(chosen) - {"none"}):
+                members = [place for place, other in enumerate(chosen) if other == name]
+                settings = OperationSettings(
+                    channels, affine=True, layers=packed_layers(copies * len(members))
+                )
+                self.operations.append(OPERATIONS[name](settings))
+                self.register_buffer(f"members{len(self.routes)}", torch.tensor(members))
+                self.routes.append((number, edge.target, edge.source))
+
+    def forward(self, states: list[Tensor], _: None) -> Tensor:
+        pixels = [self._by_cell(states[0], self.cells)]
+        for node in self.nodes:
+            total = torch.zeros_like(pixels[0])
+            for route, operation in enumerate(self.operations):
+                _, target, source = self.routes[route]
+                if target != node:
+                    continue
+                members = self._members(route)
+                everyone = len(members) == self.cells
+                chosen = pixels[source] if everyone else pixels[source].index_select(3, members)
+                value = self._by_cell(operation(chosen.flatten(3).permute(0, 3, 1, 2)), len(members))
+                total.add_(value) if everyone else total.index_add_(3, members, value)
+            pixels.append(total)
+        return pixels[-1].flatten(3).permute(0, 3, 1, 2)
+
+    def load(self, cells: Sequence[nn.Module]) -> None:
+        """Take over the parameters of single cells."""
+        for route, operation in enumerate(self.operations):
+            number = self.routes[route][0]
+            places = [m * self.copies + copy for m in self._members(route) for copy in range(self.copies)]
+            _load(operation, [cells[place].operations[number] for place in places])
+
+    def _members(self, route: int) -> Tensor:
+        return getattr(self, f"members{route}")
+
+    @staticmethod
+    def _by_cell(state: Tensor, cells: int) -> Tensor:
+        """[batch, cells×channels, height, width] as [batch, height, width, cells, channels]."""
+        return state.permute(0, 2, 3, 1).unflatten(-1, (cells, -1))
+
+
+class _PackedLinear(nn.Module):
+    """One linear layer per network: [batch, networks×features] → [batch, networks×outputs]."""
+
+    def __init__(self, features: int, outputs: int, *, networks: int) -> None:
+        super().__init__()
+        self.networks = networks
+        self.weight = nn.Parameter(torch.empty(networks * outputs, features))
+        self.bias = nn.Parameter(torch.empty(networks * outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight[..., None, None]
+        return F.conv2d(x[..., None, None], weight, self.bias, groups=self.networks).flatten(1)
+
+
+def packed_layers(networks: int, layers: Layers = TEXTBOOK) -> Layers:
+    """The layers of as many networks side by side, made of the given ones (but for the linear layer)."""
+
+    def convolution(channels_in: int, channels: int, kernel: int, *, groups: int = 1, **options: Any) -> Any:
+        wide_in, wide = networks * channels_in, networks * channels
+        return layers.convolution(wide_in, wide, kernel, groups=networks * groups, **options)
+
+    def norm(channels: int, *, affine: bool = True) -> nn.BatchNorm2d:
+        return layers.norm(networks * channels, affine=affine)
+
+    return Layers(convolution, norm, partial(_PackedLinear, networks=networks), layers.activation)
+
+
+@torch.no_grad()
+def _load(packed: nn.Module, networks: Sequence[nn.Module]) -> None:
+    """Put the parameters and running statistics of networks one below the other."""
+    states = [network.state_dict() for network in networks]
+    for name, tensor in packed.state_dict().items():
+        singles = [state[name] for state in states]
+        tensor.copy_(torch.cat(singles) if tensor.dim() else singles[0])
+
+
+def _normal(shape: Sequence[int], generator: torch.Generator, like: Tensor) -> Tensor:
+    return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)

@@ -6,7 +6,7 @@ refused: the regularizers differentiate the gradient by the architecture weights
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -27,16 +27,15 @@ def separable(
     run: Execution,
     norms: Sequence[nn.BatchNorm2d] = (),
 ) -> Tensor:
-    """Depthwise convolutions side by side, and a pointwise one of their joined channels.
+    """y = (x ∗ d) ∗ p with a pointwise kernel p, for several depthwise kernels d side by side.
 
     Args:
         x: [batch, C, height, width], read by each of the depthwise kernels; with ``norms``, its channels
             are divided among them.
-        depthwise: kernels [C, 1, k, k].
-        pointwise: kernel [C', C'/groups, 1, 1] of as many groups as fit.
+        depthwise: kernels d [C, 1, k, k].
+        pointwise: kernel p [C', C'/groups, 1, 1] of as many groups as fit.
         geometries: of the depthwise convolutions.
-        run: the supernet's.
-        norms: BatchNorms of the channels of x; it is normalized by them and goes through a ReLU first.
+        norms: BatchNorms of the channels of x, by which it is normalized and sent through a ReLU first.
     """
     plan = _Plan(tuple(geometries), tuple(kernel.shape[0] for kernel in depthwise), bool(norms), run)
     if not norms:
@@ -58,24 +57,14 @@ class _Plan(NamedTuple):
     run: Execution
 
     def depthwise(self, x: Tensor, kernels: Sequence[Tensor]) -> Tensor:
-        rows = zip(self._inputs(x), kernels, self.geometries, strict=True)
-        return _joined([convolution(*row, self.run.precision) for row in rows])
+        return _joined(self._each(convolution, self._inputs(x), kernels))
 
     def by_input(self, g: Tensor, kernels: Sequence[Tensor], shape: torch.Size) -> Tensor:
-        shape = torch.Size((shape[0], self.widths[0], *shape[2:]))
-        rows = zip(_parts(g, self.widths), kernels, self.geometries, strict=True)
-        return self._gathered(
-            [by_input(g, w, shape, geometry, self.run.precision) for g, w, geometry in rows]
-        )
+        shapes = [torch.Size((shape[0], self.widths[0], *shape[2:]))] * len(kernels)
+        return self._gathered(self._each(by_input, _parts(g, self.widths), kernels, shapes))
 
     def by_kernels(self, x: Tensor, g: Tensor, kernels: Sequence[Tensor]) -> list[Tensor]:
-        rows = zip(self._inputs(x), _parts(g, self.widths), kernels, self.geometries, strict=True)
-        return [by_kernel(*row, self.run.precision) for row in rows]
-
-    def by_both(self, g: Tensor, x: Tensor, kernels: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        rows = zip(_parts(g, self.widths), self._inputs(x), kernels, self.geometries, strict=True)
-        by_x, by_w = zip(*(by_both(*row, self.run.precision) for row in rows), strict=True)
-        return self._gathered(by_x), list(by_w)
+        return self._each(by_kernel, self._inputs(x), _parts(g, self.widths), kernels)
 
     def pointwise(self, x: Tensor, kernel: Tensor) -> Tensor:
         return convolution(x, kernel, _pointwise(kernel), self.run.precision)
@@ -95,11 +84,17 @@ class _Plan(NamedTuple):
         kernels: Sequence[Tensor],
         of_input: bool,
     ) -> tuple[Tensor | None, Tensor, list[Tensor]]:
+        """The gradients by x, by the pointwise kernel and by the depthwise ones."""
         inner, by_p = by_both(g, between, pointwise, _pointwise(pointwise), self.run.precision)
-        if of_input:
-            by_x, by_d = self.by_both(inner, x, kernels)
-            return by_x, by_p, by_d
-        return None, by_p, self.by_kernels(x, inner, kernels)
+        if not of_input:
+            return None, by_p, self.by_kernels(x, inner, kernels)
+        both = self._each(by_both, _parts(inner, self.widths), self._inputs(x), kernels)
+        by_x, by_d = zip(*both, strict=True)
+        return self._gathered(by_x), by_p, list(by_d)
+
+    def _each(self, function: Callable[..., Any], *columns: Sequence[Any]) -> list[Any]:
+        rows = zip(*columns, self.geometries, strict=True)
+        return [function(*row, self.run.precision) for row in rows]
 
     def _gathered(self, parts: Sequence[Tensor]) -> Tensor:
         """The gradient by the input from those of its readers."""
@@ -147,7 +142,7 @@ class _Separable(Function):
 
 
 class _SeparableByInput(Function):
-    """The gradient of :class:`_Separable` by its input; what lies between is computed again."""
+    """The gradient of :class:`_Separable` by its input, h with ⟨v, h⟩ = ⟨g, (v ∗ d) ∗ p⟩."""
 
     @staticmethod
     def forward(
@@ -161,7 +156,7 @@ class _SeparableByInput(Function):
     @once_differentiable
     def backward(ctx: Any, v: Tensor) -> tuple[Tensor | None, ...]:
         (g, pointwise, *depthwise), plan = ctx.saved_tensors, ctx.plan
-        between = plan.depthwise(v, depthwise)
+        between = plan.depthwise(v, depthwise)  # x does not occur: what lies between is computed again for v
         by_g = plan.pointwise(between, pointwise) if ctx.needs_input_grad[0] else None
         if not plan.run.parameters or not ctx.needs_input_grad[1]:
             return by_g, *[None] * (3 + len(depthwise))
@@ -215,7 +210,10 @@ class _NormalizedSeparable(Function):
 
 
 class _NormalizedReluByInput(Function):
-    """The gradient of ReLU(x̂(z)) by z, from the one by its output: ρP(g) with g = 0 where z ≤ μ."""
+    """The gradient of ReLU(x̂(z)) by z, from the one by its output: ρP(g) with g = 0 where z ≤ μ.
+
+    P, q = m(g x̂) and q_v = m(v x̂) as in :mod:`ldarts_lib.fast.mixing`; ∂_g and ∂_z, too, with p = 1, u = 0.
+    """
 
     @staticmethod
     def forward(ctx: Any, by_x: Tensor, z: Tensor, mean: Tensor, inverse: Tensor, batch: bool) -> Tensor:
@@ -224,8 +222,8 @@ class _NormalizedReluByInput(Function):
         if not batch:
             ctx.save_for_backward(z, mean, inverse)
             return g * per_channel(inverse)
-        by_z, correlation = norm_backward(g, z, torch.ones_like(mean), mean, inverse)
-        ctx.save_for_backward(z, mean, inverse, by_z, correlation)
+        by_z, q = norm_backward(g, z, torch.ones_like(mean), mean, inverse)
+        ctx.save_for_backward(z, mean, inverse, by_z, q)
         return by_z
 
     @staticmethod
@@ -236,13 +234,15 @@ class _NormalizedReluByInput(Function):
         if not ctx.batch:
             by_g = torch.ops.aten.threshold_backward(v * per_channel(inverse), centered, 0)
             return by_g, None, None, None, None
-        by_z, correlation = rest
-        projected, along = norm_backward(v, z, torch.ones_like(mean), mean, inverse)
+        by_z, q = rest  # ρP(g) and m(g x̂)
+        projected, q_v = norm_backward(v, z, torch.ones_like(mean), mean, inverse)
+        # ∂_g = ρP(v) where z > μ
         by_g = torch.ops.aten.threshold_backward(projected, centered, 0)
+        # ∂_z = −ρ m(v ρP(g)) x̂ − ρq ρP(v) − ρq_v ρP(g), where x̂ = ρ(z − μ)
         curvature = inverse.square() * mean_product(v, by_z)
         second = centered.mul_(per_channel(-curvature))
-        second.addcmul_(projected, per_channel(-inverse * correlation))
-        second.addcmul_(by_z, per_channel(-inverse * along))
+        second.addcmul_(projected, per_channel(-inverse * q))
+        second.addcmul_(by_z, per_channel(-inverse * q_v))
         return by_g, second, None, None, None
 
 

@@ -15,8 +15,6 @@ from ldarts_lib.fast.separable import separable
 from ldarts_lib.fast.twice import convolve, join
 from ldarts_lib.networks.operations import FactorizedReduce
 
-POINTWISE = Geometry()
-
 
 class Source:
     """A state, and what several of its edges need from it.
@@ -36,7 +34,6 @@ class Source:
         Args:
             names: the operation, or several of the same family of separable convolutions.
             kinds: for each name the modules of all edges.
-            stride: of the edges.
         """
         name, operations, count = names[0], kinds[0], len(kinds[0])
         if "pool" in name:
@@ -62,22 +59,24 @@ class Source:
 
     def _repeated(self, name: str, count: int, compute: Callable[[], Tensor]) -> Tensor:
         x = self._once(name, compute)
-        return x if count == 1 else self._once((name, count), lambda: repeat_channels(x, count))
+        return x if count == 1 else self._once((name, count), lambda: _repeat_channels(x, count))
 
     def _pooled(self, name: str, stride: int) -> Tensor:
         if name == "max_pool_3x3":
             return F.max_pool2d(self.state, 3, stride, 1)
-        return average_pool(self.state, stride, self.run)
+        return _average_pool(self.state, stride, self.run)
 
     def _every_second(self, first: int) -> Tensor:
         """Every second row and column of the active state, without gaps."""
         active = self.active
-        return self._once(("phase", first), lambda: dense(active[:, :, first::2, first::2], active))
+        layout, rows = layout_of(active), slice(first, None, 2)
+        return self._once(rows.start, lambda: active[:, :, rows, rows].contiguous(memory_format=layout))
 
     def _reduced(self, kernels: Sequence[Tensor], count: int) -> Tensor:
         """The factorized reductions of skip connections of stride 2."""
         phases = (self._every_second(first) for first in (0, 1))
-        halves = [convolve(x, kernel, POINTWISE, self.run) for x, kernel in zip(phases, kernels, strict=True)]
+        # a 1×1 kernel of stride 2 sees every second pixel: (x ∗ w)[i] = w x[2i + first]
+        halves = [convolve(x, w, Geometry(), self.run) for x, w in zip(phases, kernels, strict=True)]
         if count == 1:
             return torch.cat(halves, dim=1)
         return torch.cat([half.unflatten(1, (count, -1)) for half in halves], dim=2).flatten(1, 2)
@@ -85,18 +84,19 @@ class Source:
     def _separable(self, kinds: Sequence[Sequence[nn.Module]], kernels: Sequence[Tensor]) -> Tensor:
         """Separable or dilated convolutions of several kinds, which all have as many stages."""
         count, run, example = len(kinds[0]), self.run, [kind[0] for kind in kinds]
-        geometries = [operation[1].geometry for operation in example]
+        geometries = [_grouped(operation[1].geometry, count) for operation in example]
         if all(geometry.stride == geometry.dilation == 2 for geometry in geometries):
+            # (x ∗ d)[i] = Σ_k d[k] x[2i + 2k − padding]: no other pixels than those of x[2i] are seen
             geometries = [g._replace(stride=1, dilation=1, padding=g.padding // 2) for g in geometries]
-            x = self._repeated("second", count, lambda: self._every_second(0))  # they see no other pixels
+            x = self._repeated("second", count, lambda: self._every_second(0))
         else:
             x = self._repeated("active", count, lambda: self.active)
         *depthwise, pointwise = kernels[: len(kinds) + 1]
-        z = separable(x, depthwise, pointwise, [grouped(g, count) for g in geometries], run)
+        z = separable(x, depthwise, pointwise, geometries, run)
         if len(example[0]) == 4:
             return z
         norms = [operation[3] for kind in kinds for operation in kind]
-        geometries = [grouped(operation[5].geometry, count) for operation in example]
+        geometries = [_grouped(operation[5].geometry, count) for operation in example]
         *depthwise, pointwise = kernels[len(kinds) + 1 :]
         return separable(z, depthwise, pointwise, geometries, run, norms)
 
@@ -121,12 +121,7 @@ def kernel_lists(kinds: Sequence[Sequence[nn.Module]]) -> list[list[nn.Conv2d]]:
 
 
 class Kernels:
-    """The kernels of a cell in one pass.
-
-    Args:
-        run: the supernet's.
-        lists: convolutions whose kernels are joined ahead, all of one shape in a single call.
-    """
+    """The kernels of a cell in one pass; those of ``lists`` are joined ahead, one call per shape."""
 
     def __init__(self, run: Execution, lists: Sequence[list[nn.Conv2d]]) -> None:
         self.run = run
@@ -146,12 +141,12 @@ class Kernels:
         return join([c.weight for c in convolutions], self.run) if ahead is None else ahead
 
 
-def grouped(geometry: Geometry, count: int) -> Geometry:
-    """The geometry of a depthwise convolution of several edges."""
+def _grouped(geometry: Geometry, count: int) -> Geometry:
+    """A depthwise convolution of several edges."""
     return geometry._replace(groups=geometry.groups * count)
 
 
-def repeat_channels(x: Tensor, count: int) -> Tensor:
+def _repeat_channels(x: Tensor, count: int) -> Tensor:
     """[batch, C, height, width] → [batch, count·C, height, width], in the layout of x."""
     if layout_of(x) == torch.channels_last:
         pixels = x.permute(0, 2, 3, 1).unsqueeze(3).expand(-1, -1, -1, count, -1)
@@ -159,15 +154,11 @@ def repeat_channels(x: Tensor, count: int) -> Tensor:
     return x.repeat(1, count, 1, 1)
 
 
-def dense(x: Tensor, like: Tensor) -> Tensor:
-    """x without gaps, in the memory layout of another tensor."""
-    return x.contiguous(memory_format=layout_of(like))
-
-
-def average_pool(x: Tensor, stride: int, run: Execution) -> Tensor:
+def _average_pool(x: Tensor, stride: int, run: Execution) -> Tensor:
     """Mean over the pixels of 3×3 windows that lie inside the image.
 
-    On a CPU in channels_last by a depthwise convolution, several times faster than PyTorch's pooling.
+    On a CPU in channels_last by a depthwise convolution with ones, (x ∗ 1)/(1 ∗ 1), several times faster than
+    PyTorch's pooling.
     """
     if x.device.type != "cpu" or layout_of(x) != torch.channels_last:
         return F.avg_pool2d(x, 3, stride, 1, count_include_pad=False)

@@ -1,4 +1,16 @@
-"""The fast supernet itself."""
+"""The fast supernet: the mathematics, parameters and buffers of the reference, in a fraction of the work.
+
+* What depends on a source state alone (ReLU, pooling, subsampling) is computed once for all its edges.
+* The mixing weight rides in the normalization's scale: the mixed operations of an edge are one weighted sum
+  of normalized tensors, and the gradients of the cells by their architecture weights cost nothing extra.
+* Two strategies: ``separate`` calls one convolution per operation (for small states, per kind of operation),
+  which suits a CPU; ``batched`` handles all operations of all edges that leave a state together, which suits
+  a GPU, where launches count.
+* Convolutions and normalizations differentiate twice in few operations, for the exact regularizer.
+
+Because names and shapes are those of the reference, ``load_state_dict`` carries weights both ways. Symbols in
+this room are those of the chapter "Where the time goes" (book/speed.md), which derives the formulas.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +25,6 @@ from torch import Tensor
 from ldarts_lib.fast.cell import FastCell
 from ldarts_lib.fast.execution import Execution, Strategy
 from ldarts_lib.fast.mixing import Norm
-from ldarts_lib.fast.packing import packed_layers
 from ldarts_lib.fast.twice import Convolution
 from ldarts_lib.networks.operations import NONLINEARITIES, Activation, Layers
 from ldarts_lib.networks.supernet import Supernet
@@ -21,23 +32,35 @@ from ldarts_lib.spaces.space import Space
 
 
 class FastSupernet(Supernet):
-    """Same function, parameters, buffers and random numbers as
+    """Same function, parameters, buffers and random numbers as the reference,
     :class:`~ldarts_lib.networks.supernet.Supernet`.
 
     In float64 the two agree to rounding. In float32 a CPU's BatchNorm is less exact in the layout that is
     fast: gradients of official sizes differ from float64 by up to 1e-2, relative, instead of 2e-3.
 
     Args:
-        space, sizes: as for the reference.
         strategy: ``separate``, ``batched`` or ``auto`` (batched on a GPU, in training).
         checkpoint: whether each cell keeps only its inputs and is computed again in the backward pass:
             less memory, one more forward pass.
         precision: floating type of the convolutions (``torch.bfloat16``, say); None for the images' own.
         copies: networks side by side; see :mod:`ldarts_lib.fast.packed`.
-        activation: as for the reference.
+        activation, sizes: as for the reference.
 
     Raises:
         ValueError: an unknown strategy, or another activation than ReLU in a space of separable convolutions.
+
+    Examples:
+        >>> import torch
+        >>> from ldarts_lib import SPACES, FastSupernet, Supernet
+        >>> sizes = {"channels": 4, "depth": 1, "classes": 10}
+        >>> reference = Supernet(SPACES["nasbench201"], **sizes).double()
+        >>> fast = FastSupernet(SPACES["nasbench201"], **sizes).double()
+        >>> fast.load_state_dict(reference.state_dict())
+        <All keys matched successfully>
+        >>> images = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+        >>> p = {"normal": torch.rand(3, 6, 5, dtype=torch.float64)}
+        >>> torch.allclose(fast(images, p), reference(images, p))
+        True
     """
 
     def __init__(
@@ -59,11 +82,8 @@ class FastSupernet(Supernet):
                 f"not with activation {activation!r}; the reference supernet has both"
             )
         run = Execution(strategy, checkpoint, precision, NONLINEARITIES[activation](), copies)
-        layers = Layers(partial(Convolution, run=run), partial(Norm, run=run))
-        if copies > 1:
-            layers = packed_layers(copies, layers)
         cell = partial(FastCell, run=run)
-        super().__init__(space, layers=layers, cell=cell, activation=activation, **sizes)
+        super().__init__(space, layers=self._layers(run), cell=cell, activation=activation, **sizes)
         self.run = run
 
     def forward(
@@ -79,6 +99,9 @@ class FastSupernet(Supernet):
 
     def architecture_only(self) -> AbstractContextManager:
         return self.run.asking(parameters=False)
+
+    def _layers(self, run: Execution) -> Layers:
+        return Layers(partial(Convolution, run=run), partial(Norm, run=run))
 
     @contextmanager
     def _statistics(self, update: bool) -> Iterator[None]:

@@ -1,9 +1,9 @@
 """Convolutions that differentiate twice in few operations.
 
 The exact gradient of the regularizers differentiates the network's backward pass. PyTorch's own second
-derivatives of grouped convolutions are long chains of small operations. But a convolution, its gradient by
-the input and its gradient by the kernel are each other's derivatives, so that three functions close under
-differentiation.
+derivatives of grouped convolutions are long chains of small operations. But φ(x, w, g) = ⟨g, x ∗ w⟩ is
+linear in each argument, so that its three derivatives are each other's, and close under differentiation; see
+the chapter "Where the time goes" (book/speed.md).
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ def concatenate(tensors: Sequence[Tensor], dim: int) -> Tensor:
 
 
 class _Convolve(Function):
+    """∂φ/∂g = x ∗ w, whose backward pass gives ∂φ/∂x and ∂φ/∂w."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernel: Tensor, geometry: Geometry, run: Execution) -> Tensor:
         ctx.save_for_backward(x, kernel)
@@ -72,6 +74,8 @@ class _Convolve(Function):
 
 
 class _ByInput(Function):
+    """∂φ/∂x; the gradient of ⟨v, ∂φ/∂x⟩ = φ(v, w, g) by g is v ∗ w."""
+
     @staticmethod
     def forward(
         ctx: Any, g: Tensor, kernel: Tensor, shape: torch.Size, geometry: Geometry, run: Execution
@@ -90,6 +94,8 @@ class _ByInput(Function):
 
 
 class _ByKernel(Function):
+    """∂φ/∂w; the gradient of ⟨v, ∂φ/∂w⟩ = φ(x, v, g) by g is x ∗ v."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, g: Tensor, kernel: Tensor, geometry: Geometry, run: Execution) -> Tensor:
         ctx.save_for_backward(x, g)

@@ -48,7 +48,7 @@ def subsampled(x: Tensor, kernel: Tensor, strides: tuple[int, int]) -> tuple[Ten
     return F.avg_pool2d(x, 1, strides), (1, 1)
 
 
-class Convolution(nn.Conv2d):
+class _Convolution(nn.Conv2d):
     """PyTorch's, but for strided 1×1 kernels on a CPU, see :func:`subsampled`."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class Convolution(nn.Conv2d):
         return F.conv2d(x, self.weight, self.bias, strides, self.padding, self.dilation, self.groups)
 
 
-TEXTBOOK = Layers(Convolution, nn.BatchNorm2d)
+TEXTBOOK = Layers(_Convolution, nn.BatchNorm2d)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from torch.nn import functional as F
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.datasets import load
 from ldarts_lib.evaluation.small import Recipe, initial_network, standalone_accuracies, standalone_accuracy
-from ldarts_lib.fast.packed_networks import PackedNetwork
+from ldarts_lib.fast.packed import PackedNetwork
+from ldarts_lib.spaces.space import SPACES
 from ldarts_lib.tables.computation import decode
 
 OPS = ("302143", "322143", "000000", "111111", "434041")
@@ -21,7 +22,8 @@ def test_each_network_is_that_of_the_single_one(digits, settings):
     chosen = protocol(**settings)
     genotypes = [decode(ops) for ops in OPS]
     single = [initial_network(g, chosen, digits, seed).double() for g in genotypes for seed in (3, 4)]
-    packed = PackedNetwork(chosen, genotypes, 2, classes=10, channels_in=1).double()
+    sizes = chosen.model_dump(include={"channels", "depth", "reduction"}) | {"classes": 10, "channels_in": 1}
+    packed = PackedNetwork(chosen.search_space, genotypes, 2, **sizes).double()
     packed.load(single)
     draw = torch.Generator().manual_seed(0)
     images = torch.randn(7, 2, 8, 8, generator=draw, dtype=torch.float64)  # other images for each copy
@@ -59,6 +61,6 @@ def test_training_side_by_side_is_training_alone(digits):
 
 def test_what_cannot_be_packed_is_refused():
     with pytest.raises(ValueError, match="'stages'"):
-        PackedNetwork(protocol("s2"), [], 1, classes=10, channels_in=1)
+        PackedNetwork(SPACES["s2"], [], 1, classes=10, channels=1, depth=1)
     with pytest.raises(ValueError, match="nothing to pack: 0 genotypes"):
-        PackedNetwork(protocol(), [], 1, classes=10, channels_in=1)
+        PackedNetwork(SPACES["nasbench201"], [], 1, classes=10, channels=1, depth=1)

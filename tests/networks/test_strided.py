@@ -15,7 +15,7 @@ import torch
 
 from ldarts_lib.fast.execution import Execution
 from ldarts_lib.fast.mixing import Norm
-from ldarts_lib.fast.packing import packed_layers
+from ldarts_lib.fast.packed import packed_layers
 from ldarts_lib.fast.twice import Convolution
 from ldarts_lib.networks.operations import TEXTBOOK, FactorizedReduce, Layers, relu_conv_norm
 from ldarts_lib.runs.processes import ending
