@@ -5,6 +5,8 @@ SIZE ?= smoke
 PROFILE ?= local
 STUDIES ?=
 BIN := .venv/bin
+comma := ,
+PARTS = $(subst $(comma), ,$(patsubst parts=%,%,$(filter parts=%,$(CONFIG))))
 # The stamp carries a checksum of pyproject.toml: a changed requirement installs again.
 STAMP := .venv/installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 
@@ -41,7 +43,8 @@ reproduce: $(STAMP) ## search, evaluate, tables: SIZE=smoke (minutes), demo or p
 	$(BIN)/ldarts plan workflow/grids/$(SIZE).yaml --out runs/reproduce/$(SIZE) --check $(if $(filter slurm,$(PROFILE)),--cluster)
 	$(BIN)/snakemake --snakefile workflow/Snakefile --profile workflow/profiles/$(PROFILE) \
 		--directory runs/reproduce/$(SIZE) $(SNAKEMAKE) --config grid=$(SIZE) $(CONFIG)
-	$(BIN)/ldarts collect runs/reproduce/$(SIZE)
+	$(if $(filter --unlock --dry-run -n,$(SNAKEMAKE)),,$(BIN)/ldarts collect runs/reproduce/$(SIZE) \
+		--grid workflow/grids/$(SIZE).yaml $(if $(PARTS),--parts $(PARTS)))
 
 golden: $(STAMP) ## record the golden runs anew, after a wanted change of arithmetic (minutes)
 	$(BIN)/python tests/golden.py --record

@@ -12,6 +12,7 @@ from ldarts_book.grid import plan as plans
 from ldarts_book.grid.grid import Grid, GridError, read_grid
 from ldarts_book.grid.locks import FolderBusy
 from ldarts_book.grid.plan import NotPossible
+from ldarts_book.grid.status import status
 from ldarts_book.grid.sweep import PlacesError, SweepFailed, run_grid
 from ldarts_book.notebook import NotebookError
 from ldarts_book.published import results
@@ -89,6 +90,8 @@ def collect(
     source: tyro.conf.Positional[Path],
     target: Path | None = None,
     overwrite: Annotated[bool, Flag] = False,
+    grid: Path | None = None,
+    parts: tuple[str, ...] = (),
 ) -> None:
     """Print the results below a folder, and copy what is worth keeping of them.
 
@@ -96,7 +99,10 @@ def collect(
         source: Parent of run directories.
         target: Where to copy metrics, configurations, environments, cells and histories; by default nowhere.
         overwrite: Replace runs that are there with other outcomes.
+        grid: End with an error if not all runs of this grid are there.
+        parts: Only these parts of the grid.
     """
+    planned = _read(grid, parts).jobs() if grid else []
     found = results.read(source) if target is None else results.collect(source, target, overwrite=overwrite)
     for problem in found.problems:
         print(f"skipped: {problem}")
@@ -104,6 +110,9 @@ def collect(
     summary = results.summary(found.rows).dropna(axis="columns", how="all")
     if len(summary):
         print(summary.fillna("").to_string(index=False, float_format="{:.4f}".format))
+    if lacking := [job.directory for job in planned if status(job, source).state != "finished"]:
+        names = "".join(f"\n  - {name}" for name in lacking)
+        raise ResultsError(f"{len(lacking)} of the {len(planned)} runs of {grid} are not finished:{names}")
 
 
 def _read(path: Path, parts: tuple[str, ...]) -> Grid:

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from ldarts_book.grid.commands import EXPECTED_ERRORS, collect, plan, sweep
+from ldarts_book.grid.grid import GridError
 from ldarts_book.grid.plan import NotPossible
 from ldarts_book.grid.sweep import SweepFailed
 from ldarts_book.notebook import NotebookError
+from ldarts_book.published.results import ResultsError
 from runfolders import EVALUATION, SEARCH, SEARCHED, write_run
 from tiny import GRID, write_notebooks
 
@@ -76,6 +78,24 @@ def test_collect_prints_a_summary_and_what_it_skipped(tmp_path, capsys):
     assert "0.8500" in text
     collect(source, tmp_path / "data")
     assert (tmp_path / "data/search/metrics.json").exists()
+
+
+def test_collect_names_what_a_grid_plans_and_is_not_there(grid, tmp_path):
+    searched = {
+        "space": "nasbench201",
+        "dataset": "noisy-digits",
+        "method": "darts",
+        "size": "smoke",
+        "seed": 0,
+    }
+    write_run(tmp_path / "runs/nasbench201/noisy-digits/darts/seed0/search", SEARCH | searched)
+    lookup = "nasbench201/noisy-digits/darts/seed0/lookup-noisy-digits"
+    with pytest.raises(
+        ResultsError, match=f"1 of the 2 runs of .*grid.yaml are not finished:\n  - {lookup}$"
+    ):
+        collect(tmp_path / "runs", grid=grid)
+    with pytest.raises(GridError, match="other"):
+        collect(tmp_path / "runs", grid=grid, parts=("other",))
 
 
 def test_expected_errors_are_said_in_one_line_each():

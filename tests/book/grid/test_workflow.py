@@ -1,5 +1,6 @@
 """The Snakemake workflow: plans of the grids that ship, and real runs of a small one, here and on Slurm."""
 
+import base64
 import json
 import os
 import re
@@ -13,8 +14,10 @@ import pandas as pd
 import pytest
 import yaml
 
+import runfolders
 import slurm
 from ldarts_book.grid.grid import read_grid
+from runfolders import write_run
 from tiny import write_notebooks
 
 pytest.importorskip("snakemake", reason="needs the extra 'cluster'")
@@ -110,6 +113,19 @@ def test_a_failed_job_keeps_its_notebook_and_goes_on_and_finished_ones_are_not_r
     code, text = small()
     assert code == 0
     assert "Nothing to be done" in text
+
+
+def test_a_search_that_ended_after_snakemake_was_killed_is_finished(small, tmp_path):
+    """Snakemake holds it for incomplete: it would run it again, and take what needs it for made."""
+    searched = {"space": "nasbench201", "dataset": "noisy-digits", "size": "smoke", "seed": 0}
+    write_run(tmp_path / "out" / SEARCH, runfolders.SEARCH | searched)
+    mark = base64.b64encode(f"{SEARCH}/metrics.json".encode()).decode()
+    (tmp_path / "out/.snakemake/incomplete").mkdir(parents=True)
+    (tmp_path / "out/.snakemake/incomplete" / mark).touch()
+    code, text = small()
+    assert code == 0, text
+    assert metrics(tmp_path, SEARCH)["seconds"] == runfolders.SEARCH["seconds"]
+    assert pd.read_csv(tmp_path / "out/tables/results.csv")["path"].tolist() == [LOOKUP, SEARCH]
 
 
 def test_results_of_another_version_are_in_the_way(small, tmp_path):
