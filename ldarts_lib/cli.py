@@ -184,7 +184,7 @@ def discretize(
     genotype = parse(rows[-1 if epoch is None else epoch]["genotype"])
     print(genotype)
     if draw:
-        from ldarts_book.figures.plots import draw_genotype
+        from ldarts_book.figures import draw_genotype
 
         draw_genotype(genotype).savefig(draw)
 

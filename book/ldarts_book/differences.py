@@ -7,7 +7,7 @@ jumps by the length of the perturbation; the exact gradient, which holds almost 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import pandas as pd
@@ -22,6 +22,7 @@ from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet, architecture_weights
 
 EPSILONS = tuple(10.0**k for k in range(-7, 1))
+_SMALLEST = 1e-12
 
 
 def scene(state: SearchState, batch: Batch) -> tuple[Supernet, Batch, dict[str, Tensor]]:
@@ -99,6 +100,26 @@ def against_exact(
                 }
             )
     return pd.DataFrame(rows).set_index("epsilon")
+
+
+def panels(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, tuple[pd.Index, pd.Series]]]:
+    """What :func:`ldarts_book.figures.lines` shows of tables of :func:`against_exact`, over ε0.
+
+    An error of zero stands at the lower edge, switches where there are any. A guide falls from the largest
+    error with the slope −1/2.
+    """
+    errors = next(iter(tables.values()))["error"]
+    start = errors.idxmax()
+    guide = errors.loc[start : 1e3 * start].index
+    flips = {name: table["flips"][table["flips"] > 0] for name, table in tables.items()}
+    return {
+        "cosine with the exact gradient": {name: (t.index, t["cosine"]) for name, t in tables.items()},
+        "relative error": {
+            name: (table.index, table["error"].clip(lower=_SMALLEST)) for name, table in tables.items()
+        }
+        | {"slope −1/2": (guide, errors[start] * (guide / start) ** -0.5)},
+        "share of activations that switch": {name: (some.index, some) for name, some in flips.items()},
+    }
 
 
 class Activations:

@@ -86,6 +86,25 @@ def last_against_all(
     return pd.DataFrame(rows)
 
 
+def averaged(windows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of :func:`last_against_all` for :func:`ldarts_book.figures.curves`: means and standard errors.
+
+    Beside the cosine stands what it would be if all steps were orthogonal and equally long, 1/√T.
+    """
+    lines = []
+    for variant, panel, column in (
+        ("last step and window", "cosine", "cosine"),
+        ("all steps", "alignment", "alignment"),
+        ("last step", "alignment", "alignment of the last step"),
+    ):
+        found = windows.groupby("length")[column].agg(["mean", "sem"]).fillna(0)
+        ends = {"low": found["mean"] - found["sem"], "high": found["mean"] + found["sem"]}
+        lines.append(pd.DataFrame({panel: found["mean"], "variant": variant} | ends))
+    expected = {"cosine": lines[0].index.to_numpy() ** -0.5, "variant": r"$1/\sqrt{T}$"}
+    lines.append(pd.DataFrame(expected, index=lines[0].index))
+    return pd.concat(lines).rename_axis("words per window, T").reset_index()
+
+
 def _compare(by_step: Tensor) -> dict[str, float]:
     every, last = by_step.sum(0), by_step[-1]
     return {

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from ldarts_book import studies
-from ldarts_book.figures.frames import Curves, draw_frame, edge_weights, frame_alt_texts
+from ldarts_book import figures, studies
 from ldarts_book.studies.chance import random_cell
 from ldarts_book.studies.judges import Found
 from ldarts_lib.spaces.genotype import Cell, parse
-from ldarts_lib.spaces.space import SPACES
+from ldarts_lib.spaces.space import SPACES, CellSpace
 from ldarts_lib.tables.computation import encode
 from ldarts_lib.tables.tables import Benchmark
 
@@ -23,33 +22,41 @@ def cells(search: Found) -> list[Cell]:
     return [parse(row["genotype"]).normal for row in search.history]
 
 
-def weights(search: Found) -> list[dict[tuple[int, int], float]]:
-    """After each epoch the architecture weight of each edge's chosen operation."""
+def film(search: Found, benchmark: Benchmark) -> figures.Film:
+    """The derived cell of every epoch with its exact accuracy, and the validation loss."""
     space = SPACES["nasbench201"].cells["normal"]
-    pairs = zip(cells(search), search.trajectory.weights["normal"], strict=True)
-    return [edge_weights(cell, space, p) for cell, p in pairs]
-
-
-def curves(search: Found, benchmark: Benchmark) -> Curves:
-    """The exact accuracy of the derived cell and the validation loss, with their references."""
-    rows = [benchmark.query(row["genotype"]) for row in search.history]
-    return Curves(
-        [row["accuracy"] for row in rows],
-        [row["valid_loss"] for row in search.history],
+    derived = cells(search)
+    pairs = zip(derived, search.trajectory.weights["normal"], strict=True)
+    found = [benchmark.query(row["genotype"]) for row in search.history]
+    return figures.Film(
+        cells=derived,
+        weights=[edge_weights(cell, space, p) for cell, p in pairs],
+        accuracies=[row["accuracy"] for row in found],
+        std=[row["std"] for row in found],
+        losses=[row["valid_loss"] for row in search.history],
         best=float(benchmark.table["accuracy"].max()),
         random=random_cell(benchmark),
-        std=[row["std"] for row in rows],
     )
 
 
-def frames(search: Found, benchmark: Benchmark) -> tuple[list[Any], list[tuple[str, str]]]:
-    """A figure and a description of every epoch, for the scrubber."""
-    shown, derived = curves(search, benchmark), cells(search)
-    drawn = [
-        draw_frame(cell, edges, shown, epoch)
-        for epoch, (cell, edges) in enumerate(zip(derived, weights(search), strict=True), start=1)
-    ]
-    return drawn, [frame_alt_texts(cell, shown, epoch) for epoch, cell in enumerate(derived, start=1)]
+def edge_weights(cell: Cell, space: CellSpace, weights: npt.ArrayLike) -> dict[tuple[int, int], float]:
+    """The architecture weight of the chosen operation on each edge of a derived cell.
+
+    Args:
+        weights: p = softmax(α), [edges, operations], such as one epoch of ``Trajectory.weights``.
+
+    Raises:
+        ValueError: the weights have another shape.
+    """
+    p = np.asarray(weights)
+    if p.shape != space.shape:
+        raise ValueError(f"expected weights of shape {space.shape}, got {p.shape}")
+    rows = {edge: row for row, edge in enumerate(space.edges)}
+    chosen = ((edge, rows[edge.target, edge.source]) for edge in cell.edges)
+    return {
+        (edge.target, edge.source): float(p[row, space.candidates[row].index(edge.operation)])
+        for edge, row in chosen
+    }
 
 
 def milestones(search: Found, benchmark: Benchmark, count: int = 9) -> pd.DataFrame:

@@ -1,5 +1,7 @@
 """What a finite difference computes, against the library's own estimators and against counting by hand."""
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -89,3 +91,19 @@ def test_the_scene_is_the_network_of_the_search():
     expected = state.bilevel.supernet(batch.inputs, single, update_statistics=False)
     assert logits.dtype == torch.float64
     torch.testing.assert_close(logits.float(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_panels_show_every_table_and_a_guide():
+    def table(error, flips):
+        index = pd.Index([1e-6, 1e-4, 1e-2, 1.0], name="epsilon")
+        return pd.DataFrame({"cosine": 0.5, "error": error, "flips": flips}, index=index)
+
+    tables = {"ReLU": table([0.0, 30.0, 3.0, 1.0], [0, 1e-5, 1e-3, 0.2]), "GELU": table(1e-8, np.nan)}
+    cosine, error, flips = differences.panels(tables).values()
+    assert list(cosine) == list(flips) == list(tables) and list(error) == [*tables, "slope −1/2"]
+    assert (error["ReLU"][1] > 0).all()  # the scale of errors is logarithmic
+    assert error["ReLU"][1][1e-4] == 30.0
+    assert flips["ReLU"][0].tolist() == [1e-4, 1e-2, 1.0] and flips["GELU"][0].empty
+    x, y = error["slope −1/2"]
+    assert (x[0], y[0]) == (1e-4, 30.0)
+    assert np.polyfit(np.log(x), np.log(y), 1)[0] == pytest.approx(-0.5)

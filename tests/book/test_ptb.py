@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 import torch
 
-from ldarts_book.ptb import gradients_by_step, last_against_all
+from ldarts_book.ptb import averaged, gradients_by_step, last_against_all
 from ldarts_lib.bilevel import alignment
 from ldarts_lib.bilevel.gradients import gradients
 from ldarts_lib.datasets.corpus import Reader
@@ -72,3 +73,16 @@ def test_dropout_is_refused(setting):
     with pytest.raises(ValueError, match="switch dropout off"):
         gradients_by_step(supernet, batch, alphas)
     assert gradients_by_step(supernet.eval(), batch, alphas).isfinite().all()
+
+
+def test_windows_are_averaged_with_their_standard_error():
+    windows = pd.DataFrame(
+        {"length": [4, 4, 16, 16], "cosine": [0.4, 0.6, 0.2, 0.4], "alignment": [0.1, 0.3, 0.2, 0.2]}
+    ).assign(**{"alignment of the last step": 0.0})
+    table = averaged(windows).set_index(["variant", "words per window, T"])
+    means = table.loc["last step and window"]
+    assert means["cosine"].tolist() == pytest.approx([0.5, 0.3])
+    assert (means["high"] - means["low"]).tolist() == pytest.approx([0.2, 0.2])
+    assert table.loc[r"$1/\sqrt{T}$", "cosine"].tolist() == pytest.approx([0.5, 0.25])
+    assert table.loc["all steps", "alignment"].tolist() == pytest.approx([0.2, 0.2])
+    assert table.loc["last step", "alignment"].tolist() == [0, 0]

@@ -1,20 +1,52 @@
+"""The film of a search shows the weights of the chosen operations and exact accuracies."""
+
+from __future__ import annotations
+
+import numpy as np
 import pandas as pd
 import pytest
 
 from ldarts_book import studies, watching
+from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.space import SPACES
+
+CELL = parse("|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|nor_conv_3x3~1|avg_pool_3x3~2|").normal
 
 
-def test_curves_and_milestones_are_looked_up(digits201):
+@pytest.mark.parametrize("name", ["nasbench201", "darts", "s1"])
+def test_edge_weights_are_those_of_the_chosen_operations(name):
+    space = SPACES[name].cells["normal"]
+    rng = np.random.default_rng(0)
+    p = {
+        kind: rng.dirichlet(np.ones(cell.shape[1]), len(cell.edges))
+        for kind, cell in SPACES[name].cells.items()
+    }
+    cell = SPACES[name].discretize(p).normal
+    found = watching.edge_weights(cell, space, p["normal"])
+    assert list(found) == [(edge.target, edge.source) for edge in cell.edges]
+    strongest = dict(zip(space.edges, p["normal"].max(axis=1), strict=True))
+    assert found == {edge: strongest[edge] for edge in found}
+
+
+def test_edge_weights_of_another_operation():
+    p = np.arange(30.0).reshape(6, 5)
+    weights = watching.edge_weights(CELL, SPACES["nasbench201"].cells["normal"], p)
+    assert weights == {(1, 0): 3, (2, 0): 5, (2, 1): 12, (3, 0): 16, (3, 1): 23, (3, 2): 29}
+    with pytest.raises(ValueError, match=r"\(6, 5\), got \(5, 6\)"):
+        watching.edge_weights(CELL, SPACES["nasbench201"].cells["normal"], p.reshape(5, 6))
+
+
+def test_film_and_milestones_are_looked_up(digits201):
     (seed, *_) = studies.recorded_seeds()
     one = studies.watched("smoke", seed, "unused")["DARTS"]
-    curves = watching.curves(one, digits201)
-    assert curves.accuracies[-1] == digits201.accuracy(one.history[-1]["genotype"])
-    assert curves.best == digits201.table["accuracy"].max()
-    chosen, strongest = watching.weights(one)[-1], one.trajectory.weights["normal"][-1].max(-1)
+    film = watching.film(one, digits201)
+    assert film.accuracies[-1] == digits201.accuracy(one.history[-1]["genotype"])
+    assert film.best == digits201.table["accuracy"].max()
+    chosen, strongest = film.weights[-1], one.trajectory.weights["normal"][-1].max(-1)
     assert sorted(chosen.values()) == pytest.approx(sorted(strongest), abs=1e-6)
     table = watching.milestones(one, digits201, 5)
-    assert table.index[0] == 1 and table.index[-1] == len(one.history) == len(watching.cells(one))
-    assert table["accuracy"].iloc[-1] == pytest.approx(curves.accuracies[-1], abs=1e-3)
+    assert table.index[0] == 1 and table.index[-1] == len(one.history) == len(film)
+    assert table["accuracy"].iloc[-1] == pytest.approx(film.accuracies[-1], abs=1e-3)
 
 
 def test_the_loss_is_held_against_the_accuracy():

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from ldarts_book.figures._styles import METHOD_STYLES
 from ldarts_book.grid.grid import read_grid
 from ldarts_book.grid.plan import plan
+from ldarts_book.names import METHODS
 from ldarts_book.published.reproduction import NOT_RUN, evaluations, matching, mean_std, paper, per_search
 
 
@@ -47,7 +47,7 @@ def perplexities(rows: pd.DataFrame) -> pd.DataFrame:
     lines = {}
     for method in ("darts", "lambda", "lambda-sign"):
         values = per_search(matching(rows, {"searched_method": method}), "test_perplexity")
-        lines[METHOD_STYLES[method].label] = {
+        lines[METHODS[method]] = {
             "published": "",
             "ours": mean_std(values) or NOT_RUN,
             "n": len(values),

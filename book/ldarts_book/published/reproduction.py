@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ldarts_book.figures._styles import METHOD_STYLES
+from ldarts_book.names import METHODS
 from ldarts_book.published import numbers as published_results
 from ldarts_book.published.results import Results, read
 
@@ -143,7 +143,7 @@ def beside(table: str, rows: pd.DataFrame) -> pd.DataFrame:
                     "dataset": dataset,
                     "recipe": recipe,
                 }
-                names = (METHOD_STYLES[method].label, space, dataset, _WORDS[quantity], recipe)
+                names = (METHODS[method], space, dataset, _WORDS[quantity], recipe)
                 ours = _ours(matching(found, wanted), quantity, target)
                 lines.append((names, theirs.get((space, dataset, quantity), _NOTHING) | ours))
     index = pd.MultiIndex.from_tuples([names for names, _ in lines], names=_INDEX)
@@ -151,8 +151,10 @@ def beside(table: str, rows: pd.DataFrame) -> pd.DataFrame:
     return shown if len(target.statistics) > 1 else shown.drop(columns="best")
 
 
-def points(table: str, dataset: str, quantity: str, rows: pd.DataFrame) -> dict[str, tuple[float, float]]:
-    """Mean and standard deviation of our searches for a figure, under the labels of the published rows.
+def points(table: str, dataset: str, quantity: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """Published values and ours for a figure: index (method, whose), ``value``, ``low`` and ``high``.
+
+    The ends of a bar are one standard deviation away, over our searches or as published; NaN if not known.
 
     Args:
         table: a published table with one space, ``nasbench201`` or ``darts-space``.
@@ -160,16 +162,19 @@ def points(table: str, dataset: str, quantity: str, rows: pd.DataFrame) -> dict[
         quantity: as for :func:`per_search`.
         rows: finished runs.
     """
-    target = _TARGETS[table]
+    target, theirs = _TARGETS[table], published_results.rows_of(table)
     found = matching(paper(rows), {"dataset": dataset, "recipe": target.recipes[dataset][0]})
-    space = published_results.rows_of(table)["space"].iloc[0]
+    space = theirs["space"].iloc[0]
     found = matching(found, {"searched_space": space, "searched_dataset": target.searched})
-    values = {
-        label: per_search(matching(found, {"searched_method": method}), quantity)
-        for method, label in target.methods.items()
-        if label
-    }
-    return {label: (v.mean(), v.std()) for label, v in values.items() if len(v)}
+    methods = {label: method for method, label in target.methods.items()}
+    marks = {}
+    for row in matching(theirs, {"evaluated": dataset, "quantity": quantity}).itertuples():
+        marks[row.method, "published"] = row.value, row.std
+        ours = per_search(matching(found, {"searched_method": methods.get(row.method)}), quantity)
+        if len(ours):
+            marks[row.method, "run here"] = ours.mean(), ours.std()
+    shown = pd.DataFrame(marks, index=["value", "std"]).T
+    return shown.assign(low=shown["value"] - shown["std"], high=shown["value"] + shown["std"])
 
 
 def paper(rows: pd.DataFrame) -> pd.DataFrame:

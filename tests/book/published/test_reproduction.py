@@ -91,7 +91,8 @@ def test_sizes_are_never_mixed(change):
     small = evaluated("nasbench201", "cifar10", "lambda", 0) | change
     found = reproduction.beside("nasbench201", frame(small))
     assert (found["ours"] == reproduction.NOT_RUN).all()
-    assert reproduction.points("nasbench201", "cifar10", "test_accuracy", frame(small)) == {}
+    points = reproduction.points("nasbench201", "cifar10", "test_accuracy", frame(small))
+    assert set(points.index.get_level_values(1)) == {"published"}
     shown = own_tables.machinery(frame(small, evaluated("nasbench201", "cifar10", "lambda", 1)))
     assert shown["n"].tolist() == [1]
 
@@ -143,8 +144,11 @@ def test_recorded_runs_come_from_the_folder_that_is_named(tmp_path):
 def test_points_of_a_figure():
     rows = [evaluated("nasbench201", "cifar10", "lambda", s, accuracy=a) for s, a in enumerate((0.9, 0.92))]
     found = reproduction.points("nasbench201", "cifar10", "test_accuracy", frame(*rows))
-    assert set(found) == {"Λ-DARTS"}
-    assert found["Λ-DARTS"] == pytest.approx((91.0, 2**0.5))
+    ours = found.xs("run here", level=1)
+    assert ours.index.tolist() == ["Λ-DARTS"]
+    assert ours.loc["Λ-DARTS", ["value", "std"]].tolist() == pytest.approx([91.0, 2**0.5])
+    assert (found["high"] - found["value"]).dropna().tolist() == pytest.approx(found["std"].dropna().tolist())
+    assert found.loc[("Λ-DARTS", "published"), "value"] == 94.36
 
 
 def test_unknown_names_are_refused():

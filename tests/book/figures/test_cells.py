@@ -1,15 +1,12 @@
-"""The figures show what they are given: every edge, every seed, nothing else."""
+"""A drawn cell shows every edge, every weight and nothing else."""
 
 from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
 
-import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -17,17 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Polygon
 from nbclient import NotebookClient
 
-from ldarts_book.figures._styles import METHOD_STYLES, OPERATION_STYLES
-from ldarts_book.figures.plots import (
-    cell_alt_text,
-    compare_costs,
-    compare_searches,
-    draw_cell,
-    draw_genotype,
-    history_frame,
-)
-from ldarts_lib.bilevel.protocols import METHODS
-from ldarts_lib.spaces.genotype import ACTIVATION_NAMES, OPERATION_NAMES, Cell, Edge, Genotype, parse
+from ldarts_book.figures import cell_alt_text, draw_cell, draw_cells, draw_genotype
+from ldarts_book.figures.style import OPERATIONS
+from ldarts_lib.spaces.genotype import Cell, Edge, Genotype, parse
 
 RICH = "|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|nor_conv_3x3~1|avg_pool_3x3~2|"
 DARTS_V2 = (
@@ -56,21 +45,14 @@ def render(fig: Figure) -> bytes:
     return file.getvalue()
 
 
-def rows(alignment: list[float], **columns: Any) -> list[dict[str, Any]]:
-    return [
-        {"epoch": epoch, "valid_alignment": value, "genotype": RICH, **columns}
-        for epoch, value in enumerate(alignment)
-    ]
-
-
 @pytest.mark.parametrize("text", [RICH, SKIPS, DARTS_V2])
 def test_a_cell_has_a_curve_and_a_label_per_edge(text: str) -> None:
     for cell in parse(text).cells.values():
         ax = draw_cell(cell)
         render(ax.figure)
         assert [patch.get_label() for patch in curves(ax)] == [str(edge) for edge in cell.edges]
-        labels = [OPERATION_STYLES[name].label for name in cell.operations]
-        known = {style.label for style in OPERATION_STYLES.values()}
+        labels = [OPERATIONS[name].label for name in cell.operations]
+        known = {style.label for style in OPERATIONS.values()}
         assert [text for text in texts(ax) if text in known] == labels
         assert [text for text in texts(ax) if text.isdigit()] == [
             str(node) for node in range(cell.inputs + cell.nodes)
@@ -108,7 +90,7 @@ def test_skip_is_dashed_and_none_has_no_arrowhead() -> None:
     assert len({str(lines[name]) for name in ("nor_conv_3x3", "skip_connect", "none")}) == 3
     heads = [patch.get_facecolor()[:3] for patch in ax.patches if type(patch) is Polygon]
     arrows = [name for name in cell.operations if name != "none"]
-    assert heads == [to_rgb(OPERATION_STYLES[name].colour) for name in arrows]
+    assert heads == [to_rgb(OPERATIONS[name].colour) for name in arrows]
 
 
 def test_width_grows_with_the_weight() -> None:
@@ -173,125 +155,12 @@ def test_alt_text_names_every_edge_and_the_output() -> None:
     assert darts.endswith("; the output concatenates the nodes 2, 3, 4 and 5.")
 
 
-def test_every_operation_has_its_own_readable_style() -> None:
-    assert set(OPERATION_STYLES) == {*OPERATION_NAMES, *ACTIVATION_NAMES}
-    for values in zip(*((s.label, s.words, s.colour) for s in OPERATION_STYLES.values())):  # noqa: B905
-        assert len(set(values)) == len(OPERATION_STYLES)
-    for style in OPERATION_STYLES.values():
-        channels = np.array(to_rgb(style.colour))
-        linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-        contrast_on_white = 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05)
-        assert contrast_on_white >= 4.5, style.label
-
-
-def test_every_method_has_a_style() -> None:
-    assert set(METHOD_STYLES) == set(METHODS)
-
-
-def test_line_is_the_mean_and_band_holds_all_seeds() -> None:
-    seeds = [[0.1, 0.5, 0.3], [0.2, 0.1, 0.6], [0.9, 0.3, 0.0]]
-    fig = compare_searches({"darts": [rows(seed) for seed in seeds]}, columns=["valid_alignment"])
-    render(fig)
-    (ax,) = fig.axes
-    (line,) = ax.lines
-    assert line.get_ydata() == pytest.approx(np.mean(seeds, axis=0))
-    corners = ax.collections[0].get_paths()[0].vertices
-    for epoch, values in enumerate(np.transpose(seeds)):
-        at_epoch = corners[corners[:, 0] == epoch, 1]
-        assert (at_epoch.min(), at_epoch.max()) == (values.min(), values.max())
-
-
-def test_methods_keep_their_names_and_colours() -> None:
-    history = [rows([0.1, 0.2]), rows([0.3, 0.1])]
-    names = ["mine", "lambda", "DARTS", "yours"]
-    fig = compare_searches(dict.fromkeys(names, history), columns=["valid_alignment"])
-    lines = {line.get_label(): line.get_color() for line in fig.axes[0].lines}
-    assert list(lines) == ["mine", "Λ-DARTS", "DARTS", "yours"]
-    assert lines["DARTS"] == METHOD_STYLES["darts"].colour
-    assert lines["Λ-DARTS"] == METHOD_STYLES["lambda"].colour
-    assert len(set(lines.values())) == 4
-
-
-def test_legend_says_how_many_seeds_and_what_the_band_is() -> None:
-    histories = {"darts": [rows([0.1, 0.2])] * 3, "lambda": [rows([0.1, 0.2])]}
-    (legend,) = compare_searches(histories, columns=["valid_alignment"]).legends
-    assert [text.get_text() for text in legend.texts] == ["DARTS (3 seeds)", "Λ-DARTS (1 seed)"]
-    assert "smallest to largest" in legend.get_title().get_text()
-    (alone,) = compare_searches({"darts": [rows([0.1, 0.2])]}, columns=["valid_alignment"]).legends
-    assert alone.get_title().get_text() == ""
-
-
-def test_panels_are_labelled_in_words() -> None:
-    history = rows([0.1], skips=2, entropy=1.6, valid_loss=2.3, train_norm_0=0.1, other=1)
-    columns = ("valid_alignment", "skips", "valid_loss", "train_norm_0", "other")
-    fig = compare_searches({"darts": [history]}, columns=columns)
-    render(fig)
-    titles = [ax.get_title(loc="left") for ax in fig.axes if ax.axison]
-    assert titles == [
-        "layer alignment Λ (α batches)",
-        "skip connections in the genotype",
-        r"validation loss $\mathcal{L}_\mathrm{val}$",
-        r"gradient norm $\|g_{0}\|$ (ω batches)",
-        "other",
-    ]
-    assert {ax.get_xlabel() for ax in fig.axes if ax.axison} == {"epoch"}
-
-
-def test_seeds_of_different_length_share_their_epochs() -> None:
-    histories = {"darts": [rows([0.1, 0.2, 0.3]), rows([0.3, 0.4])]}
-    fig = compare_searches(histories, columns=["valid_alignment"])
-    assert list(fig.axes[0].lines[0].get_xdata()) == [0, 1]
-
-
-def test_undefined_alignment_is_left_blank() -> None:
-    histories = {"darts": [rows([float("nan")] * 2)] * 2}
-    render(compare_searches(histories, columns=["valid_alignment"]))
-
-
-@pytest.mark.parametrize("column", ["alignmnt", "genotype"])
-def test_a_bad_column_lists_the_allowed_ones(column: str) -> None:
-    with pytest.raises(ValueError, match=f"'{column}'; choose from valid_alignment, skips$"):
-        compare_searches({"darts": [rows([0.1], skips=1)]}, columns=[column])
-
-
-def test_a_column_must_be_in_every_history() -> None:
-    histories = {"darts": [rows([0.1], skips=1)], "lambda": [rows([0.1])]}
-    with pytest.raises(ValueError, match=r"'skips'; choose from valid_alignment$"):
-        compare_searches(histories, columns=["skips"])
-
-
-@pytest.mark.parametrize("histories", [{}, {"darts": []}])
-def test_nothing_to_draw_is_an_error(histories: dict[str, list]) -> None:
-    with pytest.raises(ValueError, match="nothing to draw"):
-        compare_searches(histories)
-
-
-def test_history_frame_takes_rows_and_tables() -> None:
-    history = rows([0.1, 0.2])
-    frame = history_frame(history)
-    assert frame.index.name == "epoch" and list(frame["valid_alignment"]) == [0.1, 0.2]
-    pd.testing.assert_frame_equal(history_frame(pd.DataFrame(history)), frame)
-    pd.testing.assert_frame_equal(history_frame(frame), frame)
-    with pytest.raises(ValueError, match="empty"):
-        history_frame([])
-    with pytest.raises(ValueError, match="'epoch'"):
-        history_frame([{"skips": 1}])
-
-
-def test_pyplot_keeps_no_figure_and_no_setting() -> None:
-    before = dict(plt.rcParams)
-    draw_genotype(parse(DARTS_V2))
-    compare_searches({"darts": [rows([0.1])]}, columns=["valid_alignment"])
-    assert plt.get_fignums() == []
-    assert dict(plt.rcParams) == before
-
-
 def test_a_notebook_shows_a_figure_once(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MPLBACKEND", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(repository))
     source = (
         "from ldarts_lib.spaces.genotype import parse\n"
-        "from ldarts_book.figures.plots import draw_genotype\n"
+        "from ldarts_book.figures import draw_genotype\n"
         f"draw_genotype(parse({RICH!r}))"
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
@@ -300,33 +169,14 @@ def test_a_notebook_shows_a_figure_once(repository: Path, monkeypatch: pytest.Mo
     assert [("image/png" in output.get("data", {})) for output in outputs] == [True]
 
 
-def test_costs_are_drawn_as_measured():
-    costs = {"none": 1.0, "exact": 2.0}
-    records = [
-        {
-            "space": space,
-            "implementation": name,
-            "regularizer": cost,
-            "checkpoint": False,
-            "seconds": seconds / (2 if name == "fast" else 1),
-            "peak_memory_mb": 100 * seconds,
-        }
-        for space in ("darts", "s2")
-        for cost, seconds in costs.items()
-        for name in ("reference", "fast", "batched")
-    ]
-    fig = compare_costs(records)
-    assert len(fig.axes) == 4
-    assert fig.axes[0].get_title(loc="left") == "darts: seconds per step"
-    heights = [bar.get_height() for bar in fig.axes[0].patches]
-    assert heights == [1.0, 2.0, 0.5, 1.0]
-    assert [bar.get_height() for bar in fig.axes[3].patches] == [100, 200, 100, 200]
-    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["reference", "fast"]
-
-
 def test_a_recurrent_cell_averages_its_nodes():
     cell = parse("Genotype(recurrent=[('tanh', 0), ('sigmoid', 1)], concat=range(1, 3))").normal
     words = [text.get_text() for text in draw_cell(cell).texts]
     assert {"tanh", "σ", "mean"} < set(words)
     assert "concat" not in words
     assert "the output averages the nodes 1 and 2" in cell_alt_text(cell)
+
+
+def test_cells_need_a_cell() -> None:
+    with pytest.raises(ValueError, match="nothing to draw"):
+        draw_cells({})
