@@ -1,11 +1,93 @@
 """Λ-DARTS: differentiable architecture search with harmonized cells.
 
-The modules, in the order in which data flows through them: :mod:`~ldarts_lib.spaces.genotype`,
-:mod:`~ldarts_lib.spaces.space`, :mod:`~ldarts_lib.networks.operations`, :mod:`~ldarts_lib.networks.supernet`,
-:mod:`~ldarts_lib.bilevel.alignment`, :mod:`~ldarts_lib.bilevel.regularizers`,
-:mod:`~ldarts_lib.bilevel.protocols`,
-:mod:`~ldarts_lib.bilevel.search`, :mod:`~ldarts_lib.runs.directory`; data come from
-:mod:`~ldarts_lib.datasets`.
+The rooms in the order in which the data flow: :mod:`~ldarts_lib.spaces` (what can be searched),
+:mod:`~ldarts_lib.networks` and :mod:`~ldarts_lib.fast` (what computes), :mod:`~ldarts_lib.bilevel` (Λ, its
+regularizers, the search), :mod:`~ldarts_lib.datasets`, :mod:`~ldarts_lib.runs` (what a run leaves),
+:mod:`~ldarts_lib.evaluation` (how good a cell is) and :mod:`~ldarts_lib.tables` (the same, looked up).
+
+The names of ``__all__`` are the public face. Each is imported when it is first used, and torch with the first
+that needs it.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ldarts_lib.bilevel.alignment import layer_alignment
+    from ldarts_lib.bilevel.half_steps import Bilevel
+    from ldarts_lib.bilevel.protocols import SearchProtocol, protocol
+    from ldarts_lib.bilevel.regularizers import Regularizer, regularized_gradients
+    from ldarts_lib.bilevel.search import search
+    from ldarts_lib.datasets import load as load_images
+    from ldarts_lib.evaluation.protocols import TrainingProtocol
+    from ldarts_lib.evaluation.training import train as evaluate
+    from ldarts_lib.fast.supernet import FastSupernet
+    from ldarts_lib.networks.discrete import DiscreteNetwork
+    from ldarts_lib.networks.supernet import Supernet
+    from ldarts_lib.runs.directory import Run
+    from ldarts_lib.spaces.genotype import Genotype, parse
+    from ldarts_lib.spaces.published import published
+    from ldarts_lib.spaces.space import SPACES, Space
+    from ldarts_lib.tables.tables import open_benchmark as open_table
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "SPACES": "spaces.space",
+    "Space": "spaces.space",
+    "Genotype": "spaces.genotype",
+    "parse": "spaces.genotype",
+    "published": "spaces.published",
+    "Supernet": "networks.supernet",
+    "FastSupernet": "fast.supernet",
+    "DiscreteNetwork": "networks.discrete",
+    "layer_alignment": "bilevel.alignment",
+    "Regularizer": "bilevel.regularizers",
+    "regularized_gradients": "bilevel.regularizers",
+    "Bilevel": "bilevel.half_steps",
+    "SearchProtocol": "bilevel.protocols",
+    "protocol": "bilevel.protocols",
+    "search": "bilevel.search",
+    "TrainingProtocol": "evaluation.protocols",
+    "evaluate": "evaluation.training:train",
+    "load_images": "datasets:load",
+    "open_table": "tables.tables:open_benchmark",
+    "Run": "runs.directory",
+}
+
+__all__ = [
+    "SPACES",
+    "Bilevel",
+    "DiscreteNetwork",
+    "FastSupernet",
+    "Genotype",
+    "Regularizer",
+    "Run",
+    "SearchProtocol",
+    "Space",
+    "Supernet",
+    "TrainingProtocol",
+    "evaluate",
+    "layer_alignment",
+    "load_images",
+    "open_table",
+    "parse",
+    "protocol",
+    "published",
+    "regularized_gradients",
+    "search",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ldarts_lib' has no attribute {name!r}")
+    module, _, renamed = _HOMES[name].partition(":")
+    value = globals()[name] = getattr(import_module(f"ldarts_lib.{module}"), renamed or name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

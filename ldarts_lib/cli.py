@@ -1,66 +1,23 @@
-"""The command line ``ldarts``: search, protocol, discretize, query, data, info, bench, and so on."""
+"""The command line ``ldarts``: a command imports what it needs when it runs, so that ``--help`` is quick."""
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
+from dataclasses import asdict
+from json import dumps
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from rich.console import Console
-from rich.table import Table
+from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
-from ldarts_lib.runs.threads import ThreadsError, prepare
+from ldarts_lib.errors import LdartsError
+from ldarts_lib.runs.threads import prepare
 
-prepare()  # before torch is loaded
-# isort: split
-from ldarts_book import notebook as notebooks
-from ldarts_book.grid import commands as grid_commands
-from ldarts_book.grid import stages as jobs
-from ldarts_book.speed import BenchmarkError
-from ldarts_book.studies.study import StudyError
-from ldarts_lib import datasets
-from ldarts_lib.bilevel.protocols import Method, protocol
-from ldarts_lib.bilevel.regularizers import ImpreciseDifference
-from ldarts_lib.bilevel.search import search as run_search
-from ldarts_lib.cli_architectures import ImagesOrText, Pairs, UsageError, evaluate, info
-from ldarts_lib.cli_bench import bench
-from ldarts_lib.errors import ProtocolError, RunError
-from ldarts_lib.runs.directory import Run
-from ldarts_lib.runs.environment import DeviceUnavailable, device_report, resolve_device
-from ldarts_lib.runs.processes import ProcessFailed
-from ldarts_lib.runs.record import Diverged
-from ldarts_lib.settings import Size
-from ldarts_lib.spaces.genotype import GenotypeError, parse
-from ldarts_lib.spaces.space import SPACES
-from ldarts_lib.tables.computation import decode
-from ldarts_lib.tables.descriptions import describe
-from ldarts_lib.tables.tables import BENCHMARKS, open_benchmark
-
-SearchableName = Literal[(*SPACES, jobs.LANGUAGE)]
-DataName = Literal[tuple(datasets.DATASETS)]
-BenchmarkName = Literal[BENCHMARKS]
-
-
-EXPECTED_ERRORS = (
-    BenchmarkError,
-    DeviceUnavailable,
-    GenotypeError,
-    ImpreciseDifference,
-    ProtocolError,
-    RunError,
-    Diverged,
-    ProcessFailed,
-    ThreadsError,
-    UsageError,
-    datasets.DatasetMissing,
-    datasets.DatasetCorrupt,
-    notebooks.NotebookError,
-    notebooks.NotebookFailed,
-    notebooks.ParameterError,
-    *grid_commands.EXPECTED_ERRORS,
-    StudyError,
-)
+if TYPE_CHECKING:
+    from ldarts_book.grid.grid import Grid
 
 DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cells that agree.
 
@@ -68,69 +25,116 @@ DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cel
   ldarts search --method darts --seed 3           plain DARTS
   ldarts search --space s2 --dataset cifar10 --size paper --device cuda
   ldarts search --space ptb                       a recurrent cell, on a text that ships
-  ldarts search --method darts --seed 3           once more: goes on after an interruption
+  ldarts protocol --space s2 --size paper         all settings of a preset, and what they mean
   ldarts discretize RUN --draw cell.png           the cell that a search derives
   ldarts evaluate RUN                             train that cell from scratch with a paper's recipe
   ldarts evaluate DARTS_V2 --recipe cifar --dataset cifar10 --size paper --device cuda
-  ldarts info --arch DARTS_V2 --channels 36 --cells 20 --classes 10    how large a network is
+  ldarts size DARTS_V2 --channels 36 --cells 20   how large a network is
   ldarts query 333133                             how good that cell of NAS-Bench-201 is, looked up
-  ldarts protocol --space s2 --size paper         all settings of a preset, and what they mean
+  ldarts data cifar10                             download a data set and verify it
   ldarts info                                     versions, device, data sets
   ldarts bench --quick                            how fast a search step is here
-  ldarts study --seeds 10                         every variant, many seeds, with confidence intervals
-  ldarts study digits201                          make the table Digits-201 again (CPU hours)
+  ldarts study demonstration --seeds 10           every variant, many seeds, with confidence intervals
   ldarts run-notebook book/quickstart.ipynb -p size demo -p seeds 5
   ldarts plan workflow/grids/paper.yaml           what the paper's tables cost, and what is missing
-  ldarts sweep workflow/grids/demo.yaml           search and evaluate a whole grid, side by side, resumable
+  ldarts sweep workflow/grids/demo.yaml           search and evaluate a whole grid, side by side
   ldarts collect runs/grid                        its results
 
+What was interrupted goes on when its command is repeated, and what is finished returns at once.
 Every command has a --help of its own."""
+
+OPTIONS = {
+    "ARCH": "A published name (`ldarts size` lists them), the run directory of a search, or a genotype in "
+    "quotes.",
+    "SPACE": "nasbench201, darts (darts8: with the operation none), s1, s2, s3, s4, or ptb, the recurrent "
+    "cell of a language model.",
+    "METHOD": "darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign, "
+    "lambda-projected (without the offset that α cannot feel), or a control, lambda-random or lambda-noise; "
+    "`ldarts protocol` says more.",
+    "SIZE": "Preset: smoke (seconds), demo (a minute or two of CPU), paper (the published settings; a GPU).",
+    "DATA": "Images, by default noisy-digits; `ldarts info` lists them and says which are present. For ptb a "
+    "text: civics (the default), ptb, or a folder with train.txt, valid.txt and test.txt.",
+    "RECIPE": "cifar (36 channels, 20 cells, 600 epochs), cifar-small (16 and 8), imagenet (48 and 14, 250 "
+    "epochs), nasbench201 (200 epochs), ptb (a language model), or lookup (a table of NAS-Bench-201, nothing "
+    "is trained). By default cifar, nasbench201 or ptb, as fits the architecture.",
+    "EPOCHS": "Number of epochs; by default the preset's.",
+    "DEVICE": "auto (a GPU if there is one), cpu, cuda, cuda:1, ... or mps.",
+    "WORKERS": "Processes at a time; by default one per core, or one per GPU.",
+    "THREADS": "CPU threads (of each process); by default one, and all cores at sizes above demo.",
+    "GRID": "A YAML file; workflow/grids has some.",
+    "PART ...": "Only these parts of the grid.",
+    "RUNS": "Parent of all run directories.",
+}
+"""What the options are that several commands have."""
+
+
+def _option(metavar: str, **more: Any) -> Any:
+    return arg(metavar=metavar, help=OPTIONS.get(metavar), **more)
+
+
+Architecture = Annotated[str, _option("ARCH")]
+Space = Annotated[str, _option("SPACE")]
+Method = Annotated[str, _option("METHOD")]
+Size = Annotated[str, _option("SIZE")]
+Data = Annotated[str | None, _option("DATA", help_behavior_hint="")]
+Recipe = Annotated[str | None, _option("RECIPE", help_behavior_hint="")]
+Epochs = Annotated[int | None, _option("EPOCHS", help_behavior_hint="")]
+Number = Annotated[int | None, _option("NUMBER", help_behavior_hint="")]
+Folder = Annotated[Path | None, _option("FOLDER", help_behavior_hint="")]
+Device = Annotated[str, _option("DEVICE")]
+Threads = Annotated[int | None, _option("THREADS", help_behavior_hint="")]
+Workers = Annotated[int | None, _option("WORKERS", help_behavior_hint="")]
+GridFile = Annotated[Positional[Path], _option("GRID")]
+Parts = Annotated[tuple[str, ...], _option("PART ...", help_behavior_hint="")]
+Runs = Annotated[Path, _option("RUNS")]
+Pairs = UseAppendAction[tuple[tuple[str, str], ...]]
+Settings = Annotated[
+    Pairs,
+    arg(
+        name="set",
+        metavar="NAME VALUE",
+        help_behavior_hint="(repeatable)",
+        help="Override one setting, for instance --set epsilon 1e-3; `ldarts protocol` lists them.",
+    ),
+]
+
+
+class UsageError(LdartsError, ValueError):
+    """Options that do not go together."""
+
 
 app = tyro.extras.SubcommandApp()
 
 
 @app.command
 def search(
-    space: SearchableName = "nasbench201",
-    dataset: ImagesOrText = None,
+    space: Space = "nasbench201",
+    dataset: Data = None,
     method: Method = "lambda",
     size: Size = "demo",
-    epochs: int | None = None,
+    epochs: Epochs = None,
     seed: int = 0,
-    out: Path | None = None,
-    device: str = "auto",
-    threads: int | None = None,
-    settings: Annotated[
-        Pairs, tyro.conf.arg(name="set", metavar="NAME VALUE", help_behavior_hint="(repeatable)")
-    ] = (),
+    out: Folder = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    settings: Settings = (),
 ) -> None:
-    """Search a cell, and record the whole search in a run directory; an interrupted one goes on.
+    """Search a cell, and record the whole search in a run directory.
 
     Args:
-        space: Search space: NAS-Bench-201's, that of DARTS (darts8: with the operation none), S1 to S4, or
-            ptb, the recurrent cell of a language model.
-        dataset: Images to search on, by default noisy-digits; `ldarts info` says which are present. A text
-            for ptb: civics (the default), ptb, or a folder with train.txt, valid.txt and test.txt.
-        method: darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign,
-            lambda-projected (without the offset that α cannot feel), or a control, lambda-random or
-            lambda-noise; `ldarts protocol` says more.
-        size: Preset: smoke (seconds), demo (a minute of CPU), paper (the official settings; needs a GPU).
-        epochs: Number of epochs; by default the preset's.
         seed: Seed of weights, architecture parameters and batches.
         out: Run directory; by default runs/SPACE-DATASET-METHOD-SIZE-seedN.
-        device: auto (a GPU if there is one), cpu, cuda, cuda:1, ...
-        threads: CPU threads; by default one, and all cores at size paper.
-        settings: Override one setting, for instance --set estimator central --set epsilon 1e-3;
-            `ldarts protocol` lists them all.
     """
     prepare(size, threads)
-    overrides = dict(settings) | ({} if epochs is None else {"epochs": epochs})
-    chosen = protocol(space, dataset, method, size, seed=seed, **overrides)
-    label = Path(chosen.dataset).name
-    out = out or Path("runs") / f"{space}-{label}-{method}-{size}-seed{seed}"
+    from ldarts_lib.bilevel.protocols import protocol
+    from ldarts_lib.bilevel.search import search as run
+    from ldarts_lib.runs.environment import device_report, resolve_device
+
+    chosen = protocol(space, dataset, method, size, seed=seed, **_overrides(settings, epochs))
+    out = out or Path("runs") / f"{space}-{Path(chosen.dataset).name}-{method}-{size}-seed{seed}"
     where = resolve_device(device)
     print(device_report(where))
-    result = run_search(chosen, out, device=where)
+    result = run(chosen, out, device=where)
     last = result.history[-1]
     print(f"cell       {result.genotype}")
     print(f"supernet   validation loss {last['valid_loss']:.3f}, accuracy {last['valid_accuracy']:.3f}")
@@ -139,33 +143,38 @@ def search(
     print(f"run        {result.path}")
 
 
+def _overrides(settings: tuple[tuple[str, str], ...], epochs: Epochs) -> dict[str, Any]:
+    return dict(settings) | ({} if epochs is None else {"epochs": epochs})
+
+
 @app.command(name="protocol")
 def show_protocol(
-    space: SearchableName = "nasbench201",
-    dataset: ImagesOrText = None,
-    method: Method = "lambda",
-    size: Size = "demo",
+    space: Space = "nasbench201", dataset: Data = None, method: Method = "lambda", size: Size = "demo"
 ) -> None:
-    """Print every setting of a preset, with its meaning.
+    """Print every setting of a preset, with its meaning."""
+    from ldarts_lib.bilevel.protocols import protocol
 
-    Args:
-        space: Search space.
-        dataset: Images, by default noisy-digits; or a text for ptb, by default civics.
-        method: Search method.
-        size: Preset.
-    """
-    table = Table("setting", "value", "meaning")
     chosen = protocol(space, dataset, method, size)
-    for name, value in chosen:
-        table.add_row(name, str(value), type(chosen).model_fields[name].description)
+    fields = type(chosen).model_fields
+    rows = [(name, str(value), fields[name].description) for name, value in chosen]
+    _print_table(("setting", "value", "meaning"), rows, lines=True)
+
+
+def _print_table(
+    columns: tuple[str, ...], rows: list[Any], title: str | None = None, *, lines: bool = False
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, title=title) if lines else Table(*columns, title=title, box=None)
+    for row in rows:
+        table.add_row(*row)
     Console().print(table)
 
 
 @app.command
 def discretize(
-    run: tyro.conf.Positional[Path],
-    epoch: int | None = None,
-    draw: Path | None = None,
+    run: Annotated[Positional[Path], arg(metavar="RUN")], epoch: Number = None, draw: Folder = None
 ) -> None:
     """Print the genotype that a search derives, finished or not, in the notation of its field.
 
@@ -174,6 +183,10 @@ def discretize(
         epoch: The cell after this epoch (counted from 0); by default after the last finished one.
         draw: Also draw the cell to this file (.png, .svg, .pdf).
     """
+    from ldarts_lib.errors import RunError
+    from ldarts_lib.runs.directory import Run
+    from ldarts_lib.spaces.genotype import parse
+
     if not run.is_dir():
         raise RunError(f"there is no run directory {run}")
     rows = Run(run).read_history()
@@ -190,9 +203,115 @@ def discretize(
 
 
 @app.command
+def evaluate(
+    architecture: Positional[Architecture],
+    recipe: Recipe = None,
+    dataset: Data = None,
+    size: Size = "demo",
+    epochs: Epochs = None,
+    seed: int = 0,
+    out: Folder = None,
+    device: Device = "auto",
+    devices: int = 1,
+    threads: Threads = None,
+    compile: bool = False,
+    settings: Settings = (),
+) -> None:
+    """Train an architecture from scratch with a paper's recipe and test it.
+
+    Args:
+        seed: Seed of weights, batches, augmentation and drop path.
+        out: Run directory; by default runs/NAME-RECIPE-DATASET-SIZE-seedN.
+        devices: Devices that share each batch.
+        compile: Compile the network with torch.compile.
+    """
+    prepare(size, threads)
+    from ldarts_book.grid import stages
+    from ldarts_lib.runs.environment import device_report, resolve_device
+
+    name, genotype, _ = stages.identify(architecture)
+    recipe = recipe or stages.fitting_recipes(genotype)[0]
+    dataset = dataset or ("civics" if recipe == stages.LANGUAGE else "noisy-digits")
+    overrides = _overrides(settings, epochs) | ({"compile": True} if compile else {})
+    label = name.replace("/", "-") if len(name) < 80 else "architecture"
+    out = out or Path("runs") / f"{label}-{recipe}-{Path(dataset).name}-{size}-seed{seed}"
+    print(device_report(resolve_device(device)))
+    found = stages.evaluate(
+        architecture, dataset, recipe, size, seed, out, device=device, devices=devices, **overrides
+    )
+    for key in ("test_accuracy", "best_test_accuracy", "test_perplexity", "parameters", "multiply_adds"):
+        if key in found:
+            value = found[key]
+            print(f"{key.replace('_', ' '):<20}{value:{',' if isinstance(value, int) else '.4f'}}")
+    print(f"{'run':<20}{out}")
+
+
+@app.command
+def size(
+    arch: Annotated[Positional[str | None], _option("ARCH", help_behavior_hint="")] = None,
+    recipe: Recipe = None,
+    channels: Number = None,
+    cells: Number = None,
+    classes: Number = None,
+    resolution: Number = None,
+    json: bool = False,
+) -> None:
+    """Print how large the network of an architecture is; without one, list the published architectures.
+
+    Parameters and multiply-adds (of convolutions and products, for one image) are those of the network
+    without its auxiliary head.
+
+    Args:
+        channels: C, channels of the first cells; by default the recipe's.
+        cells: Cells of the network (per stage for NAS-Bench-201); by default the recipe's.
+        classes: Number of classes; by default 10, and 1000 for imagenet.
+        resolution: Height and width of the images; by default 32, and 224 for imagenet.
+        json: Print the keys parameters and multiply_adds as JSON.
+    """
+    from ldarts_book.grid.stages import fitting_recipes, identify, require_fitting
+    from ldarts_lib.spaces.published import published, published_record
+
+    changes = {"channels": channels, "depth": cells, "resolution": resolution}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    if arch is None:
+        if json or recipe or classes or changes:
+            raise UsageError("the options of `ldarts size` go with an architecture")
+        records = [published_record(name) for name in published()]
+        rows = [(r.name, r.space or "none of ours", r.dataset, r.source) for r in records]
+        return _print_table(("name", "space", "searched on", "source"), rows)
+    name, genotype, _ = identify(arch)
+    if genotype.kind == "recurrent":
+        raise UsageError(
+            f"{name}: the size of a language model depends on its text; `ldarts evaluate` prints it"
+        )
+    recipe = recipe or fitting_recipes(genotype)[0]
+    require_fitting(genotype, recipe)
+    if classes is not None and classes < 1:
+        raise UsageError(f"classes = {classes}: expected at least 1")
+    from ldarts_lib.evaluation.protocols import training_protocol
+    from ldarts_lib.networks.sizes import sizes
+
+    network = training_protocol(name, genotype, recipe=recipe, size="paper", auxiliary=0, **changes)
+    usual = (1000, 224) if recipe == "imagenet" else (10, 32)
+    found = sizes(
+        genotype,
+        channels=network.channels,
+        depth=network.depth,
+        classes=classes or usual[0],
+        resolution=network.resolution or usual[1],
+        stem=network.stem,
+    )
+    if json:
+        return print(dumps(asdict(found)))
+    print(f"architecture     {genotype}")
+    print(f"parameters       {found.parameters:,}")
+    print(f"multiply-adds    {found.multiply_adds:,}")
+
+
+@app.command
 def query(
-    arch: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ARCH")],
-    benchmark: BenchmarkName = "digits-201",
+    arch: Annotated[Positional[str], arg(metavar="ARCH")],
+    benchmark: Annotated[str, arg(metavar="TABLE")] = "digits-201",
 ) -> None:
     """Look up how good a cell of NAS-Bench-201 is; nothing is trained.
 
@@ -202,57 +321,111 @@ def query(
             1 skip_connect, 2 nor_conv_1x1, 3 nor_conv_3x3, 4 avg_pool_3x3.
         benchmark: digits-201 (accuracies on small digits) or nasbench201 (CIFAR and ImageNet16-120).
     """
+    from ldarts_lib.spaces.genotype import parse
+    from ldarts_lib.tables.computation import decode
+    from ldarts_lib.tables.descriptions import describe
+    from ldarts_lib.tables.tables import open_benchmark
+
     genotype = decode(arch) if arch.isdigit() else parse(arch)
-    SPACES["nasbench201"].validate(genotype)
     for name, text in describe(open_benchmark(benchmark), genotype).items():
         print(f"{name:<16}{text}")
 
 
 @app.command
-def data(name: tyro.conf.Positional[DataName]) -> None:
+def data(name: Annotated[Positional[str], arg(metavar="NAME")]) -> None:
     """Download a data set (if it is not there) and verify its checksums.
 
     The folder is ~/.cache/ldarts, or the environment variable LDARTS_DATA.
 
     Args:
-        name: The data set.
+        name: The data set; `ldarts info` lists them.
     """
+    from ldarts_lib import datasets
+
     record = datasets.fetch(name)
     print(f"{record.name}: {record.location}")
 
 
-@app.command(name="run-notebook")
-def run_notebook(
-    notebook: tyro.conf.Positional[Path],
-    parameters: Annotated[Pairs, tyro.conf.arg(name="parameter", aliases=["-p"], metavar="NAME VALUE")] = (),
-    out: Path = Path("runs/notebook"),
-    threads: int | None = None,
+@app.command
+def info() -> None:
+    """Print versions, the device and the data sets."""
+    from ldarts_lib import datasets
+    from ldarts_lib.datasets import corpus
+    from ldarts_lib.runs.environment import device_report, resolve_device, versions
+
+    print(device_report(resolve_device("auto")))
+    _print_table(("package", "version"), list(versions().items()), lines=True)
+    rows = [
+        (r.name, "yes" if r.present else "no", f"{r.megabytes:.0f}", str(r.location) if r.present else r.how)
+        for r in (*datasets.status(), *corpus.status())
+    ]
+    _print_table(("data set", "present", "size (MB)", "where, or how to get it"), rows, lines=True)
+
+
+@app.command
+def bench(
+    quick: bool = False,
+    spaces: Annotated[tuple[str, ...], arg(metavar="SPACE ...")] = ("darts", "s2", "nasbench201"),
+    rounds: Number = None,
+    threads: Threads = None,
+    device: Device = "cpu",
+    json: Folder = None,
 ) -> None:
-    """Execute a notebook of the book with other parameters; unknown names and bad values are refused.
+    """Measure the search step: reference against fast and batched supernet, for each regularizer.
+
+    Seconds are the median of the measured steps, ratios that of the rounds; in each, all take turns.
 
     Args:
-        notebook: The notebook.
-        parameters: A parameter and its value; repeatable. An unknown name lists those that exist.
-        out: Directory of the executed notebook.
-        threads: CPU threads; by default one at its sizes smoke and demo, else all cores.
+        quick: Small networks (C = 8, 5 cells or one per stage, 16x16 images, batch 32), under a minute; two
+            processes side by side on a CPU.
+        spaces: Search spaces.
+        rounds: Measured steps of each candidate; by default 3, and 1 with --quick.
+        json: Also write the rows to this file.
     """
     prepare(threads=threads)
-    executed = notebooks.run_notebook(notebook, dict(parameters), out)
-    print(f"executed notebook: {executed}")
+    import torch
+
+    from ldarts_book import speed
+    from ldarts_lib.runs.directory import write_json
+    from ldarts_lib.runs.environment import device_report, resolve_device
+    from ldarts_lib.runs.threads import cores
+
+    where = resolve_device(device)
+    if json is not None:
+        json.parent.mkdir(parents=True, exist_ok=True)
+    print(device_report(where))
+    rows = speed.benchmark(
+        scale=speed.QUICK if quick else speed.OFFICIAL,
+        spaces=spaces,
+        rounds=(1 if quick else 3) if rounds is None else rounds,
+        checkpoints=not quick,
+        workers=2 if quick and torch.get_num_threads() == 1 and where.type == "cpu" and cores() > 1 else 1,
+        device=where,
+    )
+    shown = []
+    for row in rows:
+        name = f"{row.implementation}, checkpoints" if row.checkpoint else row.implementation
+        numbers = (f"{row.seconds:.3f}", str(row.n), f"{row.ratio:.2f}", f"{row.peak_memory_mb:.0f}")
+        shown.append((row.space, name, row.regularizer, *numbers, f"{row.operator_calls:,}"))
+    columns = ("space", "supernet", "regularizer", "seconds", "n", "ratio", "MiB", "calls")
+    _print_table(columns, shown, title="One search step; ratio: reference / this one")
+    if json is not None:
+        write_json(json, [asdict(row) for row in rows])
+        print(f"rows: {json}")
 
 
 @app.command
 def study(
-    names: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")]] = (),
-    out: Path = Path("runs/study"),
-    first_seed: int | None = None,
-    seeds: int | None = None,
+    names: Positional[Annotated[tuple[str, ...], arg(metavar="NAME ...")]] = (),
     size: Size = "demo",
-    workers: int | None = None,
-    device: str = "cpu",
-    threads: int | None = None,
+    seeds: Number = None,
+    first_seed: Number = None,
+    out: Path = Path("runs/study"),
+    workers: Workers = None,
+    device: Device = "cpu",
+    threads: Threads = None,
 ) -> None:
-    """Search with every variant of some studies and many seeds, and print how the variants compare.
+    """Compare variants of the search over many seeds, in one study or several.
 
     Safe to kill: a second call goes on. A search that several studies compare is made once.
 
@@ -261,15 +434,11 @@ def study(
             difference does: lengths, noise, smooth activations), precision (the same in float64), strengths
             (λ of each form, on the seeds for choosing), chosen (the best of these on fresh seeds), lengths
             (number of epochs), ablations (one setting of Λ-DARTS changed at a time), robustness (one setting
-            of both changed at a time), kinds (align normal cells or all of them: S2, trained from scratch);
-            by default all of these. And digits201: train every cell, for the table that judges the others.
-        out: Parent of the run directories; OUT/NAME has the record of each study.
-        first_seed: The smallest seed; by default each study has its own seeds, most of them 10 to 29.
-        seeds: Number of seeds; by default all of the study.
-        size: Preset of the searches: smoke, demo or paper.
-        workers: Processes at a time; by default one per core.
-        device: cpu, cuda, cuda:1, ...
-        threads: CPU threads of each process; by default one.
+            of the demonstration changed at a time), kinds (align normal cells or all of them, in S2), or
+            digits201 (train every cell of the table Digits-201: CPU hours). By default all but digits201.
+        seeds: Number of seeds; by default the study's own.
+        first_seed: The smallest seed; by default the study's own seeds.
+        out: Parent of the run directories; OUT/NAME has the rows and provenance.json of each study.
     """
     prepare(threads=threads)
     from ldarts_book import studies
@@ -278,18 +447,139 @@ def study(
     studies.record(names, out, **how)
 
 
-app.command(bench)
-app.command(evaluate)
-app.command(info)
-app.command(grid_commands.sweep)
-app.command(grid_commands.plan)
-app.command(grid_commands.collect)
+@app.command
+def sweep(
+    grid: GridFile,
+    out: Runs = Path("runs/grid"),
+    parts: Parts = (),
+    workers: Workers = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    notebooks: Path = Path("book"),
+    dry_run: bool = False,
+) -> None:
+    """Run all searches and evaluations of a grid here, one process each; what is finished is skipped.
+
+    Safe to stop or to lose: a second call goes on where the first was. A failed job does not stop the others;
+    its notebook stays, with the traceback, and the next call tries it again.
+
+    Args:
+        notebooks: Folder of one_search.ipynb and one_evaluation.ipynb.
+        dry_run: Print the plan only.
+    """
+    prepare(threads=threads)
+    from ldarts_book.grid.plan import refuse_if_impossible
+    from ldarts_book.grid.sweep import run_grid
+
+    chosen = _read_grid(grid, parts)
+    if dry_run:
+        return _show_plan(chosen, out, grid)
+    refuse_if_impossible(chosen)
+    for name in dict.fromkeys(job.notebook for job in chosen.jobs()):
+        if not (notebooks / name).is_file():
+            raise UsageError(f"there is no notebook {notebooks / name}; --notebooks names its folder")
+    report = run_grid(chosen, out, notebooks=notebooks, workers=workers, device=device)
+    report.raise_if_failed()
+    print(report)
+
+
+@app.command
+def plan(
+    grid: GridFile,
+    out: Runs = Path("runs/grid"),
+    parts: Parts = (),
+    check: bool = False,
+    cluster: bool = False,
+) -> None:
+    """Print the jobs of a grid, what is done, what it costs (size paper) and what is missing for it here.
+
+    Args:
+        check: End with an error if something is missing.
+        cluster: The jobs run on the nodes of a cluster: no GPU is needed here.
+    """
+    _show_plan(_read_grid(grid, parts), out, grid, check=check, gpu_here=not cluster)
+
+
+def _read_grid(path: Path, parts: tuple[str, ...]) -> Grid:
+    from ldarts_book.grid.grid import read_grid
+
+    grid = read_grid(path)
+    return grid.only(parts) if parts else grid
+
+
+def _show_plan(grid: Grid, out: Path, path: Path, *, check: bool = False, gpu_here: bool = True) -> None:
+    from rich.console import Console
+
+    from ldarts_book.grid import plan as plans
+
+    console = Console(highlight=False)
+    console.print(plans.plan_table(plans.plan(grid, out), f"{path}, size {grid.size}, in {out}"))
+    if grid.size == "paper":
+        console.print(f"\nGPU-hours are estimates for {plans.HARDWARE}:")
+        for what, source in plans.SOURCES.items():
+            console.print(f"  {what}: {source}", markup=False, soft_wrap=True)
+    if check:
+        plans.refuse_if_impossible(grid, gpu_here=gpu_here)
+    for item in plans.missing(grid, gpu_here=gpu_here):
+        print(f"missing: {item}")
+
+
+@app.command
+def collect(
+    source: Annotated[Positional[Path], arg(metavar="FOLDER")], target: Folder = None, overwrite: bool = False
+) -> None:
+    """Print the results below a folder, and copy what is worth keeping of them.
+
+    Args:
+        source: Parent of run directories.
+        target: Where to copy metrics, configurations, environments, cells and histories; by default nowhere.
+        overwrite: Replace runs that are there with other outcomes.
+    """
+    from ldarts_book.published import results
+
+    found = results.read(source) if target is None else results.collect(source, target, overwrite=overwrite)
+    for problem in found.problems:
+        print(f"skipped: {problem}")
+    print(f"{len(found.rows)} runs below {source}")
+    summary = results.summary(found.rows).dropna(axis="columns", how="all")
+    if len(summary):
+        print(summary.fillna("").to_string(index=False, float_format="{:.4f}".format))
+
+
+@app.command(name="run-notebook")
+def run_notebook(
+    notebook: Annotated[Positional[Path], arg(metavar="NOTEBOOK")],
+    parameters: Annotated[Pairs, arg(name="parameter", aliases=["-p"], metavar="NAME VALUE")] = (),
+    out: Path = Path("runs/notebook"),
+    threads: Threads = None,
+) -> None:
+    """Execute a notebook of the book with other parameters; unknown names and bad values are refused.
+
+    Args:
+        notebook: The notebook.
+        parameters: A parameter and its value; repeatable. An unknown name lists those that exist.
+        out: Directory of the executed notebook.
+    """
+    prepare(threads=threads)
+    from ldarts_book import notebook as notebooks
+
+    print(f"executed notebook: {notebooks.run_notebook(notebook, dict(parameters), out)}")
 
 
 def main() -> None:
     """Run the command line; an expected error is one line on stderr and exit code 2."""
     try:
-        app.cli(prog="ldarts", description=DESCRIPTION)
-    except EXPECTED_ERRORS as error:
+        prepare()  # before torch is loaded
+        try:
+            app.cli(prog="ldarts", description=DESCRIPTION, config=(FlagCreatePairsOff,))
+        finally:
+            sys.stdout.flush()
+    except LdartsError as error:
         print(f"ldarts: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print(f"ldarts: interrupted; to go on: {shlex.join(['ldarts', *sys.argv[1:]])}", file=sys.stderr)
+        raise SystemExit(130) from None
+    except BrokenPipeError:  # the reader has gone, as in `ldarts --help | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None

@@ -1,5 +1,7 @@
 """The errors that several rooms raise, and the one base class of all of them."""
 
+from collections.abc import Iterable
+
 
 class LdartsError(Exception):
     """Something that a user can mend: a bad name or value, missing data, a directory that is in use."""
@@ -11,3 +13,17 @@ class ProtocolError(LdartsError, ValueError):
 
 class RunError(LdartsError, RuntimeError):
     """A run directory or a file of it that cannot be used as asked; the message says why and what to do."""
+
+
+class UnknownName(LdartsError, ValueError):
+    """A name that means nothing here; the message lists those that do."""
+
+
+def require_known(what: str, name: object, known: Iterable[str]) -> None:
+    """Check a name.
+
+    Raises:
+        UnknownName: it is not among the known ones.
+    """
+    if name not in (known := tuple(known)):
+        raise UnknownName(f"unknown {what} {name!r}; choose one of {', '.join(known)}")

@@ -1,72 +1,132 @@
+import contextlib
+import io
 import json
+import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
 
+from ldarts_book.grid.stages import ALL_RECIPES
+from ldarts_book.studies import STUDIES
+from ldarts_lib import cli
 from ldarts_lib.bilevel.protocols import METHODS
 from ldarts_lib.datasets import DATASETS
 from ldarts_lib.settings import SIZES
 from ldarts_lib.spaces.genotype import parse
 from ldarts_lib.spaces.space import SPACES
+from ldarts_lib.tables.tables import BENCHMARKS
+
+SEARCH = "--space --dataset --method --size --epochs --seed --out --device --set"
+STUDY = "NAME --size --seeds --first-seed --out --workers --device"
+COMMANDS = {
+    "search": (*SEARCH.split(), *SPACES, *METHODS, *SIZES),
+    "protocol": ("--space", "--dataset", "--method", "--size"),
+    "discretize": ("RUN", "--epoch", "--draw"),
+    "evaluate": ("ARCH", "--recipe", "--devices", "--compile", *SEARCH.split()[3:], *ALL_RECIPES),
+    "size": ("ARCH", "--recipe", "--channels", "--cells", "--classes", "--resolution", "--json"),
+    "query": ("ARCH", "--benchmark", *BENCHMARKS, "nor_conv_3x3", "six digits"),
+    "data": ("NAME", "LDARTS_DATA"),
+    "info": (),
+    "bench": ("--quick", "--spaces", "--rounds", "--threads", "--device", "--json"),
+    "study": (*STUDY.split(), *STUDIES),
+    "sweep": ("GRID", "--out", "--parts", "--workers", "--device", "--dry-run"),
+    "plan": ("GRID", "--out", "--parts", "--check", "--cluster"),
+    "collect": ("FOLDER", "--target", "--overwrite"),
+    "run-notebook": ("NOTEBOOK", "--parameter", "-p", "--out"),
+}
+SMOKE = ("search", "--size", "smoke", "--epochs", "2", "--device", "cpu", "--out")
+CELL = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_3x3~2|"
+V2 = ("DARTS_V2", "--channels", 36, "--cells", 20, "--classes", 10)
+SMALL = ("evaluate", "DARTS_V2", "--recipe", "cifar-small", "--dataset", "digits", "--size", "smoke")
+
+
+@pytest.fixture(autouse=True)
+def _wide_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    """A finished search, and what the command printed."""
+    out, text = tmp_path_factory.mktemp("runs") / "run", io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(text):
+        patch.setattr(sys, "argv", ["ldarts", *SMOKE, str(out)])
+        cli.main()
+    return out, text.getvalue()
 
 
 @pytest.fixture
-def small_run(ldarts, tmp_path):
-    out = tmp_path / "run"
-    code, text, _ = ldarts("search", "--size", "smoke", "--epochs", 2, "--out", out, "--device", "cpu")
-    assert code == 0
-    return out, text
+def refused(ldarts):
+    """The one line that says why a command did nothing."""
+
+    def run(*arguments):
+        code, _, error = ldarts(*arguments)
+        assert code == 2
+        assert error.startswith("ldarts: error: ")
+        assert error.count("\n") == 1
+        return error
+
+    return run
 
 
-def test_help_teaches_every_choice(ldarts):
-    code, text, _ = ldarts("search", "--help")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_teaches_arguments_and_choices(ldarts, command):
+    code, text, _ = ldarts(command, "--help")
     assert code == 0
-    for name in (*SPACES, *DATASETS, *METHODS, *SIZES, "--device", "--set"):
-        assert name in text
+    assert not [part for part in COMMANDS[command] if part not in text]
+
+
+def test_help_shows_every_command(ldarts):
     code, text, _ = ldarts("--help")
     assert code == 0
-    assert "ldarts search --method darts" in text
-    for command in ("search", "discretize", "protocol", "data", "info", "run-notebook"):
-        assert f"• {command}" in text
+    for command in COMMANDS:
+        assert f"• {command}" in text and f"  ldarts {command}" in text
+
+
+def test_help_for_a_reader_who_leaves_is_no_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", "from ldarts_lib.cli import main; main()", "--help"]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_an_interrupted_command_says_how_to_go_on(ldarts, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.app, "cli", stop)
+    code, _, error = ldarts("search", "--out", "runs/my run")
+    assert code == 130
+    assert error == "ldarts: interrupted; to go on: ldarts search --out 'runs/my run'\n"
 
 
 def test_search_prints_what_it_found_and_where(small_run):
     out, text = small_run
-    genotype = json.loads((out / "genotype.json").read_text())["genotype"]
-    assert genotype in text.replace("\n", "")
+    assert json.loads((out / "genotype.json").read_text())["genotype"] in text
     assert "Λ =" in text
     assert out.name in text
 
 
-def test_search_reads_a_finished_run_and_refuses_another_ones(ldarts, small_run):
+def test_a_finished_search_returns_at_once_and_another_is_refused(ldarts, refused, small_run):
     out, text = small_run
-    arguments = ("search", "--size", "smoke", "--epochs", 2, "--out", out, "--device", "cpu")
-    assert ldarts(*arguments)[1].splitlines()[-5:] == text.splitlines()[-5:]
-    code, _, error = ldarts(*arguments, "--seed", 5)
-    assert code == 2
-    assert "seed: 0 → 5" in error
-
-
-@pytest.mark.parametrize(
-    ("option", "value", "expected"),
-    [
-        ("--space", "nasbench101", "nasbench201"),
-        ("--dataset", "mnist", "noisy-digits"),
-        ("--method", "pc-darts", "lambda-sign"),
-        ("--size", "huge", "smoke"),
-    ],
-)
-def test_unknown_names_list_the_known_ones(ldarts, tmp_path, option, value, expected):
-    code, out, error = ldarts("search", option, value, "--out", tmp_path / "run")
-    assert code == 2
-    assert value in out + error
-    assert expected in out + error
-    assert not (tmp_path / "run").exists()
+    before = (out / "metrics.json").stat().st_mtime_ns
+    assert ldarts(*SMOKE, out) == (0, text, "")
+    assert (out / "metrics.json").stat().st_mtime_ns == before
+    assert "seed: 0 → 5" in refused(*SMOKE, out, "--seed", 5)
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
+        (("--space", "nasbench101"), "'nasbench101'; choose one of nasbench201"),
+        (("--dataset", "mnist"), "'mnist'; choose one of noisy-digits"),
+        (("--method", "pc-darts"), "lambda-sign"),
+        (("--size", "huge"), "smoke"),
         (("--epochs", "0"), "epochs = 0"),
         (("--epochs", "-3"), "epochs = -3"),
         (("--seed", "-1"), "seed = -1"),
@@ -78,98 +138,121 @@ def test_unknown_names_list_the_known_ones(ldarts, tmp_path, option, value, expe
         (("--device", "tpu"), "tpu"),
     ],
 )
-def test_bad_values_are_named_and_nothing_is_written(ldarts, tmp_path, arguments, expected):
-    code, _, error = ldarts("search", "--size", "smoke", *arguments, "--out", tmp_path / "run")
-    assert code == 2
-    assert expected in error
-    assert "Traceback" not in error
+def test_bad_values_are_named_and_nothing_is_written(refused, tmp_path, arguments, expected):
+    assert expected in refused("search", "--size", "smoke", *arguments, "--out", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for what a machine without a GPU says")
-def test_a_missing_gpu_is_explained(ldarts, tmp_path):
-    code, _, error = ldarts("search", "--device", "cuda", "--out", tmp_path / "run")
-    assert code == 2
-    assert "cuda" in error.lower()
+def test_a_missing_gpu_is_explained(refused, tmp_path):
+    assert "cuda" in refused("search", "--device", "cuda", "--out", tmp_path / "run").lower()
 
 
-def test_a_missing_data_set_says_how_to_get_it(ldarts, tmp_path, monkeypatch):
+def test_a_missing_data_set_says_how_to_get_it(refused, tmp_path, monkeypatch):
     monkeypatch.setenv("LDARTS_DATA", str(tmp_path))
-    code, _, error = ldarts("search", "--dataset", "cifar10", "--size", "smoke", "--out", tmp_path / "run")
-    assert code == 2
-    assert "cifar-10-python.tar.gz" in error
-    assert "http" in error
-    assert str(tmp_path) in error
+    error = refused("search", "--dataset", "cifar10", "--size", "smoke", "--out", tmp_path / "run")
+    for part in ("cifar-10-python.tar.gz", "http", str(tmp_path)):
+        assert part in error
 
 
-def test_a_truncated_checkpoint_is_reported(ldarts, small_run):
-    out, _ = small_run
+def test_a_truncated_checkpoint_is_reported(refused, small_run, tmp_path):
+    out = shutil.copytree(small_run[0], tmp_path / "run")
     (out / "metrics.json").unlink()
     checkpoint = out / "checkpoint.pt"
     checkpoint.write_bytes(checkpoint.read_bytes()[:2000])
-    code, _, error = ldarts("search", "--size", "smoke", "--epochs", 2, "--out", out, "--device", "cpu")
-    assert code == 2
-    assert "truncated or damaged" in error
+    assert "truncated or damaged" in refused(*SMOKE, out)
 
 
-def test_discretize_prints_and_draws(ldarts, small_run, tmp_path):
+def test_discretize_prints_and_draws(ldarts, refused, small_run, tmp_path):
     out, _ = small_run
     code, text, _ = ldarts("discretize", out, "--draw", tmp_path / "cell.png")
     assert code == 0
     assert str(parse(text)) == json.loads((out / "genotype.json").read_text())["genotype"]
     assert (tmp_path / "cell.png").read_bytes().startswith(b"\x89PNG")
     assert ldarts("discretize", out, "--epoch", 0)[0] == 0
-    code, _, error = ldarts("discretize", out, "--epoch", 2)
-    assert code == 2
-    assert "epochs 0 to 1" in error
-
-
-def test_discretize_of_no_run(ldarts, tmp_path):
-    code, _, error = ldarts("discretize", tmp_path)
-    assert code == 2
-    assert "no finished epoch" in error
+    assert "epochs 0 to 1" in refused("discretize", out, "--epoch", 2)
+    assert "no finished epoch" in refused("discretize", tmp_path)
+    assert "there is no run directory" in refused("discretize", tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(("content", "expected"), [(None, "No such file"), ("# A page", "is not a notebook")])
-def test_what_is_no_notebook_is_named(ldarts, tmp_path, content, expected):
+def test_what_is_no_notebook_is_named(refused, tmp_path, content, expected):
     path = tmp_path / "page.ipynb"
     if content:
         path.write_text(content)
-    code, _, error = ldarts("run-notebook", path, "--out", tmp_path / "out")
-    assert code == 2
-    assert str(path) in error
-    assert expected in error
-    assert "Traceback" not in error
+    error = refused("run-notebook", path, "--out", tmp_path / "out")
+    assert str(path) in error and expected in error
 
 
-def test_bad_notebook_parameters_are_refused_with_the_allowed_ones(ldarts, repository, tmp_path):
-    notebook = repository / "book" / "quickstart.ipynb"
-    code, _, error = ldarts("run-notebook", notebook, "-p", "sede", 3, "-p", "seeds", "x", "--out", tmp_path)
-    assert code == 2
-    for part in ("did you mean 'seeds'", "seeds = 'x': expected int", "allowed parameters: size"):
-        assert part in error
+def test_info_lists_versions_device_and_data(ldarts):
+    code, text, _ = ldarts("info")
+    assert code == 0
+    for part in (torch.__version__.split("+")[0], *DATASETS):
+        assert part in text
+
+
+def test_protocol_explains_every_setting(ldarts):
+    code, text, _ = ldarts("protocol", "--size", "paper", "--dataset", "svhn", "--space", "s4")
+    assert code == 0
+    for part in ("lambda_max", "0.25", "Learning rate of ω"):
+        assert part in text
+    assert "ε" in ldarts("protocol", "--space", "ptb")[1]
+
+
+def test_size_counts_the_official_network(ldarts):
+    code, out, _ = ldarts("size", *V2)
+    assert code == 0
+    assert "parameters       3,349,342\n" in out and "\nmultiply-adds    " in out
+
+
+def test_the_network_is_that_of_the_recipe(ldarts):
+    def parameters(*arguments):
+        found = json.loads(ldarts("size", *arguments, "--json")[1])
+        assert found.keys() == {"parameters", "multiply_adds"}
+        return found["parameters"]
+
+    small, imagenet = (parameters("DARTS_V2", "--recipe", name) for name in ("cifar-small", "imagenet"))
+    assert small < 3_349_342 < imagenet
+    assert parameters(CELL) > 500_000
+
+
+def test_size_of_nothing_lists_the_published_architectures(ldarts):
+    code, out, _ = ldarts("size")
+    assert code == 0
+    assert "lambdadarts_corr_3" in out and "quark0/darts" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("size", "--json"), "go with an architecture"),
+        (("size", "DARTS_V9"), "unknown architecture 'DARTS_V9'"),
+        (("size", "DARTS_V2_ptb"), "depends on its text"),
+        (("size", "DARTS_V2", "--channels", 0), "channels = 0: "),
+        (("size", "DARTS_V2", "--resolution", 30), "images of 30 pixels"),
+        (("size", "DARTS_V2", "--recipe", "nasbench201"), "choose one of cifar"),
+        (("size", CELL, "--recipe", "lookup"), "recipe = 'lookup'"),
+        (("query", "333133", "--benchmark", "nasbench101"), "choose one of digits-201, nasbench201"),
+        (("query", "33313"), "expected 6 digits"),
+        (("query", "DARTS_V2"), "DARTS_V2"),
+        (("data", "mnist"), "unknown data set 'mnist'; choose one of"),
+        (("study",), "choose one of demonstration"),
+        (("study", "kinds", "sizes"), "unknown study 'sizes'; choose one of demonstration"),
+        (("evaluate", "DARTS_V2", "--recipe", "ptb"), "choose one of cifar"),
+        (("evaluate", "DARTS_V2", "--set", "droppath", 3), "unknown setting 'droppath'"),
+    ],
+)
+def test_wrong_questions_are_one_line(refused, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert message in refused(*arguments)
     assert not list(tmp_path.iterdir())
 
 
-def test_discretize_of_a_missing_directory(ldarts, tmp_path):
-    code, _, error = ldarts("discretize", tmp_path / "nowhere")
-    assert code == 2
-    assert "there is no run directory" in error
-
-
-def test_info_lists_versions_device_and_data(ldarts, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    code, text, _ = ldarts("info")
+def test_evaluate_trains_and_goes_on(ldarts, refused, tmp_path):
+    options = ("--epochs", 1, "--set", "images", 32, "--device", "cpu", "--out", tmp_path / "run")
+    code, out, _ = ldarts(*SMALL, *options)
     assert code == 0
-    assert torch.__version__.split("+")[0] in text
-    for name in DATASETS:
-        assert name in text
-
-
-def test_protocol_explains_every_setting(ldarts, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    code, text, _ = ldarts("protocol", "--size", "paper", "--dataset", "svhn", "--space", "s4")
-    assert code == 0
-    assert "lambda_max" in text
-    assert "0.25" in text
-    assert "Learning rate of ω" in text
+    assert "test accuracy" in out
+    assert (tmp_path / "run" / "metrics.json").exists()
+    assert ldarts(*SMALL, *options)[1] == out
+    assert "another protocol (seed: 0 → 4)" in refused(*SMALL, *options, "--seed", 4)

@@ -1,105 +1,205 @@
-"""Parameterized notebooks that refuse unknown names and bad values before anything runs.
+"""Notebooks with parameters: declared in a cell, checked before anything runs, executed by papermill.
 
-Each notebook has one cell tagged ``parameters``, made of typed assignments with a comment each
-(see :mod:`ldarts_book.parameters`). :func:`run_notebook` reads those declarations, checks what it is
-given, and only then executes. :func:`check_parameters`, the first line of the next cell, checks the
-same from the inside: papermill alone injects whatever it is given and at most logs a warning.
+The cell tagged ``parameters`` holds typed assignments, each with a comment, which Colab shows as a form::
+
+    size: str = "smoke"  # @param ["smoke", "demo"] -- how long to search
+
+Nothing is executed to read them. :func:`run_notebook` checks what it is given before a kernel starts,
+:func:`begin` checks it again from the inside: papermill alone injects whatever it is given.
 """
 
 from __future__ import annotations
 
-import logging
+import ast
+import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import to_jsonable_python
+from pydantic import TypeAdapter
 
-from ldarts_book.parameters import NotebookError, Parameter, ParameterError, declarations, validate
 from ldarts_lib.errors import LdartsError
-from ldarts_lib.runs import threads
 from ldarts_lib.runs.processes import ending
+from ldarts_lib.runs.threads import prepare
 
 if TYPE_CHECKING:
+    import torch
     from jupyter_client.manager import KernelManager
-    from nbformat import NotebookNode
-    from tqdm import tqdm
 
-__all__ = [
-    "NotebookError",
-    "NotebookFailed",
-    "Parameter",
-    "ParameterError",
-    "check_parameters",
-    "notebook_parameters",
-    "run_notebook",
-    "validate",
-]
+TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
+"""The annotations that papermill reads, too; the elements of a list are of the type of its first one."""
+_COMMENT = re.compile(r"\s*#\s*(@param\s*(?P<choices>\[.*?\])?\s*(\{.*?\})?)?\s*(--)?\s*\w")
+
+
+class NotebookError(LdartsError, ValueError):
+    """A notebook that cannot be read, or whose parameters cell is missing, doubled or malformed."""
+
+
+class ParameterError(LdartsError, ValueError):
+    """Unknown parameter names or values that do not fit their declaration."""
 
 
 class NotebookFailed(LdartsError, RuntimeError):
     """A cell raised an error, or the kernel died; the message says where the traceback lies."""
 
 
-def notebook_parameters(path: Path | str) -> dict[str, Parameter]:
-    """Read the declared parameters of a notebook, in order, without executing anything.
+@dataclass(frozen=True)
+class Parameter:
+    """The type of a parameter, a key of :data:`TYPES`, its value in the notebook, and what it may be."""
+
+    kind: str
+    default: Any
+    choices: tuple[Any, ...] = ()
+
+    def read(self, value: Any) -> Any:
+        """``value`` as the declared type, from text too (``"3"``, ``"true"``, ``"1, 2"``).
+
+        Raises:
+            ValueError: it does not fit.
+        """
+        kind: Any = TYPES[self.kind]
+        text = isinstance(value, str) and kind is not str
+        if kind is list:
+            kind = list[type(self.default[0]) if self.default else str]
+            if text:
+                value = [part.strip(" '\"") for part in value.strip(" []").split(",") if part.strip()]
+        found = TypeAdapter(kind).validate_python(value, strict=not text)
+        if self.choices and not set(found if self.kind == "list" else [found]) <= set(self.choices):
+            raise ValueError("not among the choices")
+        return found
+
+    def __str__(self) -> str:
+        choices = f"one of {', '.join(map(repr, self.choices))}"
+        return self.kind if not self.choices else choices if self.kind != "list" else f"list of {choices}"
+
+
+def declarations(source: str) -> dict[str, Parameter]:
+    """The parameters that the source of a cell declares, in order.
 
     Raises:
-        NotebookError: the file cannot be read; or not exactly one cell is tagged ``parameters``, or it holds
-            more than assignments with a supported type, a literal value of that type, and a comment.
+        NotebookError: it does anything else, or declares none.
+    """
+    try:
+        statements, lines = ast.parse(source).body, source.encode().splitlines()
+    except SyntaxError as error:
+        raise NotebookError(f"line {error.lineno}: {error.msg}") from None
+    if not statements:
+        raise NotebookError("it declares no parameter")
+    return dict(_declaration(statement, lines) for statement in statements)
+
+
+def _declaration(statement: ast.stmt, lines: Sequence[bytes]) -> tuple[str, Parameter]:
+    try:
+        match statement:
+            case ast.AnnAssign(ast.Name(name), ast.Name(kind), ast.expr() as value):
+                comment = _COMMENT.match(lines[value.end_lineno - 1][value.end_col_offset :].decode())
+                default, choices = ast.literal_eval(value), ast.literal_eval(comment["choices"] or "()")
+                parameter = Parameter(kind, default, tuple(choices))
+                if not isinstance(default, str) or kind == "str":  # as a default, text is no number
+                    parameter.read(default)
+                    return name, parameter
+    except (KeyError, SyntaxError, TypeError, ValueError):
+        pass
+    raise NotebookError(
+        f"line {statement.lineno}: expected `name: type = value  # what it is for`, with a type of "
+        f"{', '.join(TYPES)} and a literal of it, got `{ast.unparse(statement)}`"
+    )
+
+
+def notebook_parameters(path: Path | str) -> dict[str, Parameter]:
+    """The parameters that a notebook declares in its one cell tagged ``parameters``.
+
+    Raises:
+        NotebookError: the file cannot be read, there is no such cell, or several, or as :func:`declarations`.
     """
     import nbformat
 
     try:
         cells = nbformat.read(path, as_version=4).cells
-    except OSError as error:
-        raise NotebookError(f"cannot read the notebook {path}: {error.strerror}") from None
-    except nbformat.reader.NotJSONError:
-        raise NotebookError(f"{path} is not a notebook (.ipynb)") from None
-    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-    if len(tagged) != 1:
-        raise NotebookError(f"{path}: expected exactly one cell tagged 'parameters', found {len(tagged)}")
-    try:
-        return declarations(tagged[0].source)
-    except NotebookError as error:
-        raise NotebookError(f"{path}, parameters cell: {error}") from None
+        tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+        if len(tagged) != 1:
+            raise NotebookError(f"expected exactly one cell tagged 'parameters', found {len(tagged)}")
+        return declarations(tagged[0])
+    except (OSError, ValueError) as error:
+        raise NotebookError(f"{path}: {error}") from None
 
 
-def check_parameters(namespace: dict[str, Any]) -> None:
-    """Stop a notebook whose parameters are unknown or bad: ``check_parameters(globals())``.
+def validate(declared: Mapping[str, Parameter], given: Mapping[str, object]) -> dict[str, Any]:
+    """The given values as their declared types.
 
-    It reads IPython's input history: the latest cell that declares parameters, and the cell that
-    papermill injected after it, if any. The values are written back to ``namespace`` as their
-    declared types (a float for ``1``, a tuple for an injected list), and the kernel gets the CPU threads of
-    its ``size``. Without IPython: a no-op.
+    Raises:
+        ParameterError: it lists every unknown name and every bad value, with what is allowed.
+    """
+    values, problems = {}, []
+    for name, value in given.items():
+        if name not in declared:
+            close = difflib.get_close_matches(name, declared, n=1)
+            problems.append(f"unknown parameter {name!r}" + "".join(f" (did you mean {c!r}?)" for c in close))
+            continue
+        try:
+            values[name] = declared[name].read(value)
+        except ValueError:  # pydantic's, too
+            problems.append(f"{name} = {value!r}: expected {declared[name]}")
+    if problems:
+        allowed = "; ".join(f"{name}: {parameter}" for name, parameter in declared.items())
+        raise ParameterError(f"{'; '.join(problems)}\nallowed parameters: {allowed}")
+    return values
+
+
+def begin(namespace: dict[str, Any], folder: Path | str | None = None) -> tuple[Path, torch.device | None]:
+    """Begin a notebook, in the cell after its parameters: ``folder, where = begin(globals())``.
+
+    Before torch is imported, the parameters are checked and become their declared types (a float for ``1``),
+    and the kernel gets the CPU threads of its ``size``.
+
+    Args:
+        namespace: the notebook's.
+        folder: where its results go; by default ``out/size``.
+
+    Returns:
+        The folder, made if it was not there, and the device, which is printed; None without a parameter
+        ``device``.
 
     Raises:
         ParameterError: as :func:`validate`; or papermill injected values that no cell declares.
         ThreadsError: as :func:`~ldarts_lib.runs.threads.count`.
     """
     history = namespace.get("In")
-    if not isinstance(history, list):
-        return
-    declared, later = _latest_declaration(history)
-    injected = _latest_injection(later)
+    if isinstance(history, list):  # IPython's; without it, nobody has given any values
+        namespace.update(_checked(namespace, history))
+    prepare(namespace.get("size"))
+    folder, where = Path(folder or Path(namespace["out"]) / namespace["size"]), None
+    if "device" in namespace:
+        from ldarts_lib.runs.environment import device_report, resolve_device
+
+        where = resolve_device(namespace["device"])
+        print(device_report(where))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder, where
+
+
+def _checked(namespace: Mapping[str, Any], history: Sequence[str]) -> dict[str, Any]:
+    """The parameters of the last cell that declares some, with those that papermill wrote after it."""
+    declared, injected = {}, []
+    for source in history:
+        if source.lstrip().partition("\n")[0] == "# Parameters":
+            injected = re.findall(r"^(?!PAPERMILL_)(\w+) = ", source, re.MULTILINE)
+        with suppress(NotebookError):
+            declared, injected = declarations(source), []
     if injected and not declared:
-        raise ParameterError(
-            f"the parameters {', '.join(injected)} were given, but no cell that ran declares any: "
-            "such a cell holds nothing but typed assignments, each with a comment"
-        )
-    names = [name for name in declared if name in namespace]
-    unknown = [name for name in injected if name not in declared]
-    namespace.update(validate(declared, {name: namespace.get(name) for name in unknown + names}))
-    threads.prepare(namespace.get("size"))
+        raise ParameterError(f"no cell that ran declares the parameters {', '.join(injected)}")
+    names = {*injected} - {*declared} | {name for name in declared if name in namespace}
+    return validate(declared, {name: namespace.get(name) for name in sorted(names)})
 
 
 def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str) -> Path:
-    """Validate the parameters, then execute a notebook with the running Python interpreter.
+    """Check the parameters, then execute a notebook with this Python, in the caller's directory.
 
-    The notebook works in the caller's directory. A bar shows its progress, above it what it prints.
-    While it runs it is saved as ``<stem>.partial.ipynb``, which stays if the run is interrupted.
+    A bar shows its progress, above it what it prints. While it runs it is saved as ``<stem>.partial.ipynb``,
+    which stays if the run is interrupted.
 
     Args:
         path: the notebook.
@@ -113,33 +213,34 @@ def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str)
         ParameterError, NotebookError: before anything runs or is written.
         NotebookFailed: a cell failed; the executed notebook holds the traceback.
     """
+    parameters = validate(notebook_parameters(path), given)
     import nbformat
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    parameters = validate(notebook_parameters(path), given)
     executed = Path(out) / f"{Path(path).stem}.ipynb"
     if executed.resolve() == Path(path).resolve():
         raise NotebookError(f"the executed notebook would overwrite {executed} itself")
     executed.parent.mkdir(parents=True, exist_ok=True)
     partial = executed.with_suffix(".partial.ipynb")
     failure, ends = None, []
-    with _relayed_prints() as relays:
+    with _Relay() as relay:
         try:
             papermill.execute_notebook(
-                _without_fields(path),
-                _without_fields(partial),
-                parameters=to_jsonable_python(parameters),
+                *(str(file).replace("{", "{{").replace("}", "}}") for file in (path, partial)),  # it formats
+                parameters=parameters,
                 kernel_name="python3",
                 language="python",
                 kernel_manager_class=_running_interpreter(ends),
-                **relays,
+                stdout_file=relay,
+                stderr_file=relay,
             )
         except papermill.PapermillExecutionError as error:
             failure = f"{_first_line(error.source)}: {error.ename}: {error.evalue}"
         except DeadKernelError:
-            last = [cell for cell in nbformat.read(partial, 4).cells if _was_started(cell)][-1]
-            failure = f"{_first_line(last.source)}: the kernel {ending(ends[-1])}"
+            cells = nbformat.read(partial, 4).cells
+            started = [cell for cell in cells if cell.metadata.get("papermill", {}).get("start_time")]
+            failure = f"{_first_line(started[-1].source)}: the kernel {ending(ends[-1])}"
     partial.replace(executed)
     if failure:
         raise NotebookFailed(f"{path} failed in the cell {failure}\nthe executed notebook lies in {executed}")
@@ -150,47 +251,19 @@ def _first_line(source: str) -> str:
     return repr(source.strip().partition("\n")[0])
 
 
-def _was_started(cell: NotebookNode) -> bool:
-    return cell.metadata.get("papermill", {}).get("start_time") is not None
-
-
-def _latest_declaration(history: Sequence[str]) -> tuple[dict[str, Parameter], Sequence[str]]:
-    """The parameters of the last cell that declares some, and the cells that ran after it."""
-    for position in reversed(range(len(history))):
-        try:
-            return declarations(history[position]), history[position + 1 :]
-        except NotebookError:
-            continue
-    return {}, history
-
-
-def _latest_injection(history: Sequence[str]) -> list[str]:
-    """The names set by the last cell that papermill wrote, but for its own ``PAPERMILL_*``."""
-    for source in reversed(history):
-        if source.lstrip().partition("\n")[0] == "# Parameters":
-            return re.findall(r"^(?!PAPERMILL_)(\w+) = ", source, re.MULTILINE)
-    return []
-
-
 def _running_interpreter(ends: list[int]) -> type[KernelManager]:
     """A kernel manager that starts ``sys.executable``, whatever kernelspecs are installed.
 
-    Args:
-        ends: where it notes the exit code of a kernel that it finds dead.
+    It adds the exit code of a kernel that it finds dead to ``ends``.
     """
     import zmq
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
-    from traitlets import default
+    from traitlets import Instance, Unicode
 
     class RunningInterpreter(AsyncKernelManager):
-        @default("kernel_spec_manager")
-        def _native_kernel_only(self) -> KernelSpecManager:
-            return KernelSpecManager(kernel_dirs=[])
-
-        @default("transport_encryption")
-        def _encrypted_if_possible(self) -> str:
-            return "auto" if zmq.has("curve") else "disabled"
+        kernel_spec_manager = Instance(KernelSpecManager, kw={"kernel_dirs": []})
+        transport_encryption = Unicode("auto" if zmq.has("curve") else "disabled")
 
         async def is_alive(self) -> bool:
             alive = await super().is_alive()
@@ -201,55 +274,26 @@ def _running_interpreter(ends: list[int]) -> type[KernelManager]:
     return RunningInterpreter
 
 
-def _without_fields(path: Path | str) -> str:
-    """The path as papermill takes it: it would fill in ``{...}`` as a format field."""
-    return str(path).replace("{", "{{").replace("}", "}}")
-
-
 class _Relay:
-    """Shows the finished lines of a notebook's stream, and in ``unfinished`` its progress line."""
+    """Shows the finished lines that a notebook prints above papermill's bar, and below it the one begun."""
 
-    def __init__(self, unfinished: tqdm) -> None:
-        self._unfinished = unfinished
-        self._rest = ""
+    def __enter__(self) -> _Relay:
+        from tqdm import tqdm
+
+        self.bar, self.rest = tqdm(bar_format="{desc}", position=1, leave=False, disable=None), ""
+        return self
 
     def write(self, text: str) -> None:
-        *lines, self._rest = (self._rest + text).split("\n")
+        # Of a line that carriage returns rewrite, as progress bars do, a terminal leaves the last state.
+        *lines, self.rest = (self.rest + text).split("\n")
         for line in lines:
-            self._unfinished.write(_as_shown(line))
-        self._unfinished.set_description_str(_as_shown(self._rest))
+            self.bar.write(line.rstrip("\r").rpartition("\r")[2])
+        self.bar.set_description_str(self.rest.rstrip("\r").rpartition("\r")[2])
 
     def flush(self) -> None:
         """Papermill calls it after every write, which shows the text already."""
 
-    def close(self) -> None:
-        if self._rest:
+    def __exit__(self, *_: object) -> None:
+        if self.rest:
             self.write("\n")
-
-
-def _as_shown(line: str) -> str:
-    """What a terminal leaves of a line that carriage returns rewrite."""
-    return line.rstrip("\r").rpartition("\r")[2]
-
-
-@contextmanager
-def _relayed_prints() -> Iterator[dict[str, _Relay]]:
-    """Relays of both streams; papermill's warning of unknown parameters, wrong here, is silent.
-
-    (It does not understand ``Literal`` annotations.)
-    """
-    from tqdm import tqdm
-
-    def is_right(record: logging.LogRecord) -> bool:
-        return not record.getMessage().startswith("Passed unknown parameter")
-
-    logger = logging.getLogger("papermill")
-    logger.addFilter(is_right)
-    with tqdm(bar_format="{desc}", position=1, leave=False, disable=None) as unfinished:
-        relays = {"stdout_file": _Relay(unfinished), "stderr_file": _Relay(unfinished)}
-        try:
-            yield relays
-        finally:
-            logger.removeFilter(is_right)
-            for relay in relays.values():
-                relay.close()
+        self.bar.close()

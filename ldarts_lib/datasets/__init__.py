@@ -30,6 +30,7 @@ from torch import Tensor
 from ldarts_lib.datasets import downloads, embedded
 from ldarts_lib.datasets.batches import Augmentation, Batches, cutout
 from ldarts_lib.datasets.errors import DatasetCorrupt, DatasetMissing
+from ldarts_lib.errors import require_known
 
 __all__ = [
     "DATASETS",
@@ -189,7 +190,7 @@ def load(
         DatasetMissing: a file is missing; the message says what to fetch, from where, to where.
         DatasetCorrupt: a file has another checksum than the published one.
     """
-    _require_known(name)
+    require_known("data set", name, DATASETS)
     if name in EMBEDDED:
         return _embedded(name, device)
     facts = DOWNLOADED[name]
@@ -251,7 +252,7 @@ def fetch(name: str, root: str | os.PathLike | None = None) -> Status:
         DatasetMissing: it cannot be fetched automatically; the message says how to get it.
         DatasetCorrupt: a file has another checksum than the published one.
     """
-    _require_known(name)
+    require_known("data set", name, DATASETS)
     if name in DOWNLOADED:
         folder = downloads.data_root(root)
         source = downloads.download_of(name)
@@ -263,8 +264,3 @@ def fetch(name: str, root: str | os.PathLike | None = None) -> Status:
 def _download_if_missing(source: downloads.Download, folder: Path) -> None:
     if source.automatic and not source.present(folder):
         downloads.download(source.name, folder)
-
-
-def _require_known(name: str) -> None:
-    if name not in DATASETS:
-        raise ValueError(f"unknown data set {name!r}; choose one of {', '.join(DATASETS)}")

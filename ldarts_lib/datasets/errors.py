@@ -3,7 +3,7 @@
 from ldarts_lib.errors import LdartsError
 
 
-class DatasetMissing(FileNotFoundError):
+class DatasetMissing(LdartsError, FileNotFoundError):
     """A file is not there; the message names it, its size, its address and where it belongs."""
 
 

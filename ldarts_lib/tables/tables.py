@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from ldarts_lib.errors import require_known
 from ldarts_lib.spaces.genotype import Genotype, parse
 from ldarts_lib.tables.computation import computation, encode
 
@@ -62,13 +63,12 @@ def open_benchmark(name: str) -> Benchmark:
         name: ``digits-201`` (accuracies between 0 and 1) or ``nasbench201`` (accuracies in percent).
 
     Raises:
-        ValueError: an unknown name.
+        UnknownName: no such benchmark.
     """
+    require_known("benchmark", name, BENCHMARKS)
     if name == "digits-201":
         return Benchmark(name, digits201(), "accuracy", lambda ops: computation(ops).key)
-    if name == "nasbench201":
-        return Benchmark(name, nasbench201(), "cifar10_test", lambda ops: ops)
-    raise ValueError(f"unknown benchmark {name!r}; choose one of {', '.join(BENCHMARKS)}")
+    return Benchmark(name, nasbench201(), "cifar10_test", lambda ops: ops)
 
 
 def digits201() -> pd.DataFrame:

@@ -14,7 +14,7 @@ from ldarts_book.notebook import ParameterError, notebook_parameters, run_notebo
 from ldarts_lib.runs.directory import Run
 from ldarts_lib.spaces.genotype import parse
 
-BOOK = Path(__file__).parents[1] / "book"
+BOOK = Path(__file__).parents[2] / "book"
 CHAPTERS = sorted(BOOK.glob("*.ipynb"))
 
 
@@ -28,7 +28,7 @@ def test_parameters_are_declared_and_then_checked(path):
     assert {"size", "out"} <= set(notebook_parameters(path))
     cells = nbformat.read(path, as_version=4).cells
     position = next(i for i, c in enumerate(cells) if "parameters" in c.metadata.get("tags", []))
-    assert "check_parameters(globals())" in cells[position + 1].source
+    assert "begin(globals()" in cells[position + 1].source
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)

@@ -26,14 +26,13 @@ CELL = "|none~0|+|none~0|none~1|+|nor_conv_1x1~0|none~1|none~2|"
 KERNEL = (
     """
 import json, os, sys
-from typing import Literal
-from ldarts_book.notebook import check_parameters
+from ldarts_book.notebook import begin
 """,
     """
-size: Literal["smoke", "full"] = "smoke"  # how long
+size: str = "smoke"  # @param ["smoke", "full"] -- how long
 """,
     """
-check_parameters(globals())
+begin(globals(), ".")
 early = "torch" not in sys.modules
 import torch
 print(json.dumps([early, torch.get_num_threads(), os.environ["OMP_WAIT_POLICY"]]))

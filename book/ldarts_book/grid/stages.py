@@ -129,7 +129,7 @@ def evaluate(
         Diverged: the loss is NaN or infinite.
     """
     name, genotype, searched = identify(architecture)
-    _require_fitting(genotype, recipe)
+    require_fitting(genotype, recipe)
     if devices > 1 and recipe in (LANGUAGE, LOOKUP):
         raise ProtocolError(f"devices = {devices}: the recipe {recipe!r} runs on one device")
     if recipe == LOOKUP:
@@ -181,7 +181,13 @@ def identify(architecture: str) -> tuple[str, Genotype, dict[str, Any] | None]:
     return name, parse(run.read_json(GENOTYPE)["genotype"]), searched
 
 
-def _require_fitting(genotype: Genotype, recipe: str) -> None:
+def require_fitting(genotype: Genotype, recipe: str) -> None:
+    """Check that an architecture can be judged by a recipe.
+
+    Raises:
+        ProtocolError: no such recipe.
+        GenotypeError: it is for others.
+    """
     if recipe not in ALL_RECIPES:
         raise ProtocolError(f"unknown recipe {recipe!r}; choose one of {', '.join(ALL_RECIPES)}")
     fitting = fitting_recipes(genotype)
