@@ -175,7 +175,7 @@ def test_discretize_prints_and_draws(ldarts, refused, small_run, tmp_path):
     assert "there is no run directory" in refused("discretize", tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize(("content", "expected"), [(None, "No such file"), ("# A page", "is not a notebook")])
+@pytest.mark.parametrize(("content", "expected"), [(None, "No such file"), ("# A page", "not appear to be JSON")])
 def test_what_is_no_notebook_is_named(refused, tmp_path, content, expected):
     path = tmp_path / "page.ipynb"
     if content:
