@@ -5,8 +5,6 @@ SIZE ?= smoke
 PROFILE ?= local
 STUDIES ?=
 BIN := .venv/bin
-comma := ,
-PARTS = $(subst $(comma), ,$(patsubst parts=%,%,$(filter parts=%,$(CONFIG))))
 # The stamp carries a checksum of pyproject.toml: a changed requirement installs again.
 STAMP := .venv/installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 
@@ -40,11 +38,8 @@ study: $(STAMP) ## make all studies that the book records (CPU hours; resumable;
 	$(BIN)/ldarts study $(STUDIES)
 
 reproduce: $(STAMP) ## search, evaluate, tables: SIZE=smoke (minutes), demo or paper (GPUs); PROFILE=slurm: a cluster
-	$(BIN)/ldarts plan workflow/grids/$(SIZE).yaml --out runs/reproduce/$(SIZE) --check $(if $(filter slurm,$(PROFILE)),--cluster)
-	$(BIN)/snakemake --snakefile workflow/Snakefile --profile workflow/profiles/$(PROFILE) \
-		--directory runs/reproduce/$(SIZE) $(SNAKEMAKE) --config grid=$(SIZE) $(CONFIG)
-	$(if $(filter --unlock --dry-run -n,$(SNAKEMAKE)),,$(BIN)/ldarts collect runs/reproduce/$(SIZE) \
-		--grid workflow/grids/$(SIZE).yaml $(if $(PARTS),--parts $(PARTS)))
+	$(BIN)/ldarts sweep $(SIZE) --out runs/reproduce/$(SIZE) --profile $(PROFILE) \
+		$(if $(CONFIG),--config $(CONFIG)) $(if $(SNAKEMAKE),--snakemake="$(SNAKEMAKE)")
 
 golden: $(STAMP) ## record the golden runs anew, after a wanted change of arithmetic (minutes)
 	$(BIN)/python tests/golden.py --record

@@ -8,16 +8,13 @@ import sys
 from dataclasses import asdict
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
 from ldarts_lib.errors import LdartsError
 from ldarts_lib.runs.threads import prepare
-
-if TYPE_CHECKING:
-    from ldarts_book.grid.grid import Grid
 
 DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cells that agree.
 
@@ -36,8 +33,8 @@ DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cel
   ldarts bench --quick                            how fast a search step is here
   ldarts study demonstration --seeds 10           every variant, many seeds, with confidence intervals
   ldarts run-notebook book/quickstart.ipynb -p size demo -p seeds 5
-  ldarts plan workflow/grids/paper.yaml           what the paper's tables cost, and what is missing
-  ldarts sweep workflow/grids/demo.yaml           search and evaluate a whole grid, side by side
+  ldarts plan paper                               what the paper's tables cost, and what is missing
+  ldarts sweep demo --jobs 2                      search and evaluate a whole grid, side by side
   ldarts collect runs/grid                        its results
 
 What was interrupted goes on when its command is repeated, and what is finished returns at once.
@@ -61,7 +58,7 @@ OPTIONS = {
     "DEVICE": "auto (a GPU if there is one), cpu, cuda, cuda:1, ... or mps.",
     "WORKERS": "Processes at a time; by default one per core, or one per GPU.",
     "THREADS": "CPU threads (of each process); by default one, and all cores at sizes above demo.",
-    "GRID": "A YAML file; workflow/grids has some.",
+    "GRID": "A YAML file, or the name of a grid that ships: smoke, demo or paper.",
     "PART ...": "Only these parts of the grid.",
     "RUNS": "Parent of all run directories.",
 }
@@ -226,17 +223,17 @@ def evaluate(
         compile: Compile the network with torch.compile.
     """
     prepare(size, threads)
-    from ldarts_book.grid import stages
+    from ldarts_book.grid import evaluations
     from ldarts_lib.runs.environment import device_report, resolve_device
 
-    name, genotype, _ = stages.identify(architecture)
-    recipe = recipe or stages.fitting_recipes(genotype)[0]
-    dataset = dataset or ("civics" if recipe == stages.LANGUAGE else "noisy-digits")
+    name, genotype, _ = evaluations.identify(architecture)
+    recipe = recipe or evaluations.fitting_recipes(genotype)[0]
+    dataset = dataset or ("civics" if recipe == evaluations.LANGUAGE else "noisy-digits")
     overrides = _overrides(settings, epochs) | ({"compile": True} if compile else {})
     label = name.replace("/", "-") if len(name) < 80 else "architecture"
     out = out or Path("runs") / f"{label}-{recipe}-{Path(dataset).name}-{size}-seed{seed}"
     print(device_report(resolve_device(device)))
-    found = stages.evaluate(
+    found = evaluations.evaluate(
         architecture, dataset, recipe, size, seed, out, device=device, devices=devices, **overrides
     )
     for key in ("test_accuracy", "best_test_accuracy", "test_perplexity", "parameters", "multiply_adds"):
@@ -268,7 +265,7 @@ def size(
         resolution: Height and width of the images; by default 32, and 224 for imagenet.
         json: Print the keys parameters and multiply_adds as JSON.
     """
-    from ldarts_book.grid.stages import fitting_recipes, identify, require_fitting
+    from ldarts_book.grid.evaluations import fitting_recipes, identify, require_fitting
     from ldarts_lib.spaces.published import published, published_record
 
     changes = {"channels": channels, "depth": cells, "resolution": resolution}
@@ -452,35 +449,36 @@ def sweep(
     grid: GridFile,
     out: Runs = Path("runs/grid"),
     parts: Parts = (),
-    workers: Workers = None,
+    jobs: Number = None,
+    gpus: Number = None,
     device: Device = "auto",
     threads: Threads = None,
-    notebooks: Path = Path("book"),
+    profile: Annotated[str, arg(metavar="PROFILE")] = "local",
+    config: Annotated[tuple[str, ...], arg(metavar="NAME=VALUE ...", help_behavior_hint="")] = (),
+    snakemake: Annotated[str, arg(metavar="OPTIONS", help_behavior_hint="")] = "",
     dry_run: bool = False,
 ) -> None:
-    """Run all searches and evaluations of a grid here, one process each; what is finished is skipped.
+    """Run all searches and evaluations of a grid by Snakemake; what is finished is skipped.
 
     Safe to stop or to lose: a second call goes on where the first was. A failed job does not stop the others;
     its notebook stays, with the traceback, and the next call tries it again.
 
     Args:
-        notebooks: Folder of one_search.ipynb and one_evaluation.ipynb.
+        jobs: Jobs at a time; by default one per core.
+        gpus: GPUs of this machine, each for one job at a time; by default all.
+        profile: local, or slurm: a cluster.
+        config: More settings of the workflow; workflow/Snakefile lists them.
+        snakemake: Options of Snakemake itself, in quotes.
         dry_run: Print the plan only.
     """
     prepare(threads=threads)
-    from ldarts_book.grid.plan import refuse_if_impossible
-    from ldarts_book.grid.sweep import run_grid
+    from ldarts_book.grid.sweep import sweep as run
 
-    chosen = _read_grid(grid, parts)
-    if dry_run:
-        return _show_plan(chosen, out, grid)
-    refuse_if_impossible(chosen)
-    for name in dict.fromkeys(job.notebook for job in chosen.jobs()):
-        if not (notebooks / name).is_file():
-            raise UsageError(f"there is no notebook {notebooks / name}; --notebooks names its folder")
-    report = run_grid(chosen, out, notebooks=notebooks, workers=workers, device=device)
-    report.raise_if_failed()
-    print(report)
+    _show_plan(grid, out, parts, missing=dry_run)
+    if not dry_run:
+        how = {"profile": profile, "config": config, "options": shlex.split(snakemake)}
+        run(grid, out, parts=parts, jobs=jobs, gpus=gpus, device=device, **how)
+        collect(out)
 
 
 @app.command
@@ -497,22 +495,26 @@ def plan(
         check: End with an error if something is missing.
         cluster: The jobs run on the nodes of a cluster: no GPU is needed here.
     """
-    _show_plan(_read_grid(grid, parts), out, grid, check=check, gpu_here=not cluster)
+    _show_plan(grid, out, parts, check=check, gpu_here=not cluster)
 
 
-def _read_grid(path: Path, parts: tuple[str, ...]) -> Grid:
-    from ldarts_book.grid.grid import read_grid
-
-    grid = read_grid(path)
-    return grid.only(parts) if parts else grid
-
-
-def _show_plan(grid: Grid, out: Path, path: Path, *, check: bool = False, gpu_here: bool = True) -> None:
+def _show_plan(
+    path: Path,
+    out: Path,
+    parts: tuple[str, ...],
+    *,
+    check: bool = False,
+    missing: bool = True,
+    gpu_here: bool = True,
+) -> None:
     from rich.console import Console
 
     from ldarts_book.grid import plan as plans
+    from ldarts_book.grid.grid import read_grid
+    from ldarts_book.grid.sweep import find_grid
 
-    console = Console(highlight=False)
+    grid, console = read_grid(find_grid(path)), Console(highlight=False)
+    grid = grid.only(parts) if parts else grid
     console.print(plans.plan_table(plans.plan(grid, out), f"{path}, size {grid.size}, in {out}"))
     if grid.size == "paper":
         console.print(f"\nGPU-hours are estimates for {plans.HARDWARE}:")
@@ -520,7 +522,7 @@ def _show_plan(grid: Grid, out: Path, path: Path, *, check: bool = False, gpu_he
             console.print(f"  {what}: {source}", markup=False, soft_wrap=True)
     if check:
         plans.refuse_if_impossible(grid, gpu_here=gpu_here)
-    for item in plans.missing(grid, gpu_here=gpu_here):
+    for item in plans.missing(grid, gpu_here=gpu_here) if missing else ():
         print(f"missing: {item}")
 
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from ldarts_book.grid.stages import ALL_RECIPES
+from ldarts_book.grid.evaluations import ALL_RECIPES
 from ldarts_book.studies import STUDIES
 from ldarts_lib import cli
 from ldarts_lib.bilevel.protocols import METHODS
@@ -175,7 +175,7 @@ def test_discretize_prints_and_draws(ldarts, refused, small_run, tmp_path):
     assert "there is no run directory" in refused("discretize", tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize(("content", "expected"), [(None, "No such file"), ("# A page", "not appear to be JSON")])
+@pytest.mark.parametrize(("content", "expected"), [(None, "No such file"), ("# A page", "appear to be JSON")])
 def test_what_is_no_notebook_is_named(refused, tmp_path, content, expected):
     path = tmp_path / "page.ipynb"
     if content:

@@ -11,11 +11,14 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING
 
-import torch
 
 from ldarts_lib.errors import LdartsError
 from ldarts_lib.runs.threads import cores, count, prepare
+
+if TYPE_CHECKING:
+    import torch
 
 
 class ProcessFailed(LdartsError, RuntimeError):
@@ -42,7 +45,7 @@ def process_pool(
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     threads = threads or count()
-    usual = max(cores() // threads, 1) if torch.device(device).type == "cpu" else 1
+    usual = max(cores() // threads, 1) if str(device) == "cpu" else 1
     spawn = multiprocessing.get_context("spawn")
     leash, hand = spawn.Pipe(duplex=False)
     pool = ProcessPoolExecutor(workers or usual, spawn, initializer=_start_worker, initargs=(leash, threads))

@@ -25,59 +25,83 @@ by default one, 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
+from ruamel.yaml import YAML, YAMLError
 
-from ldarts_book.grid.axes import (
-    EVALUATED_ON,
-    METHODS_OF_TEXT,
-    RECIPES,
-    SEARCHED_ON,
-    SPACE_NAMES,
-    misfit,
-    searchable,
-)
 from ldarts_book.grid.jobs import Job, evaluation_name, expand
-from ldarts_book.grid.located import Located, LocatedError, Place, read_yaml
 from ldarts_lib.bilevel.protocols import METHODS
+from ldarts_lib.bilevel.recurrent_protocols import METHODS as METHODS_OF_TEXT
+from ldarts_lib.datasets import DATASETS
+from ldarts_lib.datasets.corpus import TEXTS
+from ldarts_lib.datasets.imagenet import IMAGENET
 from ldarts_lib.errors import LdartsError
-from ldarts_lib.settings import SIZES
+from ldarts_lib.settings import SIZES, Seed
+from ldarts_lib.spaces.published import published, published_record
+from ldarts_lib.spaces.space import SPACES
+
+Place = tuple[str | int, ...]
+"""Keys and positions from the root of a file to a value."""
+IMAGES: tuple[str, ...] = tuple(name for name in DATASETS if name != IMAGENET)
+TABULATED: tuple[str, ...] = ("noisy-digits", "cifar10", "cifar100", "imagenet16-120")
+"""Data sets for which a table knows every cell of the space nasbench201."""
+_OF_CHAINS = ("cifar", "cifar-small", "imagenet")
+_TAKES = {"ptb": ("ptb",), "nasbench201": ("nasbench201", "lookup")}
+RECIPES: tuple[str, ...] = (*_OF_CHAINS, "nasbench201", "ptb", "lookup")
+_ON = {"ptb": TEXTS, "lookup": TABULATED, "imagenet": (*IMAGES, IMAGENET)}
 
 
 class GridError(LdartsError, ValueError):
     """A grid that cannot be used; the message says where in the file, the bad value and the allowed ones."""
 
 
-def _name(what: str, allowed: Callable[[], Sequence[str]]) -> Any:
+def recipes_of(space: str) -> tuple[str, ...]:
+    """The recipes that take a cell of a space."""
+    return _TAKES.get(space, _OF_CHAINS)
+
+
+def datasets_of(recipe: str) -> tuple[str, ...]:
+    """The data sets that a recipe can be evaluated on."""
+    return _ON.get(recipe, IMAGES)
+
+
+def searchable(space: str) -> tuple[str, ...]:
+    """The data sets that a space can be searched on."""
+    return TEXTS if space == "ptb" else IMAGES
+
+
+def misfit(recipe: str, space: str, dataset: str) -> str | None:
+    """Why a cell of a space cannot be evaluated by a recipe on a data set; None if it can."""
+    if recipe not in recipes_of(space):
+        what, allowed = f"does not take cells of the space {space}", recipes_of(space)
+    elif dataset not in datasets_of(recipe):
+        what, allowed = f"cannot be evaluated on {dataset!r}", datasets_of(recipe)
+    else:
+        return None
+    return f"the recipe {recipe!r} {what}; choose among {', '.join(allowed)}"
+
+
+def _one_of(what: str, allowed: Sequence[str]) -> Any:
     """The type of a name that must be one of those allowed."""
 
     def check(value: str) -> str:
-        if value not in allowed():
-            raise ValueError(f"unknown {what} {value!r}; choose among {', '.join(allowed())}")
+        if value not in allowed:
+            raise ValueError(f"unknown {what} {value!r}; choose among {', '.join(allowed)}")
         return value
 
     return Annotated[str, AfterValidator(check)]
 
 
-def _published_names() -> Sequence[str]:
-    from ldarts_lib.spaces.published import published
-
-    return published()
+def _several(of: Any) -> Any:
+    return Annotated[tuple[of, ...], Field(min_length=1)] | None
 
 
-Seed = Annotated[int, Strict(), Field(ge=0, lt=2**32)]
-Size = _name("size", lambda: SIZES)
-Space = _name("space", lambda: SPACE_NAMES)
-SearchedOn = _name("data set of a search", lambda: SEARCHED_ON)
-EvaluatedOn = _name("data set of an evaluation", lambda: EVALUATED_ON)
-Method = _name("method", lambda: METHODS)
-Recipe = _name("recipe", lambda: RECIPES)
-Published = _name("published architecture", _published_names)
-NotEmpty = Field(min_length=1)
+Names = _several(_one_of("published architecture", published()))
+Seeds = _several(Annotated[Seed, Strict()])
 
 
 class Evaluation(BaseModel):
@@ -85,9 +109,9 @@ class Evaluation(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    recipe: Recipe
-    datasets: Annotated[tuple[EvaluatedOn, ...], NotEmpty] | None = None
-    seeds: Annotated[tuple[Seed, ...], NotEmpty] | None = None
+    recipe: _one_of("recipe", RECIPES)
+    datasets: _several(_one_of("data set of an evaluation", (*IMAGES, IMAGENET, *TEXTS))) = None
+    seeds: Seeds = None
     best_by: str | None = None
 
 
@@ -96,11 +120,11 @@ class Part(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    spaces: Annotated[tuple[Space, ...], NotEmpty] | None = None
-    datasets: Annotated[tuple[SearchedOn, ...], NotEmpty] | None = None
-    methods: Annotated[tuple[Method, ...], NotEmpty] | None = None
-    seeds: Annotated[tuple[Seed, ...], NotEmpty] | None = None
-    published: Annotated[tuple[Published, ...], NotEmpty] | None = None
+    spaces: _several(_one_of("space", (*SPACES, "ptb"))) = None
+    datasets: _several(_one_of("data set of a search", (*IMAGES, *TEXTS))) = None
+    methods: _several(_one_of("method", METHODS)) = None
+    seeds: Seeds = None
+    published: Names = None
     evaluations: tuple[Evaluation, ...] = ()
 
     @model_validator(mode="after")
@@ -121,8 +145,8 @@ class Grid(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    size: Size
-    parts: Annotated[dict[str, Part], NotEmpty]
+    size: _one_of("size", SIZES)
+    parts: Annotated[dict[str, Part], Field(min_length=1)]
 
     def jobs(self) -> list[Job]:
         """All jobs, each after those that it needs."""
@@ -147,22 +171,44 @@ def read_grid(path: Path | str) -> Grid:
             method or recipe that does not fit the space, a job that is asked for twice. All problems are
             listed, each with its line.
     """
+    path = Path(path)
+    content = _read_yaml(path)
     try:
-        content = read_yaml(path)
-    except LocatedError as error:
-        raise GridError(str(error)) from None
-    try:
-        grid = Grid.model_validate(content.value)
+        grid = Grid.model_validate(content)
     except ValidationError as error:
         found = [item for item in error.errors() if not (item["type"] == "too_short" and item["input"])]
-        raise _grid_error(content, [(item["loc"], _explain(item)) for item in found]) from None
-    if problems := [*_misfits(grid)] or [*_duplicates(grid)]:
-        raise _grid_error(content, problems)
+        problems = [(item["loc"], _explain(item)) for item in found]
+    else:
+        problems = [*_misfits(grid)] or [*_duplicates(grid)]
+    if problems:
+        raise GridError("\n".join(f"{_where(path, content, place)}: {text}" for place, text in problems))
     return grid
 
 
-def _grid_error(content: Located, problems: Sequence[tuple[Place, str]]) -> GridError:
-    return GridError("\n".join(f"{content.where(place)}: {message}" for place, message in problems))
+def _read_yaml(path: Path) -> Any:
+    """The content of a YAML file, which knows its lines; a key that is given twice is an error."""
+    try:
+        return YAML().load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise GridError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise GridError(f"cannot read {path}: it is no text") from None
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise GridError(f"{path}{f', line {mark.line + 1}' if mark else ''}: no YAML: {what}") from None
+
+
+def _where(path: Path, content: Any, place: Place) -> str:
+    """``FILE, line N, a.b[0]`` of a place, or of the nearest one above it that the file has."""
+    line, node = 0, content
+    for step in place:
+        lines = getattr(getattr(node, "lc", None), "data", None) or {}
+        if step not in lines:
+            break
+        line, node = lines[step][0], node[step]
+    steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
+    return f"{path}, line {line + 1}" + (f", {steps.lstrip('.')}" if place else "")
 
 
 def _explain(item: Any) -> str:
@@ -239,8 +285,6 @@ def _names(part: Part, evaluation: Evaluation) -> list[str]:
 
 def _space_of(published_name: str) -> str:
     """The space of a published architecture; where we have none, one whose cells are built alike."""
-    from ldarts_lib.spaces.published import published_record
-
     record = published_record(published_name)
     return record.space or ("ptb" if record.dataset == "ptb" else "darts")
 

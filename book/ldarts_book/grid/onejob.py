@@ -1,7 +1,7 @@
 """One job of a grid in a process: ``python -m ldarts_book.grid.onejob NOTEBOOK EXECUTED PARAMETERS``.
 
-EXECUTED is where the executed notebook goes, PARAMETERS are JSON. It is what ``ldarts sweep`` and the
-Snakemake workflow start; torch is imported by the notebook alone.
+EXECUTED is where the executed notebook goes, PARAMETERS are JSON. It is what the workflow starts; torch is
+imported by the notebook alone.
 """
 
 from __future__ import annotations
@@ -13,12 +13,18 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ldarts_book.notebook import NotebookError, NotebookFailed, ParameterError, run_notebook
+from filelock import FileLock, Timeout
+
+from ldarts_book.notebook import NotebookError, NotebookFailed, run_notebook
+from ldarts_lib.errors import LdartsError, RunError
+
+POLL_SECONDS = 0.5
 
 
 def run_job(notebook: Path, executed: Path, parameters: Mapping[str, Any]) -> None:
@@ -36,10 +42,10 @@ def run_job(notebook: Path, executed: Path, parameters: Mapping[str, Any]) -> No
     chosen = dict(parameters)
     if isinstance(chosen.get("architecture"), Mapping):
         chosen["architecture"] = best(chosen["architecture"])
+    if not notebook.is_file():
+        raise NotebookError(f"there is no notebook {notebook}")
     with tempfile.TemporaryDirectory() as folder:
         named = Path(folder) / executed.name
-        if not notebook.is_file():
-            raise NotebookError(f"there is no notebook {notebook}")
         shutil.copyfile(notebook, named)
         try:
             run_notebook(named, chosen, executed.parent)
@@ -56,7 +62,6 @@ def best(judged: Mapping[str, str]) -> str:
     Raises:
         RunError: one cannot be read, or is not of an evaluation.
     """
-    from ldarts_lib.errors import RunError
     from ldarts_lib.runs.metrics import EvaluationMetrics, read_metrics
 
     scores = {}
@@ -69,38 +74,52 @@ def best(judged: Mapping[str, str]) -> str:
     return max(scores, key=scores.__getitem__)
 
 
+@contextmanager
+def own_gpus(count: int) -> Iterator[None]:
+    """Within it, CUDA_VISIBLE_DEVICES names as many of the visible GPUs as the job needs, which no other has.
+
+    Snakemake counts GPUs, but does not say which ones a job may use; a lock of each says who has it. Slurm
+    says it itself.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    if not count or "SLURM_JOB_ID" in os.environ or visible == [""]:
+        yield
+        return
+    with ExitStack() as stack:
+        mine: list[str] = []
+        while len(mine) < count:
+            for name in [name for name in visible if name not in mine][: count - len(mine)]:
+                lock = FileLock(Path(tempfile.gettempdir()) / f"ldarts-gpu-{name}.lock", timeout=0)
+                try:
+                    stack.enter_context(lock)
+                    mine.append(name)
+                except Timeout:
+                    visible = [*(other for other in visible if other != name), name]
+                    time.sleep(POLL_SECONDS)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
+        yield
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one job; returns the exit code: 0, 1 for a failed notebook, 2 for one that cannot be begun."""
     parser = argparse.ArgumentParser(prog="python -m ldarts_book.grid.onejob", description=__doc__)
     parser.add_argument("notebook", type=Path)
     parser.add_argument("executed", type=Path)
     parser.add_argument("parameters", type=json.loads)
-    parser.add_argument(
-        "--leashed", action="store_true", help="end when standard input closes, as it does when a parent dies"
-    )
+    parser.add_argument("--gpus", type=int, default=0, help="how many of the visible GPUs are for this job")
     given = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
-    if given.leashed:
-        threading.Thread(target=_end_with_input, daemon=True).start()
     try:
-        run_job(given.notebook, given.executed, given.parameters)
-    except NotebookFailed as error:
+        with own_gpus(given.gpus):
+            run_job(given.notebook, given.executed, given.parameters)
+    except LdartsError as error:
         print(f"ldarts: error: {error}", file=sys.stderr)
-        return 1
-    except (NotebookError, ParameterError, ValueError) as error:
-        print(f"ldarts: error: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, NotebookFailed) else 2
     return 0
 
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
-
-
-def _end_with_input() -> None:
-    while os.read(sys.stdin.fileno(), 1024):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,25 @@
-"""What a grid costs, how much of it is done, and what is missing for it here."""
+"""Where the jobs of a grid stand, what it costs, and what is missing for it here."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-import torch
 from rich.table import Table
 
 from ldarts_book.grid.grid import Grid
 from ldarts_book.grid.jobs import Job
-from ldarts_book.grid.status import status
 from ldarts_lib import datasets
 from ldarts_lib.datasets import corpus
 from ldarts_lib.datasets.errors import DatasetMissing
 from ldarts_lib.datasets.imagenet import IMAGENET, folders
-from ldarts_lib.errors import LdartsError
+from ldarts_lib.errors import LdartsError, RunError
+from ldarts_lib.runs.directory import CONFIG, METRICS
+from ldarts_lib.runs.metrics import read_metrics
 
 HARDWARE = "one GTX 1080 Ti, or a GPU of its time that the source does not name; a recent one is faster"
 _DAY = 24.0
@@ -75,6 +77,65 @@ def gpu_hours(job: Job) -> float | None:
     return (1.0 if job.method == "darts-2nd" else 0.4 * twice) * _DAY * images
 
 
+State = Literal["finished", "interrupted", "failed", "missing", "unusable"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where a job stands.
+
+    Attributes:
+        state: finished; interrupted (it will be continued); failed (its notebook ended with an error; it will
+            be tried again); missing (never begun); unusable (its metrics are damaged, of another version or
+            of another run: it is not touched).
+        reason: why, of an unusable one; the error, of a failed one.
+    """
+
+    state: State
+    reason: str = ""
+
+
+def status(job: Job, out: Path | str) -> Status:
+    """Where a job stands.
+
+    Args:
+        job: the job.
+        out: the directory of the grid.
+    """
+    run = Path(out) / job.directory
+    if (run / METRICS).exists():
+        return _of_metrics(job, run / METRICS)
+    if error := _error(Path(out) / job.executed):
+        return Status("failed", error)
+    return Status("interrupted" if (run / CONFIG).exists() else "missing")
+
+
+def _of_metrics(job: Job, path: Path) -> Status:
+    try:
+        found = read_metrics(path).model_dump()
+    except RunError as error:
+        return Status("unusable", str(error))
+    differing = [
+        f"{key} = {found.get(key)!r}, expected {value!r}"
+        for key, value in job.identity.items()
+        if found.get(key) != value
+    ]
+    if differing:
+        return Status("unusable", f"{path} is of another run: {'; '.join(differing)}")
+    return Status("finished")
+
+
+def _error(notebook: Path) -> str:
+    """The error that an executed notebook ended with, if it did."""
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    except (OSError, ValueError, KeyError):
+        return ""
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    errors = [output for output in outputs if output.get("output_type") == "error"]
+    return f"{errors[-1].get('ename')}: {errors[-1].get('evalue')}" if errors else ""
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of a plan: the jobs of one kind in one part.
@@ -83,7 +144,7 @@ class Row:
         part: the part of the grid.
         what: ``search``, or the recipe.
         jobs: how many there are.
-        states: how many are in each state of :mod:`ldarts_book.grid.status`.
+        states: how many are in each :data:`State`.
         hours: estimated GPU-hours of those that are not finished; None without an estimate.
     """
 
@@ -144,7 +205,7 @@ def missing(grid: Grid, *, gpu_here: bool = True) -> list[str]:
         gpu_here: whether its jobs run on this machine, and not on the nodes of a cluster.
     """
     found = []
-    if grid.size == "paper" and gpu_here and not torch.cuda.is_available():
+    if grid.size == "paper" and gpu_here and not _sees_gpu():
         found.append("a CUDA device: torch sees none (make reproduce PROFILE=slurm sends jobs to a cluster)")
     jobs = grid.jobs()
     images = {record.name: record for record in [*datasets.status(), *corpus.status()]}
@@ -154,6 +215,12 @@ def missing(grid: Grid, *, gpu_here: bool = True) -> list[str]:
         elif not images[name].present:
             found.append(f"the data set {name}: {images[name].how}")
     return found
+
+
+def _sees_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _missing_imagenet() -> list[str]:

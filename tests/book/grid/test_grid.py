@@ -37,7 +37,7 @@ def refused(grid, text):
         ("    seeds: [0, 1]", "    seeds: [0, 1]\n    published: [DARTS_V2]", ["not searched", "spaces"]),
         ("[s1, s2]", "[s1, ptb]", ["line 5", "space ptb", "'noisy-digits'", "civics"]),
         ("[noisy-digits]", "[civics]", ["line 5", "space s1", "'civics'"]),
-        ("    seeds: [0, 1]", "    seeds: [0, 1]\n    seeds: [2]", ["line 8", "'seeds'", "twice", "line 7"]),
+        ("    seeds: [0, 1]", "    seeds: [0, 1]\n    seeds: [2]", ["line 8", 'duplicate key "seeds"']),
         ("[s1, s2]", "[s1, s2", ["line 5", "no YAML"]),
         (
             "- {recipe: cifar}",

@@ -4,7 +4,7 @@ import nbformat
 import pytest
 
 from ldarts_book.grid.grid import read_grid
-from ldarts_book.grid.status import status
+from ldarts_book.grid.plan import status
 from runfolders import EVALUATION, SEARCH, write_run
 
 GRID = """

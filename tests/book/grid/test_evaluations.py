@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from ldarts_book.grid import stages as jobs
+from ldarts_book.grid import evaluations as jobs
 from ldarts_lib.errors import ProtocolError, RunError
 from ldarts_lib.runs.directory import METRICS_VERSION, Run
 from ldarts_lib.spaces.genotype import GenotypeError
