@@ -2,6 +2,7 @@
 
 ``make golden`` (``python tests/golden.py --record``) records them anew and names what changed;
 ``test_golden.py`` repeats them. ``python tests/golden.py --compare-grid A B`` compares two folders of runs.
+Of the library they know the few names imported here; all else is the command line and run directories.
 """
 
 from __future__ import annotations
@@ -27,8 +28,6 @@ import torch
 
 from ldarts_lib.bilevel.packed import run_packed
 from ldarts_lib.bilevel.protocols import protocol
-
-# All names of the library that are used here; the rest is the command line and run directories.
 from ldarts_lib.cli import main
 from ldarts_lib.datasets import load
 from ldarts_lib.evaluation.small import Recipe, standalone_accuracies, standalone_accuracy
@@ -91,14 +90,14 @@ def read_run(run: Path) -> dict[str, Any]:
         name: json.loads((run / f"{name}.json").read_text()) for name in ("config", "genotype", "metrics")
     }
     if (run / "history.csv").exists():
-        rows = list(csv.DictReader((run / "history.csv").open(newline="")))
+        rows = list(csv.DictReader(StringIO((run / "history.csv").read_text())))
         found["history"] = {name: [_number(row[name]) for row in rows] for name in rows[0]}
     if (run / "checkpoint.pt").exists():
         alphas = torch.load(run / "checkpoint.pt", weights_only=False).get("alphas", {})
         found["alphas"] = {kind: alpha.tolist() for kind, alpha in alphas.items()}
     if (run / "trajectory.npz").exists():
-        arrays = np.load(run / "trajectory.npz")
-        found["trajectory"] = {name: arrays[name][-1].tolist() for name in arrays if "weights" not in name}
+        with np.load(run / "trajectory.npz") as arrays:
+            found["trajectory"] = {n: arrays[n][-1].tolist() for n in arrays if "weights" not in n}
     return found
 
 

@@ -1,6 +1,25 @@
 import json
 
+import pytest
+
 import golden
+
+RECORD = golden.read_record()
+
+
+def test_the_record_has_every_golden_run():
+    assert list(RECORD["runs"]) == list(golden.CASES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", golden.CASES)
+def test_a_golden_run_gives_what_is_recorded(name, tmp_path, one_thread):
+    recorded, found = RECORD["runs"][name], golden.CASES[name](folder=tmp_path)
+    if golden.machine() == RECORD["machine"]:
+        assert golden.differences(recorded, found) == []
+    else:
+        expected = golden.first_losses(recorded)
+        assert golden.first_losses(found) == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
 
 def test_differences_are_named_and_what_is_new_is_none():
