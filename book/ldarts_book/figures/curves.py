@@ -78,13 +78,11 @@ def curves(
             rows = rows.dropna(subset=[column]).set_index(x)
             if even:
                 rows.index = rows.index.map(places) + _APART * (number - (len(variants) - 1) / 2)
-            _draw_line(
-                ax, rows.pivot(columns="seed", values=column).dropna(), drawn[name], labels[name], spread
-            )
+            seeds = rows.pivot(columns="seed", values=column).dropna()
+            _draw_line(ax, seeds, drawn[name], labels[name], spread)
             if column in bounds:
-                ax.vlines(
-                    rows.index, *(rows[end] for end in bounds[column]), color=drawn[name].colour, lw=1.4
-                )
+                low, high = (rows[end] for end in bounds[column])
+                ax.vlines(rows.index, low, high, color=drawn[name].colour, lw=1.4)
         dress(ax, title, x=x, integer=column in _COUNTS)
         if even:
             ax.set_xticks(range(len(places)), [_fraction(value) for value in places])
@@ -110,10 +108,9 @@ def cell_curves(panels: Mapping[str, npt.ArrayLike], *, shared: Sequence[Sequenc
         ValueError: there is nothing to draw, or the panels have not the same cells.
     """
     tables = {title: pd.DataFrame(np.asarray(values)) for title, values in panels.items()}
-    if len({table.shape[1] for table in tables.values()}) > 1:
-        raise ValueError(
-            f"all panels need the same cells, got { {t: v.shape[1] for t, v in tables.items()} }"
-        )
+    cells = {title: table.shape[1] for title, table in tables.items()}
+    if len(set(cells.values())) > 1:
+        raise ValueError(f"all panels need the same cells, got {cells}")
     long = [
         table.rename(columns=lambda cell: f"cell {cell + 1}")
         .rename_axis("epoch")
@@ -171,9 +168,8 @@ def _draw_line(ax: Axes, seeds: pd.DataFrame, look: Look, label: str, spread: Sp
     if seeds.empty:
         return
     places = seeds.index.to_numpy(float)
-    line = {"color": look.colour, "ls": look.line, "lw": 2.2, "label": label, "zorder": 3}
-    marks = {"marker": look.marker, "ms": look.size, "markevery": max(1, len(places) // 7)}
-    ax.plot(places, seeds.mean(axis=1), **line, **marks)
+    line = {"ls": look.line, "lw": 2.2, "markevery": max(1, len(places) // 7)}
+    ax.plot(places, seeds.mean(axis=1), label=label, zorder=3, **(look.mark | line))
     if spread == "searches" and seeds.shape[1] > 1:
         ax.plot(places, seeds, color=look.colour, lw=0.8, alpha=0.4)
     elif seeds.shape[1] > 1:

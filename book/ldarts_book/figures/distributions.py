@@ -18,21 +18,15 @@ _SHADE = "#45607a"
 
 @styled
 def distribution(
-    accuracies: npt.ArrayLike,
-    marked: Mapping[str, float],
-    *,
-    counts: npt.ArrayLike | None = None,
-    bins: int = 60,
-    label: str = "test accuracy",
+    accuracies: npt.ArrayLike, marked: Mapping[str, float], *, counts: npt.ArrayLike, bins: int = 60
 ) -> Figure:
     """How the accuracies of all cells of a table are distributed, with some cells named.
 
     Args:
         accuracies: [rows].
         marked: accuracies of named cells.
-        counts: number of cells that each row stands for, [rows]; by default one.
+        counts: number of cells that each row stands for, [rows].
         bins: of the histogram.
-        label: what the x axis shows.
 
     Raises:
         ValueError: the table is empty, or the counts are not as many as the accuracies.
@@ -40,7 +34,7 @@ def distribution(
     values = np.asarray(accuracies, dtype=float)
     if not values.size:
         raise ValueError("nothing to draw: the table is empty")
-    weights = np.ones(len(values)) if counts is None else np.asarray(counts, dtype=float)
+    weights = np.asarray(counts, dtype=float)
     if weights.shape != values.shape:
         raise ValueError(f"expected {len(values)} counts, got {len(weights)}")
     fig, (ax,) = new_figure(grid(1, 1), (5.6, 2.7 + 0.2 * len(marked)))
@@ -56,7 +50,7 @@ def distribution(
         ax.text(x, height, f" {name} {x:.3f} ", ha=side, va="center", bbox=_HALO, zorder=5)
     ax.set_ylim(0, top + step * (len(marked) + 0.5))
     ax.set_yticks([tick for tick in ax.get_yticks() if tick <= top])
-    ax.set(title=f"cells per bin, {weights.sum():,.0f} in all", xlabel=label)
+    ax.set(title=f"cells per bin, {weights.sum():,.0f} in all", xlabel="test accuracy")
     return fig
 
 

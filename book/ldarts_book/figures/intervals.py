@@ -53,7 +53,10 @@ def intervals(
     """
     columns = {title: (panel,) if isinstance(panel, str) else tuple(panel) for title, panel in panels.items()}
     if families is not None:
-        table = _only(table, [name for members in families.values() for name in members])
+        rows = [name for members in families.values() for name in members]
+        if missing := [name for name in rows if name not in table.index]:
+            raise ValueError(f"unknown row {missing[0]!r}; the table has {', '.join(table.index)}")
+        table = table.loc[rows]
     _validate(table, columns, references or {}, counts)
     names = list(table.index.unique(0))
     if seeds is not None and set(seeds) != set(names):
@@ -78,14 +81,8 @@ def intervals(
     if left is not None:
         for ax in axes:
             ax.set_xlim(left=left)
-    add_legend(fig, handles=[_handle(look) for look in legend])
+    add_legend(fig, handles=[Line2D([], [], label=look.label, **look.mark) for look in legend])
     return fig
-
-
-def _only(table: pd.DataFrame, rows: Sequence[str]) -> pd.DataFrame:
-    if missing := [name for name in rows if name not in table.index]:
-        raise ValueError(f"unknown row {missing[0]!r}; the table has {', '.join(table.index.unique(0))}")
-    return table.loc[list(rows)]
 
 
 def _validate(
@@ -102,13 +99,9 @@ def _validate(
     if not table.index.is_unique:
         raise ValueError(f"{table.index[table.index.duplicated()][0]!r} has two values: choose one")
     for middle, *ends in panels.values():
-        for low, high in [ends] if ends else ():
-            beyond = np.maximum(table[low] - table[middle], table[middle] - table[high])
-            wrong = table[beyond > _ROUNDING]
-            for name, row in wrong.iterrows():
-                raise ValueError(
-                    f"{name}: {row[middle]:.4f} is not in its interval [{row[low]:.4f}, {row[high]:.4f}]"
-                )
+        for name, (low, value, high) in table[[*ends[:1], middle, *ends[1:]]].iterrows() if ends else ():
+            if value < low - _ROUNDING or value > high + _ROUNDING:
+                raise ValueError(f"{name}: {value:.4f} is not in its interval [{low:.4f}, {high:.4f}]")
 
 
 def _looks(
@@ -144,7 +137,7 @@ def _draw_mark(ax: Axes, y: float, values: np.ndarray, look: Look, left: float |
         ax.text(left, y, f" ◂ {values[0]:.2f}", va="center", color=look.colour)
         return
     ax.plot(values[1:], [y] * (len(values) - 1), color=look.colour, lw=2.2, zorder=2)
-    ax.plot(values[0], y, look.marker, color=look.colour, ms=look.size, zorder=3)
+    ax.plot(values[0], y, zorder=3, **look.mark)
 
 
 def _draw_seeds(ax: Axes, rows: Mapping[str, Look], seeds: Mapping[str, Sequence[float]]) -> None:
@@ -170,7 +163,3 @@ def _dress_rows(ax: Axes, names: Sequence[str], label: str) -> None:
     ax.set_yticks(range(len(names)), names)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.set_xlabel(label)
-
-
-def _handle(look: Look) -> Line2D:
-    return Line2D([], [], color=look.colour, marker=look.marker, ms=look.size, lw=0, label=look.label)

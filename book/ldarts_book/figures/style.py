@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import cycle
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -72,9 +73,10 @@ class Look:
     line: Line = "solid"
 
     @property
-    def size(self) -> float:
-        """Of the marker, in points: pointed ones need more to look as large."""
-        return {"*": 11, "X": 8.5, "d": 9, "<": 8.5, ">": 8.5, "^": 7.5, "v": 7.5}.get(self.marker, 7)
+    def mark(self) -> dict[str, Any]:
+        """Arguments of a line that is only this mark: pointed ones need more points to look as large."""
+        size = {"*": 11, "X": 8.5, "d": 9, "<": 8.5, ">": 8.5, "^": 7.5, "v": 7.5}.get(self.marker, 7)
+        return {"color": self.colour, "marker": self.marker, "ms": size, "ls": "none"}
 
 
 OPERATIONS: Mapping[str, Operation] = {

@@ -31,7 +31,6 @@ _CORNERS = np.array([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]])
 _STARTS = (
     (1, 1, 1), (6, 1, 1), (1, 6, 1), (1, 1, 6), (1, 8, 8), (8, 1, 8), (8, 8, 1), (1, 30, 3), (3, 1, 30),
 )  # fmt: skip
-_MARKED_TIMES = np.array([1.0, 10.0, 100.0, 1000.0])
 
 
 @styled
@@ -62,12 +61,14 @@ def lines(
     places = grid(len(panels), min(2, len(panels)))
     fig, axes = new_figure(places, (3.7 * len(places[0]), 2.7 * len(places) + 0.9))
     drawn = looks(dict.fromkeys(name for named in panels.values() for name in named))
+    for ax in axes[1:] if len(set(x)) == 1 else ():
+        ax.sharex(axes[0])
     for ax, label, (title, named) in zip(axes, x, panels.items(), strict=True):
         ax.set(**{f"{axis}scale": "log" for axis in (log or {}).get(title, "")})
         for name, (at, values) in named.items():
             look = drawn[name]
-            line = {"marker": look.marker, "ls": "none"} if name in dots else {"ls": look.line, "lw": 2}
-            ax.plot(at, values, color=look.colour, label=name, **line)
+            line = look.mark if name in dots else {"color": look.colour, "ls": look.line, "lw": 2}
+            ax.plot(at, values, label=name, **line)
         mark_references(ax, (references or {}).get(title, {}))
         for name, ends in (shaded or {}).items():
             ax.axvspan(*ends, color=PALE, alpha=0.6, lw=0, zorder=0, label=name)
@@ -77,18 +78,15 @@ def lines(
 
 
 @styled
-def simplex_flow(
-    slopes: Mapping[str, Sequence[float]], operations: Sequence[str], flow: Flow, *, end: float = 1000.0
-) -> Figure:
+def simplex_flow(slopes: Mapping[str, Sequence[float]], operations: Sequence[str], flow: Flow) -> Figure:
     """The flow dα/dt = −J(p)S as paths of p on the simplex of three operations, one panel per slope.
 
-    Dots stand where the path from the middle is at the times 1, 10, 100 and 1000, as far as they are reached.
+    Dots stand where the path from the middle is at the times 1, 10, 100 and 1000, at which all paths end.
 
     Args:
         slopes: titles of the panels and S, three entries each.
         operations: the three operations, in the order of the entries.
         flow: solves the equation.
-        end: the time at which all paths end.
 
     Raises:
         ValueError: there is no slope, or not three operations.
@@ -100,7 +98,7 @@ def simplex_flow(
     fig, axes = new_figure(grid(len(slopes), len(slopes)), (3.9 * len(slopes), 3.9))
     for ax, (title, slope) in zip(axes, slopes.items(), strict=True):
         _draw_triangle(ax, slope, operations)
-        _draw_paths(ax, np.asarray(slope, dtype=float), flow, end)
+        _draw_paths(ax, np.asarray(slope, dtype=float), flow)
         ax.set_title(title, fontsize=TEXT)
     return fig
 
@@ -146,9 +144,9 @@ def _draw_triangle(ax: Axes, slope: Sequence[float], operations: Sequence[str]) 
     ax.set_axis_off()
 
 
-def _draw_paths(ax: Axes, slope: Floats, flow: Flow, end: float) -> None:
+def _draw_paths(ax: Axes, slope: Floats, flow: Flow) -> None:
     colour = OTHERS[0].colour
-    times = np.concatenate([[0.0], np.logspace(-2, np.log10(end), 120)])
+    times = np.concatenate([[0.0], np.logspace(-2, 3, 120)])
     for number, start in enumerate(_STARTS):
         x, y = (flow(slope, np.log(start), times) @ _CORNERS).T
         ax.plot(x, y, color=colour, lw=2.0 if number == 0 else 1.2, zorder=2, snap=False)
@@ -156,5 +154,5 @@ def _draw_paths(ax: Axes, slope: Floats, flow: Flow, end: float) -> None:
         middle = np.searchsorted(np.hypot(x - x[0], y - y[0]), 0.45 * np.hypot(x[-1] - x[0], y[-1] - y[0]))
         arrow = {"arrowstyle": "-|>", "color": colour, "lw": 1.2, "shrinkA": 0, "shrinkB": 0}
         ax.annotate("", (x[middle + 1], y[middle + 1]), (x[middle], y[middle]), arrowprops=arrow, zorder=2)
-    x, y = (flow(slope, np.zeros(3), _MARKED_TIMES[end >= _MARKED_TIMES]) @ _CORNERS).T
+    x, y = (flow(slope, np.zeros(3), np.logspace(0, 3, 4)) @ _CORNERS).T
     ax.plot(x, y, "o", color=ACCENT, ms=6, zorder=4)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Polygon
-from nbclient import NotebookClient
 
 from ldarts_book.figures import cell_alt_text, draw_cell, draw_cells, draw_genotype
 from ldarts_book.figures.style import OPERATIONS
@@ -128,13 +125,6 @@ def test_repeated_edges_and_unknown_operations_are_drawn() -> None:
     assert "sep_conv_9x9" in texts(ax)
 
 
-def test_a_cell_is_drawn_on_the_axes_that_are_given() -> None:
-    fig = Figure()
-    ax = fig.subplots()
-    assert draw_cell(parse(RICH).normal, ax=ax, title="mine") is ax
-    assert ax.get_title(loc="left") == "mine"
-
-
 def test_a_genotype_has_one_panel_per_cell() -> None:
     fig = draw_genotype(parse(DARTS_V2), title="DARTS V2")
     assert [ax.get_title(loc="left") for ax in fig.axes] == ["normal cell", "reduce cell"]
@@ -153,20 +143,6 @@ def test_alt_text_names_every_edge_and_the_output() -> None:
     darts = cell_alt_text(parse(DARTS_V2).reduce)
     assert darts.startswith("A cell with 2 input nodes and 4 further nodes: ")
     assert darts.endswith("; the output concatenates the nodes 2, 3, 4 and 5.")
-
-
-def test_a_notebook_shows_a_figure_once(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MPLBACKEND", raising=False)
-    monkeypatch.setenv("PYTHONPATH", str(repository))
-    source = (
-        "from ldarts_lib.spaces.genotype import parse\n"
-        "from ldarts_book.figures import draw_genotype\n"
-        f"draw_genotype(parse({RICH!r}))"
-    )
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
-    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
-    outputs = notebook.cells[0].outputs
-    assert [("image/png" in output.get("data", {})) for output in outputs] == [True]
 
 
 def test_a_recurrent_cell_averages_its_nodes():

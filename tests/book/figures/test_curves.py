@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,13 +24,6 @@ def rows(values: list[float], **columns: Any) -> list[dict[str, Any]]:
         {"epoch": epoch, "accuracy": value, "genotype": "|skip_connect~0|", **columns}
         for epoch, value in enumerate(values)
     ]
-
-
-def drawn(*args: Any, **options: Any) -> Figure:
-    fig = curves(*args, **options)
-    fig.savefig(io.BytesIO(), format="png")
-    assert not plt.get_fignums()
-    return fig
 
 
 def thick(ax: Axes) -> list[Line2D]:
@@ -55,7 +47,7 @@ def legend(fig: Figure) -> list[str]:
     [("range", [(0.1, 0.9), (0.1, 0.5), (0.0, 0.6)]), ("half", [(0.15, 0.55), (0.2, 0.4), (0.15, 0.45)])],
 )
 def test_the_line_is_the_mean_and_the_band_holds_the_seeds(spread, ends):
-    fig = drawn({"darts": [rows(seed) for seed in SEEDS]}, ["accuracy"], spread=spread)
+    fig = curves({"darts": [rows(seed) for seed in SEEDS]}, ["accuracy"], spread=spread)
     (ax,) = fig.axes
     (line,) = ax.lines
     assert line.get_ydata() == pytest.approx(np.mean(SEEDS, axis=0))
@@ -66,16 +58,8 @@ def test_the_line_is_the_mean_and_the_band_holds_the_seeds(spread, ends):
         assert (at_epoch.min(), at_epoch.max()) == pytest.approx((low, high))
 
 
-def test_every_search_may_be_a_thin_line():
-    (ax,) = drawn({"darts": [rows(seed) for seed in SEEDS]}, ["accuracy"], spread="searches").axes
-    assert [list(line.get_ydata()) for line in thin(ax)] == SEEDS
-    assert len(thick(ax)) == 1
-    (alone,) = drawn({"darts": [rows(SEEDS[0])]}, ["accuracy"], spread="searches").axes
-    assert len(thick(alone)) == 1 and not thin(alone)
-
-
 def test_methods_keep_their_names_and_looks():
-    fig = drawn({name: [rows([0.1, 0.2])] for name in ("mine", "lambda", "DARTS")}, ["accuracy"])
+    fig = curves({name: [rows([0.1, 0.2])] for name in ("mine", "lambda", "DARTS")}, ["accuracy"])
     lines = {line.get_label(): line for line in thick(fig.axes[0])}
     assert list(lines) == ["mine (1 seed)", "Λ-DARTS (1 seed)", "DARTS (1 seed)"]
     for label, method in (("Λ-DARTS (1 seed)", "lambda"), ("DARTS (1 seed)", "darts")):
@@ -90,54 +74,59 @@ def test_the_legend_counts_the_seeds_and_says_how_they_are_shown():
         ("half", "half"),
         ("searches", "single searches"),
     ):
-        fig = drawn(several, ["accuracy"], spread=spread)
+        fig = curves(several, ["accuracy"], spread=spread)
         assert legend(fig) == ["DARTS (3 seeds)", "Λ-DARTS (1 seed)"]
         assert words in fig.legends[0].get_title().get_text()
-    assert drawn({"darts": [rows([0.1])]}, ["accuracy"]).legends[0].get_title().get_text() == ""
+    assert curves({"darts": [rows([0.1])]}, ["accuracy"]).legends[0].get_title().get_text() == ""
 
 
-def test_a_table_of_all_searches_is_split():
+def test_every_search_of_a_table_may_be_a_thin_line():
+    offsets = {"Λ-DARTS": 0.0, "DARTS": 0.5}
     table = pd.DataFrame(
         {"variant": name, "seed": seed, **row}
-        for name, offset in (("Λ-DARTS", 0.0), ("DARTS", 0.5))
+        for name, offset in offsets.items()
         for seed in (5, 6)
         for row in rows([0.1 + offset, 0.01 * seed + offset])
     )
-    fig = drawn(table, ["accuracy"], spread="searches")
+    fig = curves(table, ["accuracy"], spread="searches")
     assert legend(fig) == ["Λ-DARTS (2 seeds)", "DARTS (2 seeds)"]
     found = [list(line.get_ydata()) for line in thin(fig.axes[0])]
-    assert found == [pytest.approx(v) for v in ([0.1, 0.05], [0.1, 0.06], [0.6, 0.55], [0.6, 0.56])]
+    assert found == [pytest.approx([0.1 + o, 0.01 * seed + o]) for o in offsets.values() for seed in (5, 6)]
+    assert len(thick(fig.axes[0])) == 2
+    alone = curves(table[table["seed"] == 5], ["accuracy"], spread="searches")
+    assert not thin(alone.axes[0])
 
 
 def test_panels_are_titled_and_a_lone_one_takes_the_row():
     history = rows([0.1], skips=2, valid_loss=2.3)
-    fig = drawn({"darts": [history]}, ["accuracy", "skips", "valid_loss"])
+    fig = curves({"darts": [history]}, ["accuracy", "skips", "valid_loss"])
     assert titles(fig) == [
         "accuracy of the derived cell",
         "skip connections in the genotype",
         r"validation loss $\mathcal{L}_\mathrm{val}$",
     ]
     assert {ax.get_xlabel() for ax in fig.axes} == {"epoch"}
+    fig.savefig(io.BytesIO(), format="png")
     widths = [ax.get_position().width for ax in fig.axes]
     assert widths[2] > 1.8 * widths[0]
-    assert titles(drawn({"darts": [history]}, {"skips": "mine"})) == ["mine"]
+    assert titles(curves({"darts": [history]}, {"skips": "mine"})) == ["mine"]
 
 
 def test_seeds_of_different_length_share_their_epochs():
-    fig = drawn({"darts": [rows([0.1, 0.2, 0.3]), rows([0.3, 0.4])]}, ["accuracy"])
+    fig = curves({"darts": [rows([0.1, 0.2, 0.3]), rows([0.3, 0.4])]}, ["accuracy"])
     assert list(fig.axes[0].lines[0].get_xdata()) == [1, 2]
 
 
 def test_what_is_not_known_is_left_blank():
     histories = {"darts": [rows([float("nan")] * 2)], "lambda": [rows([float("nan"), 0.3])]}
-    (line,) = drawn(histories, ["accuracy"]).axes[0].lines
+    (line,) = curves(histories, ["accuracy"]).axes[0].lines
     assert line.get_xydata().tolist() == [[2, 0.3]]
 
 
 def test_panels_may_come_from_different_sources():
     theirs = pd.DataFrame({"variant": "DARTS", "t": [0.0, 50.0], "published": [81.0, 54.3]})
     ours = pd.DataFrame({"variant": "DARTS", "seed": [0, 1], "t": 3.0, "own": [60.0, 70.0]})
-    left, right = drawn(pd.concat([theirs, ours]), ["published", "own"], x="t").axes
+    left, right = curves(pd.concat([theirs, ours]), ["published", "own"], x="t").axes
     assert thick(left)[0].get_xydata().tolist() == [[0, 81], [50, 54.3]]
     assert thick(right)[0].get_xydata().tolist() == [[3, 65]]
     assert left.get_xlabel() == "t"
@@ -145,7 +134,7 @@ def test_panels_may_come_from_different_sources():
 
 def test_references_and_shared_limits():
     history = rows([0.1, 0.2], a=-0.4, b=0.9)
-    fig = drawn(
+    fig = curves(
         {"darts": [history]},
         ["accuracy", "a", "b"],
         references={"accuracy": {"random cell": 0.7, "best cell": 0.8}, "a": {"": 0.0}},
@@ -166,7 +155,7 @@ def test_values_at_equal_distances_have_their_bounds():
         for form, offset in (("Λ-DARTS", 0.0), ("mine", 0.05))
         for strength, mean in ((2.0, 0.7 + offset), (0.0, 0.5 + offset), (0.25, 0.6 + offset))
     )
-    fig = drawn(table, ["mean"], x="λ", even=True, bounds={"mean": ("low", "high")})
+    fig = curves(table, ["mean"], x="λ", even=True, bounds={"mean": ("low", "high")})
     (ax,) = fig.axes
     assert [tick.get_text() for tick in ax.get_xticklabels()] == ["0", "1/4", "2"]
     first, second = thick(ax)
@@ -182,7 +171,7 @@ def test_values_at_equal_distances_have_their_bounds():
 
 def test_a_history_has_two_halves():
     history = rows([0.1, 0.2], train_loss=1.0, valid_loss=2.0, train_alignment=0.3, valid_alignment=0.4)
-    fig = drawn(halves(history), ["loss", "alignment"])
+    fig = curves(halves(history), ["loss", "alignment"])
     assert titles(fig) == [r"loss $\mathcal{L}$", "layer alignment Λ"]
     assert legend(fig) == ["batches of ω", "batches of α"]
     assert [[line.get_ydata()[0] for line in ax.lines] for ax in fig.axes] == [[1.0, 2.0], [0.3, 0.4]]
@@ -192,7 +181,6 @@ def test_every_cell_is_a_line_in_every_panel():
     rng = np.random.default_rng(0)
     panels = {"DARTS: norm": rng.uniform(size=(8, 3)), "cosine": rng.uniform(size=(5, 3))}
     fig = cell_curves(panels, shared=[list(panels)])
-    fig.savefig(io.BytesIO(), format="png")
     assert titles(fig) == list(panels) and legend(fig) == ["cell 1", "cell 2", "cell 3"]
     for ax, values in zip(fig.axes, panels.values(), strict=True):
         assert [list(line.get_ydata()) for line in ax.lines] == values.T.tolist()

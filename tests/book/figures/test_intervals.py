@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,14 +27,6 @@ TABLE = pd.DataFrame(
 )
 PAIRS = pd.concat({"first": TABLE, "second": TABLE.iloc[:2] + 0.01}, names=["setting", "variant"])
 REFERENCES = {"random cell": 0.65, "random search": 0.79, "best cell": 0.82}
-
-
-def drawn(*args, **options) -> Figure:
-    """The figure, after it was rendered (a missing glyph or a failed layout is an error)."""
-    fig = intervals(*args, **options)
-    fig.savefig(io.BytesIO(), format="png")
-    assert not plt.get_fignums()
-    return fig
 
 
 def marks(ax: Axes) -> dict[float, tuple[float, str, str]]:
@@ -62,7 +53,7 @@ def legend(fig: Figure) -> list[str]:
 
 
 def test_every_row_has_its_mark_and_its_interval_from_top_to_bottom():
-    fig = drawn(TABLE, ACCURACY | {"loss": "loss"})
+    fig = intervals(TABLE, ACCURACY | {"loss": "loss"})
     accuracy, loss = fig.axes
     assert [tick.get_text() for tick in accuracy.get_yticklabels()] == list(TABLE.index)
     assert accuracy.get_ylim()[0] > accuracy.get_ylim()[1]
@@ -77,12 +68,12 @@ def test_every_row_has_its_mark_and_its_interval_from_top_to_bottom():
 def test_methods_have_their_look_and_other_rows_one_or_that_of_their_family():
     darts, ours = METHODS["darts"], METHODS["lambda"]
     own = [(darts.colour, darts.marker), (ours.colour, ours.marker)]
-    fig = drawn(TABLE, ACCURACY)
+    fig = intervals(TABLE, ACCURACY)
     assert [look for _, *look in marks(fig.axes[0]).values()] == [list(o) for o in own] + [
         [PLAIN.colour, PLAIN.marker]
     ]
     families = {"published": ["Λ-DARTS"], "ours": ["mine", "DARTS"]}
-    fig = drawn(TABLE, ACCURACY, families=families)
+    fig = intervals(TABLE, ACCURACY, families=families)
     (ax,) = fig.axes
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["Λ-DARTS", "mine", "DARTS"]
     assert [x for x, _, _ in marks(ax).values()] == [0.73, 0.70, 0.61]
@@ -91,7 +82,7 @@ def test_methods_have_their_look_and_other_rows_one_or_that_of_their_family():
 
 
 def test_marks_of_one_row_lie_below_each_other_in_their_order():
-    fig = drawn(PAIRS, {"share": "loss"} | ACCURACY, references={"mean": REFERENCES})
+    fig = intervals(PAIRS, {"share": "loss"} | ACCURACY, references={"mean": REFERENCES})
     left, ax = fig.axes
     assert [tick.get_text() for tick in left.get_yticklabels()] == ["first", "second"]
     found = marks(ax)
@@ -104,17 +95,16 @@ def test_marks_of_one_row_lie_below_each_other_in_their_order():
 
 def test_published_and_own_values_stand_in_one_row():
     rows = {("Λ-DARTS", "published"): 97.5, ("Λ-DARTS", "run here"): 97.0, ("DARTS", "published"): 97.2}
-    index = pd.MultiIndex.from_tuples(rows)
-    table = pd.DataFrame({"value": list(rows.values()), "low": np.nan, "high": np.nan}, index=index)
-    fig = drawn(table, {"accuracy (%)": ("value", "low", "high")})
+    table = pd.Series(rows).to_frame("value")
+    fig = intervals(table, {"accuracy (%)": "value"})
     assert legend(fig) == ["published", "run here"]
     looks = [look for _, *look in marks(fig.axes[0]).values()]
     assert looks == [[SOURCES[name].colour, SOURCES[name].marker] for _, name in rows]
-    assert not drawn(table.drop(index="run here", level=1), {"accuracy (%)": "value"}).legends
+    assert not intervals(table.drop(index="run here", level=1), {"accuracy (%)": "value"}).legends
 
 
 def test_references_are_named_lines_in_their_panel():
-    fig = drawn(TABLE, ACCURACY | {"loss": "loss"}, references={"mean": REFERENCES, "loss": {"": 0}})
+    fig = intervals(TABLE, ACCURACY | {"loss": "loss"}, references={"mean": REFERENCES, "loss": {"": 0}})
     accuracy, loss = fig.axes
     level = {line.get_label(): line for line in accuracy.lines if ":" in line.get_label()}
     assert {name: line.get_xdata()[0] for name, line in level.items()} == {
@@ -127,14 +117,14 @@ def test_references_are_named_lines_in_their_panel():
 
 
 def test_counts_stand_beside_their_rows():
-    fig = drawn(TABLE, ACCURACY, counts=["collapsed", "n"])
+    fig = intervals(TABLE, ACCURACY, counts=["collapsed", "n"])
     assert texts(fig.axes[0]) == ["7 of 20", "2 of 20", "4 of 20"]
     assert [text.get_position()[1] for text in fig.axes[0].texts] == [0, 1, 2]
 
 
 def test_seeds_are_circles_below_the_name_of_their_row():
     seeds = {"DARTS": [0.5, 0.72], "Λ-DARTS": [0.73], "mine": [0.1, 0.8, 1.2]}
-    fig = drawn(TABLE, ACCURACY, seeds=seeds, references={"mean": REFERENCES})
+    fig = intervals(TABLE, ACCURACY, seeds=seeds, references={"mean": REFERENCES})
     (ax,) = fig.axes
     circles = [line for line in ax.lines if line.get_markerfacecolor() == "none"]
     assert [list(line.get_xdata()) for line in circles] == list(seeds.values())
@@ -149,7 +139,7 @@ def test_seeds_are_circles_below_the_name_of_their_row():
 
 
 def test_values_below_the_edge_are_written():
-    fig = drawn(TABLE, ACCURACY, left=0.65)
+    fig = intervals(TABLE, ACCURACY, left=0.65)
     (ax,) = fig.axes
     assert ax.get_xlim()[0] == 0.65
     assert [x for x, _, _ in marks(ax).values()] == [0.73, 0.70]
@@ -157,20 +147,21 @@ def test_values_below_the_edge_are_written():
 
 
 def test_what_is_not_known_is_left_out():
-    fig = drawn(
+    fig = intervals(
         TABLE.assign(low=np.nan, high=np.nan, loss=[0.1, np.nan, np.nan]), ACCURACY | {"loss": "loss"}
     )
     assert np.isnan(list(bars(fig.axes[0]).values())).all()
     assert next(iter(marks(fig.axes[1]).values()))[0] == 0.1 and fig.axes[1].get_ylim() == (2.5, -0.5)
     known = PAIRS.copy()
     known.loc[(slice(None), "mine"), "mean"] = np.nan
-    assert legend(drawn(known, {"accuracy": "mean"})) == ["DARTS", "Λ-DARTS"]
+    assert legend(intervals(known, {"accuracy": "mean"})) == ["DARTS", "Λ-DARTS"]
 
 
 def test_labels_stay_inside_the_figure_and_apart():
     panels = {"mean accuracy, 95 %; how many collapsed": ACCURACY["accuracy"], "training loss": "loss"}
     rows = TABLE.rename(index={"mine": "noise as long as ε0 = 0.0001, λ = 1/8"})
-    fig = drawn(rows, panels, counts=["collapsed", "n"], references={"mean": REFERENCES})
+    fig = intervals(rows, panels, counts=["collapsed", "n"], references={"mean": REFERENCES})
+    fig.savefig(io.BytesIO(), format="png")
     boxes = [ax.xaxis.label.get_window_extent() for ax in fig.axes]
     boxes += [fig.legends[0].get_window_extent()]
     assert all(box.x0 >= 0 and box.x1 <= fig.bbox.x1 for box in boxes)
