@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ldarts_lib.bilevel.protocols import SearchProtocol, protocol
     from ldarts_lib.bilevel.regularizers import Regularizer, regularized_gradients
     from ldarts_lib.bilevel.search import search
-    from ldarts_lib.datasets import load as load_images
+    from ldarts_lib.datasets.images import load_images
     from ldarts_lib.evaluation.protocols import TrainingProtocol
     from ldarts_lib.evaluation.training import train as evaluate
     from ldarts_lib.fast.supernet import FastSupernet
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ldarts_lib.spaces.genotype import Genotype, parse
     from ldarts_lib.spaces.published import published
     from ldarts_lib.spaces.space import SPACES, Space
-    from ldarts_lib.tables.tables import open_benchmark as open_table
+    from ldarts_lib.tables.tables import open_table
 
 __version__ = "0.1.0"
 
@@ -52,8 +52,8 @@ _HOMES = {
     "search": "bilevel.search",
     "TrainingProtocol": "evaluation.protocols",
     "evaluate": "evaluation.training:train",
-    "load_images": "datasets:load",
-    "open_table": "tables.tables:open_benchmark",
+    "load_images": "datasets.images",
+    "open_table": "tables.tables",
     "Run": "runs.directory",
 }
 

@@ -320,11 +320,10 @@ def query(
     """
     from ldarts_lib.spaces.genotype import parse
     from ldarts_lib.tables.computation import decode
-    from ldarts_lib.tables.descriptions import describe
-    from ldarts_lib.tables.tables import open_benchmark
+    from ldarts_lib.tables.tables import open_table
 
     genotype = decode(arch) if arch.isdigit() else parse(arch)
-    for name, text in describe(open_benchmark(benchmark), genotype).items():
+    for name, text in open_table(benchmark).describe(genotype).items():
         print(f"{name:<16}{text}")
 
 
@@ -337,24 +336,23 @@ def data(name: Annotated[Positional[str], arg(metavar="NAME")]) -> None:
     Args:
         name: The data set; `ldarts info` lists them.
     """
-    from ldarts_lib import datasets
+    from ldarts_lib.datasets.catalogue import fetch
 
-    record = datasets.fetch(name)
+    record = fetch(name)
     print(f"{record.name}: {record.location}")
 
 
 @app.command
 def info() -> None:
     """Print versions, the device and the data sets."""
-    from ldarts_lib import datasets
-    from ldarts_lib.datasets import corpus
+    from ldarts_lib.datasets.catalogue import status
     from ldarts_lib.runs.environment import device_report, resolve_device, versions
 
     print(device_report(resolve_device("auto")))
     _print_table(("package", "version"), list(versions().items()), lines=True)
     rows = [
         (r.name, "yes" if r.present else "no", f"{r.megabytes:.0f}", str(r.location) if r.present else r.how)
-        for r in (*datasets.status(), *corpus.status())
+        for r in status()
     ]
     _print_table(("data set", "present", "size (MB)", "where, or how to get it"), rows, lines=True)
 

@@ -15,6 +15,14 @@ class RunError(LdartsError, RuntimeError):
     """A run directory or a file of it that cannot be used as asked; the message says why and what to do."""
 
 
+class DatasetMissing(LdartsError, FileNotFoundError):
+    """A file is not there; the message names it, its size, its address and where it belongs."""
+
+
+class DatasetCorrupt(LdartsError, ValueError):
+    """A file is not the published one; the message names it and both checksums."""
+
+
 class UnknownName(LdartsError, ValueError):
     """A name that means nothing here; the message lists those that do."""
 

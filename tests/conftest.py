@@ -20,7 +20,7 @@ import torch
 import gridtext
 from ldarts_book.grid.grid import read_grid
 from ldarts_lib import cli
-from ldarts_lib.tables.tables import Benchmark, open_benchmark
+from ldarts_lib.tables.tables import Table, open_table
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -36,9 +36,9 @@ def repository() -> Path:
 
 
 @pytest.fixture(scope="session")
-def digits201() -> Benchmark:
+def digits201() -> Table:
     """The benchmark that ships."""
-    return open_benchmark("digits-201")
+    return open_table("digits-201")
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ import torch
 from ldarts_lib.bilevel.packed import run_packed
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.cli import main
-from ldarts_lib.datasets import load
+from ldarts_lib.datasets.images import load_images
 from ldarts_lib.evaluation.small import Recipe, standalone_accuracies, standalone_accuracy
 from ldarts_lib.runs.environment import cpu_model
 from ldarts_lib.runs.threads import prepare
@@ -162,8 +162,8 @@ def _packed(method: str, folder: Path) -> dict[str, Any]:
 
 def _standalone(folder: Path) -> dict[str, Any]:
     """Cells trained as the tables train them, packed and alone."""
-    cells, settings, images = [parse(cell) for cell in CELLS], protocol(size="smoke"), load("noisy-digits")
-    recipe = Recipe(epochs=2)
+    cells, settings = [parse(cell) for cell in CELLS], protocol(size="smoke")
+    images, recipe = load_images("noisy-digits"), Recipe(epochs=2)
     return {
         "packed": standalone_accuracies(cells, settings, images, recipe, seeds=(0, 1)).tolist(),
         "single": standalone_accuracy(cells[0], settings, images, recipe, seed=0),

@@ -13,11 +13,11 @@ from ldarts_book.grid.evaluations import ALL_RECIPES
 from ldarts_book.studies import STUDIES
 from ldarts_lib import cli
 from ldarts_lib.bilevel.protocols import METHODS
-from ldarts_lib.datasets import DATASETS
+from ldarts_lib.datasets.catalogue import DATASETS
 from ldarts_lib.settings import SIZES
 from ldarts_lib.spaces.genotype import parse
 from ldarts_lib.spaces.space import SPACES
-from ldarts_lib.tables.tables import BENCHMARKS
+from ldarts_lib.tables.tables import TABLES
 
 SEARCH = "--space --dataset --method --size --epochs --seed --out --device --set"
 STUDY = "NAME --size --seeds --first-seed --out --workers --device"
@@ -27,7 +27,7 @@ COMMANDS = {
     "discretize": ("RUN", "--epoch", "--draw"),
     "evaluate": ("ARCH", "--recipe", "--devices", "--compile", *SEARCH.split()[3:], *ALL_RECIPES),
     "size": ("ARCH", "--recipe", "--channels", "--cells", "--classes", "--resolution", "--json"),
-    "query": ("ARCH", "--benchmark", *BENCHMARKS, "nor_conv_3x3", "six digits"),
+    "query": ("ARCH", "--benchmark", *TABLES, "nor_conv_3x3", "six digits"),
     "data": ("NAME", "LDARTS_DATA"),
     "info": (),
     "bench": ("--quick", "--spaces", "--rounds", "--threads", "--device", "--json"),

@@ -33,7 +33,7 @@ def against_nasbench201(table: pd.DataFrame, real: pd.DataFrame) -> pd.DataFrame
 
     Args:
         table: Digits-201.
-        real: as :func:`ldarts_lib.tables.tables.nasbench201` returns it.
+        real: the frame of NAS-Bench-201 (:func:`ldarts_lib.tables.tables.open_table`).
 
     Returns:
         ``first``, ``second``, ``which``, ``cells`` (how many are compared), ``Spearman``, ``Kendall`` (τ-b)
@@ -83,7 +83,7 @@ def twins(real: pd.DataFrame, column: str) -> tuple[pd.Series, pd.Series]:
     count as one; a computation with a single training is left out.
 
     Args:
-        real: as :func:`ldarts_lib.tables.tables.nasbench201` returns it.
+        real: the frame of NAS-Bench-201 (:func:`ldarts_lib.tables.tables.open_table`).
         column: which accuracy.
 
     Returns:

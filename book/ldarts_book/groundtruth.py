@@ -1,7 +1,8 @@
 """What the table Digits-201 says: landmarks, noise, and how far it can be trusted.
 
-Functions take the table of :func:`~ldarts_lib.tables.tables.digits201`, one row per computation, or some
-of its rows. Means over cells weight each row with the strings that it stands for (column ``cells``).
+Functions take the frame of Digits-201 (:func:`~ldarts_lib.tables.tables.open_table`), one row per
+computation, or some of its rows. Means over cells weight each row with the strings that it stands for
+(column ``cells``).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from ldarts_lib.bilevel.gradients import gradients
 from ldarts_lib.bilevel.half_steps import Bilevel
 from ldarts_lib.bilevel.protocols import SearchProtocol
 from ldarts_lib.bilevel.state import SearchState
-from ldarts_lib.datasets import ImageDataset
+from ldarts_lib.datasets.images import ImageDataset
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet
 

@@ -16,7 +16,7 @@ from ldarts_lib.bilevel.alignment import layer_alignment
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.bilevel.regularizers import REGULARIZED_KIND, Regularizer, regularized_gradients
 from ldarts_lib.bilevel.state import SearchState, make_supernet
-from ldarts_lib.datasets import load
+from ldarts_lib.datasets.images import load_images
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import architecture_weights
 from ldarts_lib.runs.environment import arithmetic
@@ -64,9 +64,8 @@ def precision_effects(
 def _effects(
     space: str, precisions: Sequence[str], epochs: int, seed: int, device: torch.device | str
 ) -> list[Effect]:
-    state = SearchState.start(
-        protocol(space, method="darts", epochs=epochs, seed=seed), load("noisy-digits", device=device), device
-    )
+    images = load_images("noisy-digits", device=device)
+    state = SearchState.start(protocol(space, method="darts", epochs=epochs, seed=seed), images, device)
     for epoch in range(epochs):
         state.run_epoch(epoch, lambda: None)
     images, labels = next(iter(state.validation.epoch(64, state.batches, augment=False)))

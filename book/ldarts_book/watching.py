@@ -14,7 +14,7 @@ from ldarts_book.studies.judges import Found
 from ldarts_lib.spaces.genotype import Cell, parse
 from ldarts_lib.spaces.space import SPACES, CellSpace
 from ldarts_lib.tables.computation import encode
-from ldarts_lib.tables.tables import Benchmark
+from ldarts_lib.tables.tables import Table
 
 
 def cells(search: Found) -> list[Cell]:
@@ -22,7 +22,7 @@ def cells(search: Found) -> list[Cell]:
     return [parse(row["genotype"]).normal for row in search.history]
 
 
-def film(search: Found, benchmark: Benchmark) -> figures.Film:
+def film(search: Found, benchmark: Table) -> figures.Film:
     """The derived cell of every epoch with its exact accuracy, and the validation loss."""
     space = SPACES["nasbench201"].cells["normal"]
     derived = cells(search)
@@ -34,7 +34,7 @@ def film(search: Found, benchmark: Benchmark) -> figures.Film:
         accuracies=[row["accuracy"] for row in found],
         std=[row["std"] for row in found],
         losses=[row["valid_loss"] for row in search.history],
-        best=float(benchmark.table["accuracy"].max()),
+        best=float(benchmark.frame["accuracy"].max()),
         random=random_cell(benchmark),
     )
 
@@ -59,7 +59,7 @@ def edge_weights(cell: Cell, space: CellSpace, weights: npt.ArrayLike) -> dict[t
     }
 
 
-def milestones(search: Found, benchmark: Benchmark, count: int = 9) -> pd.DataFrame:
+def milestones(search: Found, benchmark: Table, count: int = 9) -> pd.DataFrame:
     """Evenly spaced epochs of a search, counted from 1: the cell, what it is worth, and the loss."""
     rows = pd.DataFrame(search.history)[["epoch", "valid_loss"]]
     rows["ops"] = [encode(parse(row["genotype"])) for row in search.history]

@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 
 from ldarts_lib.bilevel.alignment import RANDOM_FORMS, Form
 from ldarts_lib.bilevel.regularizers import Estimator, Kinds, Regularizer
-from ldarts_lib.datasets import DATASETS
+from ldarts_lib.datasets.catalogue import DATASETS
 from ldarts_lib.fast.execution import Strategy
 from ldarts_lib.networks.macro import Reduction
 from ldarts_lib.networks.operations import Activation

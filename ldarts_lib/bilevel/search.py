@@ -17,8 +17,9 @@ from ldarts_lib.bilevel.recurrent_protocols import RecurrentProtocol
 from ldarts_lib.bilevel.recurrent_state import RecurrentState
 from ldarts_lib.bilevel.state import SearchState
 from ldarts_lib.bilevel.trajectory import Trajectory
-from ldarts_lib.datasets import ImageDataset, corpus, load
+from ldarts_lib.datasets import corpus
 from ldarts_lib.datasets.corpus import Corpus
+from ldarts_lib.datasets.images import ImageDataset, load_images
 from ldarts_lib.errors import ProtocolError
 from ldarts_lib.runs.directory import GENOTYPE, Row, Run
 from ldarts_lib.runs.processes import process_pool
@@ -100,9 +101,9 @@ def search(
 
     def begin() -> SearchState:
         if isinstance(protocol, RecurrentProtocol):
-            text = dataset or corpus.load(protocol.dataset, min_count=protocol.min_count)
+            text = dataset or corpus.load_text(protocol.dataset, min_count=protocol.min_count)
             return RecurrentState.start(protocol, text, device)
-        return SearchState.start(protocol, dataset or load(protocol.dataset, device=device), device)
+        return SearchState.start(protocol, dataset or load_images(protocol.dataset, device=device), device)
 
     return SearchResult.read(record(out, protocol, begin, device=device, progress=progress).path)
 

@@ -23,7 +23,8 @@ from ldarts_lib.bilevel.half_steps import Bilevel
 from ldarts_lib.bilevel.protocols import SearchProtocol
 from ldarts_lib.bilevel.regularizers import REGULARIZED_KIND
 from ldarts_lib.bilevel.trajectory import Trajectory
-from ldarts_lib.datasets import Batches, ImageDataset
+from ldarts_lib.datasets.batches import Batches
+from ldarts_lib.datasets.images import ImageDataset
 from ldarts_lib.errors import ProtocolError, RunError
 from ldarts_lib.fast.supernet import FastSupernet
 from ldarts_lib.networks.batches import Batch

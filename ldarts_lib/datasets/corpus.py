@@ -12,13 +12,14 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from ldarts_lib.datasets import DatasetCorrupt, DatasetMissing, Status
 from ldarts_lib.datasets.downloads import data_root
-from ldarts_lib.errors import ProtocolError
+from ldarts_lib.errors import DatasetCorrupt, DatasetMissing, ProtocolError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 TEXTS = ("civics", "ptb")
 """The texts with a name; a folder is one too."""
@@ -51,7 +52,7 @@ class Corpus:
         return replace(self, **{part: getattr(self, part).to(device) for part in PARTS})
 
 
-def load(
+def load_text(
     name: str,
     *,
     min_count: int = 1,
@@ -70,7 +71,9 @@ def load(
         DatasetMissing: a file or the folder is not there; the message says what belongs where.
         DatasetCorrupt: a file is empty or not UTF-8, or the text called ``ptb`` is not the usual one.
     """
-    folder = _folder(name, root)
+    import torch  # not to be loaded by who only asks which texts there are
+
+    folder = folder_of(name, root)
     texts = {part: _read(name, folder, part) for part in PARTS}
     counts = Counter(texts["train"])
     kept = [word for word, count in counts.items() if count >= min_count]
@@ -138,20 +141,25 @@ class Reader:
         return words, self.hidden, targets.flatten()
 
 
-def status(root: str | os.PathLike | None = None) -> list[Status]:
-    """Which of the named texts can be loaded here, without loading any."""
-    folder = _folder("ptb", root)
-    present = all(_path(folder, part) for part in PARTS)
-    return [
-        Status("civics", True, "inside the package ldarts_data", 0, ""),
-        Status("ptb", present, str(folder), PTB_MEGABYTES, _instructions(folder)),
-    ]
-
-
-def _folder(name: str, root: str | os.PathLike | None) -> Path:
+def folder_of(name: str, root: str | os.PathLike | None) -> Path:
+    """Where a text lies or belongs."""
     if name == "civics":
         return Path(str(files("ldarts_data"))) / "texts" / name
     return data_root(root) / "ptb" if name == "ptb" else Path(name).expanduser()
+
+
+def present(folder: Path) -> bool:
+    """Whether the three files of a text are there."""
+    return all(_path(folder, part) for part in PARTS)
+
+
+def ptb_instructions(folder: Path) -> str:
+    """How to get the Penn Treebank."""
+    return (
+        "put the word-level Penn Treebank as prepared by Mikolov, the files ptb.train.txt, ptb.valid.txt "
+        f"and ptb.test.txt (about {PTB_MEGABYTES} MB together), into {folder}. Its licence, of the "
+        "Linguistic Data Consortium, does not allow us to ship or to fetch it"
+    )
 
 
 def _path(folder: Path, part: str) -> Path | None:
@@ -175,20 +183,12 @@ def _read(name: str, folder: Path, part: str) -> list[str]:
 
 def _missing(name: str, folder: Path, part: str) -> str:
     if name == "ptb":
-        return f"ptb: {folder / f'{part}.txt'} is missing; {_instructions(folder)}"
+        return f"ptb: {folder / f'{part}.txt'} is missing; {ptb_instructions(folder)}"
     if folder.is_dir():
         return f"{folder / f'{part}.txt'} is missing; a text is the files train.txt, valid.txt and test.txt"
     return (
         f"{name!r} is no text: choose one of {', '.join(TEXTS)}, or a folder with the files train.txt, "
         "valid.txt and test.txt"
-    )
-
-
-def _instructions(folder: Path) -> str:
-    return (
-        "put the word-level Penn Treebank as prepared by Mikolov, the files ptb.train.txt, ptb.valid.txt "
-        f"and ptb.test.txt (about {PTB_MEGABYTES} MB together), into {folder}. Its licence, of the "
-        "Linguistic Data Consortium, does not allow us to ship or to fetch it"
     )
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from ldarts_lib.datasets.errors import DatasetCorrupt, DatasetMissing
+from ldarts_lib.errors import DatasetCorrupt, DatasetMissing
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10, SVHN
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Split = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 Files = tuple[tuple[str, str], ...]
 
+DOWNLOADED = ("cifar10", "cifar100", "svhn", "imagenet16-120")
 IMAGENET16_CLASSES = 120
 # Checksums: class ImageNet16 of AutoDL-Projects, the code of NAS-Bench-201.
 IMAGENET16_TRAIN: Files = (
@@ -96,7 +97,7 @@ class Download:
 
 
 def download_of(name: str) -> Download:
-    """The download of one of the data sets of this module."""
+    """The download of one of :data:`DOWNLOADED`."""
     if name in ("cifar10", "cifar100"):
         cifar = _cifar(name)
         files = tuple((file, md5) for file, md5 in (*cifar.train_list, *cifar.test_list))

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ldarts_lib.datasets.catalogue import IMAGENET
 from ldarts_lib.datasets.downloads import data_root
-from ldarts_lib.datasets.errors import DatasetMissing
-from ldarts_lib.runs.threads import cores
+from ldarts_lib.errors import DatasetMissing
 
-IMAGENET = "imagenet"
 PIXELS = 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -48,8 +47,7 @@ class Folders:
     Args:
         root: see :func:`folders`.
         pixels: height and width of the batches' images.
-        processes: how many processes read images like this one.
-        workers: processes of this one that read images; by default its share of the cores, at most 16.
+        workers: processes that read images; 0 for this one itself.
 
     Raises:
         DatasetMissing: as :func:`folders`.
@@ -60,15 +58,14 @@ class Folders:
         root: str | os.PathLike | None = None,
         *,
         pixels: int = PIXELS,
-        processes: int = 1,
-        workers: int | None = None,
+        workers: int = 0,
     ) -> None:
         from torchvision import transforms
         from torchvision.datasets import ImageFolder
 
         training, test = folders(root)
         standard = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
-        self.workers = min(max(cores() // processes, 1), 16) if workers is None else workers
+        self.workers = workers
         augmented = [
             transforms.RandomResizedCrop(pixels),
             transforms.RandomHorizontalFlip(),

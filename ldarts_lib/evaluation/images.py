@@ -16,10 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ldarts_lib.datasets import ImageDataset, cutout, load
-from ldarts_lib.datasets.imagenet import IMAGENET, PIXELS, Folders
+from ldarts_lib.datasets.batches import cutout
+from ldarts_lib.datasets.catalogue import IMAGENET
+from ldarts_lib.datasets.imagenet import PIXELS, Folders
+from ldarts_lib.datasets.images import ImageDataset, load_images
 from ldarts_lib.errors import ProtocolError
 from ldarts_lib.evaluation.protocols import TrainingProtocol, require_pixels
+from ldarts_lib.runs.threads import cores
 
 TEST_BATCH, TEST_BATCH_OF_FILES = 512, 128
 """Images at a time when nothing is learned."""
@@ -163,14 +166,15 @@ def training_images(
     Raises:
         ProtocolError: the batch is larger than the data set or cannot be shared out, or the network cannot
             read images of this size.
-        DatasetMissing, DatasetCorrupt: as :func:`~ldarts_lib.datasets.load`.
+        DatasetMissing, DatasetCorrupt: as :func:`~ldarts_lib.datasets.images.load_images`.
     """
     found: TrainingImages
     if protocol.dataset == IMAGENET:
-        folders = Folders(pixels=protocol.resolution or PIXELS, processes=part[1])
+        workers = min(max(cores() // part[1], 1), 16)
+        folders = Folders(pixels=protocol.resolution or PIXELS, workers=workers)
         found = FolderImages(folders, protocol, part, device)
     else:
-        loaded = dataset.to(device) if dataset else load(protocol.dataset, device=device)
+        loaded = dataset.to(device) if dataset else load_images(protocol.dataset, device=device)
         found = TensorImages(loaded, protocol, part)
     if protocol.batch_size > found.training_count:
         raise ProtocolError(

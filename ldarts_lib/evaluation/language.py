@@ -92,7 +92,7 @@ def evaluate(
     config = _Evaluation(**protocol.model_dump(), **origin, genotype=str(genotype))
 
     def begin() -> Training:
-        text = corpus or texts.load(protocol.dataset, min_count=protocol.min_count)
+        text = corpus or texts.load_text(protocol.dataset, min_count=protocol.min_count)
         return Training(protocol, genotype, text, device, origin)
 
     return record(out, config, begin, device=device, progress=progress).read_json(METRICS)

@@ -13,8 +13,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ldarts_lib.datasets import DATASETS
-from ldarts_lib.datasets.imagenet import IMAGENET
+from ldarts_lib.datasets.catalogue import DATASETS, IMAGENET
 from ldarts_lib.networks.macro import Reduction, Stem
 from ldarts_lib.settings import Count, NonNegative, Positive, Size, changes, validated
 from ldarts_lib.spaces.genotype import Genotype, parse

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ldarts_lib.bilevel.protocols import SearchProtocol
-from ldarts_lib.datasets import ImageDataset, load
+from ldarts_lib.datasets.images import ImageDataset, load_images
 from ldarts_lib.fast.packed import PackedNetwork
 from ldarts_lib.networks.discrete import DiscreteNetwork
 from ldarts_lib.runs.environment import seed_everything
@@ -147,7 +147,7 @@ def evaluate_all(
 
 def _train(job: tuple[Genotype, SearchProtocol, Recipe | None, int, torch.device]) -> float:
     genotype, protocol, recipe, seed, device = job
-    images = load(protocol.dataset, device=device)
+    images = load_images(protocol.dataset, device=device)
     return standalone_accuracy(genotype, protocol, images, recipe, seed=seed)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ldarts_lib.datasets import ImageDataset
+from ldarts_lib.datasets.images import ImageDataset
 from ldarts_lib.evaluation.batchnorm import synchronize_norms
 from ldarts_lib.evaluation.devices import launch, require_devices
 from ldarts_lib.evaluation.images import NOISE, PATHS, TrainingImages, random_stream, training_images

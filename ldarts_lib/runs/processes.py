@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING
 
-
 from ldarts_lib.errors import LdartsError
 from ldarts_lib.runs.threads import cores, count, prepare
 

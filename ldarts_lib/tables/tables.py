@@ -2,38 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import csv
+import gzip
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+import numpy as np
 
 from ldarts_lib.errors import require_known
 from ldarts_lib.spaces.genotype import Genotype, parse
 from ldarts_lib.tables.computation import computation, encode
 
-BENCHMARKS = ("digits-201", "nasbench201")
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row = dict[str, Any]
+"""What a table says of one architecture: name of the column → number or text."""
+
+TABLES = ("digits-201", "nasbench201")
+_KINDS = dict.fromkeys(("index", "cells", "parameters", "flops"), int) | {"ops": str, "computation": str}
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class Table:
     """A table of architectures with their accuracies.
 
     Attributes:
-        name: one of :data:`BENCHMARKS`.
-        table: one row per architecture.
+        name: one of :data:`TABLES`.
+        columns: name of the column → its values, one per architecture.
+        label: the column that tells architectures apart.
         target: the column that a search is judged by, a test accuracy.
-        key: the row's label, from the six digits of a cell.
+        key: an architecture's label, from the six digits of a cell.
     """
 
     name: str
-    table: pd.DataFrame
+    columns: Mapping[str, Sequence[Any]]
+    label: str
     target: str
     key: Callable[[str], str]
 
-    def query(self, genotype: Genotype | str) -> dict[str, Any]:
+    def __len__(self) -> int:
+        return len(self.columns[self.label])
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The columns as pandas holds them, indexed by the labels."""
+        import pandas as pd  # takes longer to import than a query takes
+
+        return pd.DataFrame(self.columns).set_index(self.label)
+
+    def query(self, genotype: Genotype | str) -> Row:
         """The row of an architecture, and its place: 1 for the best of the table.
 
         Args:
@@ -43,62 +65,99 @@ class Benchmark:
             GenotypeError: it cannot be read, or is of another space.
         """
         parsed = parse(genotype) if isinstance(genotype, str) else genotype
-        row = self.table.loc[self.key(encode(parsed))]
-        place = int((self.table[self.target] > row[self.target]).sum()) + 1
-        return {**row.to_dict(), "place": place}
+        number = self.columns[self.label].index(self.key(encode(parsed)))
+        row = {name: values[number] for name, values in self.columns.items() if name != self.label}
+        place = 1 + sum(accuracy > row[self.target] for accuracy in self.columns[self.target])
+        return {**row, "place": place}
 
     def accuracy(self, genotype: Genotype | str) -> float:
         """The accuracy that a search is judged by, in the table's unit."""
-        return float(self.query(genotype)[self.target])
+        return self.query(genotype)[self.target]
 
     def regret(self, genotype: Genotype | str) -> float:
         """How much better the best architecture of the table is, in the table's unit."""
-        return float(self.table[self.target].max()) - self.accuracy(genotype)
+        return max(self.columns[self.target]) - self.accuracy(genotype)
+
+    def describe(self, genotype: Genotype) -> dict[str, str]:
+        """What the table knows of an architecture, as lines of a name and a text.
+
+        Raises:
+            GenotypeError: it is of another space.
+        """
+        described = {"digits-201": _describe_digits201, "nasbench201": _describe_nasbench201}[self.name]
+        lines = {"cell": str(genotype), "digits": encode(genotype)}
+        return lines | described(self.query(genotype), len(self), self.regret(genotype))
 
 
-def open_benchmark(name: str) -> Benchmark:
-    """Open a benchmark; both ship with the library, and neither takes longer than 0.2 s.
+def open_table(name: str) -> Table:
+    """Open a table of accuracies; both ship with the library.
+
+    Digits-201 has one row per computation, under its key. Columns: ``accuracy`` and ``std`` (mean and sample
+    standard deviation of the test accuracy over the seeds, between 0 and 1), ``ops`` (the digits of the cell
+    that was trained), ``cells`` (how many of the 15,625 compute this), ``parameters``, ``flops`` (of one
+    image; a multiply and an add are two), ``seconds`` (CPU time of one training), ``accuracy_0`` ... (of each
+    seed).
+
+    NAS-Bench-201 (Dong and Yang, "NAS-Bench-201: Extending the Scope of Reproducible Neural Architecture
+    Search", ICLR 2020; where this copy is from stands in ``data/nasbench201/provenance.json``) has one row
+    per cell, in the order of the official index, under its six digits. Columns: ``index`` (the official
+    number), ``cifar10_valid``, ``cifar10_test``, ``cifar100_valid``, ``cifar100_test``, ``imagenet16_valid``
+    and ``imagenet16_test``: percent after 200 epochs, the mean over one to three trainings. CIFAR-10
+    validation accuracies are of networks that were trained on half of the training images, CIFAR-10 test
+    accuracies on all of them.
+
+    Examples:
+        >>> table = open_table("nasbench201")
+        >>> row = table.query("|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|nor_conv_3x3~2|")
+        >>> row["cifar10_test"], row["place"]
+        (90.95, 7501)
 
     Args:
-        name: ``digits-201`` (accuracies between 0 and 1) or ``nasbench201`` (accuracies in percent).
+        name: ``digits-201`` or ``nasbench201``.
 
     Raises:
         UnknownName: no such benchmark.
     """
-    require_known("benchmark", name, BENCHMARKS)
+    require_known("benchmark", name, TABLES)
     if name == "digits-201":
-        return Benchmark(name, digits201(), "accuracy", lambda ops: computation(ops).key)
-    return Benchmark(name, nasbench201(), "cifar10_test", lambda ops: ops)
+        return Table(name, _digits201(), "computation", "accuracy", lambda ops: computation(ops).key)
+    return Table(name, _read("nasbench201/table.csv.gz"), "ops", "cifar10_test", lambda ops: ops)
 
 
-def digits201() -> pd.DataFrame:
-    """Digits-201: one row per computation, under its key.
-
-    Columns: ``ops`` (the digits of the cell that was trained), ``cells`` (how many of the 15,625 compute
-    this), ``accuracy`` and ``std`` (mean and sample standard deviation of the test accuracy over the seeds,
-    between 0 and 1), ``accuracy_0`` ... (of each seed), ``parameters``, ``flops`` (of one image; a multiply
-    and an add are two), ``seconds`` (CPU time of one training).
-    """
-    table = _read("digits201/table.csv", "computation")
-    seeds = table.filter(like="accuracy_")
-    table.insert(0, "accuracy", seeds.mean(axis=1))
-    table.insert(1, "std", seeds.std(axis=1))
-    return table
+def _digits201() -> dict[str, list[Any]]:
+    columns = _read("digits201/table.csv")
+    seeds = np.array([values for name, values in columns.items() if name.startswith("accuracy_")]).T
+    return {"accuracy": seeds.mean(1).tolist(), "std": seeds.std(1, ddof=1).tolist(), **columns}
 
 
-def nasbench201() -> pd.DataFrame:
-    """NAS-Bench-201: one row per cell, in the order of the official index, under its six digits.
-
-    Dong and Yang, "NAS-Bench-201: Extending the Scope of Reproducible Neural Architecture Search", ICLR 2020;
-    where this copy is from stands in ``data/nasbench201/provenance.json``.
-
-    Columns: ``index`` (the official number), ``cifar10_valid``, ``cifar10_test``, ``cifar100_valid``,
-    ``cifar100_test``, ``imagenet16_valid`` and ``imagenet16_test``: percent after 200 epochs, the mean over
-    one to three trainings. CIFAR-10 validation accuracies are of networks that were trained on half of the
-    training images, CIFAR-10 test accuracies on all of them.
-    """
-    return _read("nasbench201/table.csv.gz", "ops")
+def _read(name: str) -> dict[str, list[Any]]:
+    path = Path(str(files("ldarts_data"))) / name
+    with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+        header, *rows = csv.reader(file)
+    columns = zip(header, zip(*rows, strict=True), strict=True)
+    return {column: list(map(_KINDS.get(column, float), values)) for column, values in columns}
 
 
-def _read(name: str, key: str) -> pd.DataFrame:
-    return pd.read_csv(Path(str(files("ldarts_data"))) / name, dtype={"ops": str}, index_col=key)
+def _describe_digits201(row: Row, count: int, regret: float) -> dict[str, str]:
+    seeds = sum(name.startswith("accuracy_") for name in row)
+    return {
+        "test accuracy": f"{row['accuracy']:.4f} ± {row['std']:.4f} (mean and deviation of {seeds} seeds)",
+        "place": f"{row['place']:,} of {count:,} different computations",
+        "regret": f"{regret:.4f} below the best",
+        "parameters": f"{row['parameters']:,}",
+        "FLOPs": f"{row['flops']:,} for one image",
+    }
+
+
+def _describe_nasbench201(row: Row, count: int, regret: float) -> dict[str, str]:
+    names = {"CIFAR-10": "cifar10", "CIFAR-100": "cifar100", "ImageNet16-120": "imagenet16"}
+    accuracies = {
+        name: f"{row[f'{column}_valid']:.2f} % validation, {row[f'{column}_test']:.2f} % test"
+        for name, column in names.items()
+    }
+    return {
+        "index": str(row["index"]),
+        **accuracies,
+        "place": f"{row['place']:,} of {count:,} by CIFAR-10 test accuracy",
+        "regret": f"{regret:.2f} percent points of it below the best",
+    }

@@ -4,7 +4,7 @@ import pytest
 
 from ldarts_lib.bilevel.protocols import METHODS, SearchProtocol, protocol
 from ldarts_lib.bilevel.regularizers import Regularizer
-from ldarts_lib.datasets import DATASETS
+from ldarts_lib.datasets.catalogue import DATASETS
 from ldarts_lib.errors import ProtocolError
 from ldarts_lib.settings import SIZES
 from ldarts_lib.spaces.space import SPACES

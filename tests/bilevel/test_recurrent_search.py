@@ -149,14 +149,14 @@ def test_a_folder_of_ones_own_is_searched(tmp_path):
     settings = tiny(dataset=str(tmp_path), batch_size=8, evaluation_columns=2, epochs=1)
     loaded = quickly(settings, tmp_path / "run")
     assert loaded.history[0]["valid_perplexity"] < 6
-    given = quickly(settings, tmp_path / "given", dataset=corpus.load(str(tmp_path)))
+    given = quickly(settings, tmp_path / "given", dataset=corpus.load_text(str(tmp_path)))
     assert timeless(given.history) == timeless(loaded.history)
 
 
 def test_windows_half_as_long_move_the_weights_half_as_far(monkeypatch):
     monkeypatch.setattr("ldarts_lib.bilevel.recurrent_state.HALF_WINDOWS", 0.5)
     settings = tiny(method="darts", batch_size=2, bptt=8)
-    state = RecurrentState.start(settings, corpus.load("civics", min_count=2))
+    state = RecurrentState.start(settings, corpus.load_text("civics", min_count=2))
     state.bilevel.start_epoch(0)
     rates = []
 

@@ -17,7 +17,7 @@ from ldarts_lib.bilevel.protocols import METHODS, protocol
 from ldarts_lib.bilevel.search import search
 from ldarts_lib.bilevel.state import SearchState
 from ldarts_lib.bilevel.trajectory import Trajectory
-from ldarts_lib.datasets import load
+from ldarts_lib.datasets.images import load_images
 from ldarts_lib.errors import ProtocolError, RunError
 from ldarts_lib.runs.directory import Run
 from ldarts_lib.runs.record import Diverged
@@ -106,7 +106,7 @@ def test_a_search_in_float64_is_the_same_search_with_smaller_roundings(tmp_path)
 def test_one_epoch_on_loaded_images_is_that_of_a_search_that_loads_them_and_of_its_seed(tmp_path):
     settings = protocol(size="smoke", dataset="digits", epochs=1)
     one = quickly(settings, tmp_path / "a")
-    quickly(settings, tmp_path / "b", dataset=load("digits"))
+    quickly(settings, tmp_path / "b", dataset=load_images("digits"))
     assert_same_run(Run(tmp_path / "a"), Run(tmp_path / "b"))
     assert one.history[0]["lambda"] == 1.0 and math.isfinite(one.history[0]["train_loss"])
     other = quickly(settings.model_copy(update={"seed": 1}), tmp_path / "c")
@@ -154,7 +154,7 @@ def test_a_killed_search_goes_on_bit_for_bit(tmp_path):
 @pytest.mark.parametrize("space", ["nasbench201", "s4"])
 def test_a_search_changes_the_kind_of_device_only_if_it_draws_nothing_there(space):
     settings = protocol(space, size="smoke", channels=2, depth=1 if space == "nasbench201" else 4)
-    state = SearchState.start(settings, load("digits"))
+    state = SearchState.start(settings, load_images("digits"))
     saved = state.checkpoint() | {"operations": torch.zeros(16, dtype=torch.uint8)}  # as on a GPU
     if space == "nasbench201":
         state.restore(saved)

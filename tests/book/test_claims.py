@@ -95,7 +95,7 @@ def test_short_searches_beat_random_search_of_their_cost(digits201):
 
 def test_darts_ends_below_chance(digits201):
     last = studies.outcomes(studies.judged("chosen"))
-    last["below"] = ablations.share_below(digits201.table, last["accuracy"])
+    last["below"] = ablations.share_below(digits201.frame, last["accuracy"])
     _, high = studies.mean_interval(last.loc[last["variant"] == "DARTS", "below"])
     assert high < 0.5
     low, _ = studies.mean_interval(last.loc[last["variant"] == "Λ-DARTS, projected, λ = 2", "below"])

@@ -11,7 +11,7 @@ from ldarts_book import differences
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.bilevel.regularizers import Regularizer, perturbation, regularized_gradients
 from ldarts_lib.bilevel.state import SearchState
-from ldarts_lib.datasets import load
+from ldarts_lib.datasets.images import load_images
 from ldarts_lib.networks.batches import Batch
 
 LENGTHS = (1e-6, 1e-2, 1e-1)
@@ -82,7 +82,7 @@ def test_nothing_is_left_on_the_network():
 
 
 def test_the_scene_is_the_network_of_the_search():
-    state = SearchState.start(protocol(method="darts", size="smoke"), load("noisy-digits"))
+    state = SearchState.start(protocol(method="darts", size="smoke"), load_images("noisy-digits"))
     state.run_epoch(0, lambda: None)
     batch = Batch(*next(state.training.epoch(32, torch.Generator().manual_seed(0), augment=False)))
     net, images, weights = differences.scene(state, batch)

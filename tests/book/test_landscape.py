@@ -21,7 +21,7 @@ from ldarts_book.landscape import (
 from ldarts_lib.bilevel.gradients import gradients
 from ldarts_lib.bilevel.half_steps import softmax_backward
 from ldarts_lib.bilevel.protocols import protocol
-from ldarts_lib.datasets import load
+from ldarts_lib.datasets.images import load_images
 from ldarts_lib.networks.supernet import architecture_weights, initial_alphas
 
 
@@ -132,7 +132,7 @@ def test_gap_remainder_and_bending_of_a_parabola():
 def test_training_moves_the_weights_and_not_alpha():
     settings = protocol("nasbench201", "digits", "darts", "smoke", epochs=2)
     alphas = {"normal": torch.linspace(-1, 1, 30).view(6, 5)}
-    images = load("digits")
+    images = load_images("digits")
     trained, again = (train_at(settings, images, alphas) for _ in range(2))
     assert torch.equal(trained.alphas["normal"], alphas["normal"])
     untrained = train_at(

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from ldarts_lib.bilevel.protocols import protocol
-from ldarts_lib.datasets import load
+from ldarts_lib.datasets.images import load_images
 from ldarts_lib.evaluation.small import standalone_accuracy
 from ldarts_lib.spaces.genotype import Genotype, parse
 
@@ -99,7 +99,7 @@ def test_three_epochs_of_one_search_derived_a_disconnected_cell(histories):
 @pytest.mark.slow
 def test_a_recorded_accuracy_can_be_made_again(summary):
     """Another machine rounds otherwise, so within the noise of one training."""
-    images = load("noisy-digits")
+    images = load_images("noisy-digits")
     for row in summary.iloc[[1, 4]].itertuples(index=False):
         settings = protocol(method=row.method, seed=row.seed)
         accuracy = standalone_accuracy(parse(row.cell), settings, images)

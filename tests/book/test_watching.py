@@ -41,7 +41,7 @@ def test_film_and_milestones_are_looked_up(digits201):
     one = studies.watched("smoke", seed, "unused")["DARTS"]
     film = watching.film(one, digits201)
     assert film.accuracies[-1] == digits201.accuracy(one.history[-1]["genotype"])
-    assert film.best == digits201.table["accuracy"].max()
+    assert film.best == digits201.frame["accuracy"].max()
     chosen, strongest = film.weights[-1], one.trajectory.weights["normal"][-1].max(-1)
     assert sorted(chosen.values()) == pytest.approx(sorted(strongest), abs=1e-6)
     table = watching.milestones(one, digits201, 5)

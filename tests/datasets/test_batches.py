@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ldarts_lib.datasets import Augmentation, Batches, cutout, load
-from ldarts_lib.datasets.batches import augmented
+from ldarts_lib.datasets.batches import Augmentation, Batches, augmented, cutout
+from ldarts_lib.datasets.images import load_images
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -60,7 +60,7 @@ def test_batches_never_wait_for_the_device():
 
 @pytest.mark.gpu
 def test_a_gpu_sees_the_same_batches_without_a_sync():
-    data = load("digits").search_images
+    data = load_images("digits").search_images
     kinds = {"augmentation": Augmentation(2, True)}
     host = Batches(data, torch.arange(1000), **unit(), **kinds)
     cuda = {key: value.cuda() for key, value in unit().items()}
@@ -130,7 +130,7 @@ def test_crops_of_any_shape_are_stored_like_their_images():
 
 
 def test_halves_in_double_precision():
-    training, validation = load("digits").halves(dtype=torch.float64)
+    training, validation = load_images("digits").halves(dtype=torch.float64)
     for half in (training, validation):
         images, _ = next(half.epoch(10, generator(), augment=False))
         assert images.dtype == torch.float64
@@ -139,4 +139,4 @@ def test_halves_in_double_precision():
 @pytest.mark.parametrize("fraction", [float("nan"), 1.5])
 def test_a_fraction_outside_of_0_and_1_is_refused(fraction):
     with pytest.raises(ValueError, match=f"fraction of {fraction} .* between 0 and 1"):
-        load("digits").halves(fraction=fraction)
+        load_images("digits").halves(fraction=fraction)

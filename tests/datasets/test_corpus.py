@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ldarts_lib.datasets import DatasetCorrupt, DatasetMissing, corpus
-from ldarts_lib.datasets.corpus import load
+from ldarts_lib.datasets import corpus
+from ldarts_lib.datasets.catalogue import status
+from ldarts_lib.datasets.corpus import load_text
+from ldarts_lib.errors import DatasetCorrupt, DatasetMissing
 
 CIVICS = Path(str(files("ldarts_data"))) / "texts" / "civics"
 
@@ -26,7 +28,7 @@ def words(text, part="train"):
 
 @pytest.mark.parametrize("prefix", ["", "ptb."])
 def test_a_folder_is_read_word_by_word(tmp_path, prefix):
-    text = load(str(write(tmp_path, prefix=prefix)))
+    text = load_text(str(write(tmp_path, prefix=prefix)))
     assert words(text) == ["a", "b", "a", "<eos>", "b", "c", "<eos>"]
     assert words(text, "valid") == ["a", "<unk>", "<eos>"]
     assert words(text, "test") == ["c", "<eos>"]
@@ -35,13 +37,13 @@ def test_a_folder_is_read_word_by_word(tmp_path, prefix):
 
 
 def test_rare_words_are_unknown(tmp_path):
-    text = load(str(write(tmp_path)), min_count=2)
+    text = load_text(str(write(tmp_path)), min_count=2)
     assert words(text) == ["a", "b", "a", "<eos>", "b", "<unk>", "<eos>"]
     assert set(text.vocabulary) == {"a", "b", "<eos>", "<unk>"}
 
 
 def test_a_text_that_has_unknown_words_already_keeps_one_number_for_them(tmp_path):
-    text = load(str(write(tmp_path, train="a <unk> b\n")))
+    text = load_text(str(write(tmp_path, train="a <unk> b\n")))
     assert sorted(text.vocabulary) == ["<eos>", "<unk>", "a", "b"]
 
 
@@ -55,11 +57,11 @@ def test_the_embedded_text_is_what_its_provenance_says():
         assert re.fullmatch(r"([a-z']+( [a-z']+)*\n)+", content.decode())
         total += facts["words"]
     assert 6000 < total < 7000
-    text = load("civics")
+    text = load_text("civics")
     assert [len(words(text, part)) for part in corpus.PARTS] == [
         told[f"{part}.txt"]["words"] + told[f"{part}.txt"]["lines"] for part in corpus.PARTS
     ]
-    assert len(load("civics", min_count=2).vocabulary) < len(text.vocabulary) / 2
+    assert len(load_text("civics", min_count=2).vocabulary) < len(text.vocabulary) / 2
 
 
 def test_known_sentences_are_in_the_embedded_text():
@@ -78,18 +80,18 @@ def test_known_sentences_are_in_the_embedded_text():
 def test_a_missing_file_is_named(tmp_path, missing):
     (write(tmp_path) / f"{missing}.txt").unlink()
     with pytest.raises(DatasetMissing, match=rf"{missing}.txt is missing; a text is the files train.txt"):
-        load(str(tmp_path))
+        load_text(str(tmp_path))
 
 
 def test_an_unknown_text_is_refused_with_the_known_ones(tmp_path):
     with pytest.raises(DatasetMissing, match="'civic' is no text: choose one of civics, ptb, or a folder"):
-        load("civic")
+        load_text("civic")
 
 
 def test_a_missing_treebank_says_what_belongs_where(tmp_path, monkeypatch):
     monkeypatch.setenv("LDARTS_DATA", str(tmp_path))
     with pytest.raises(DatasetMissing) as error:
-        load("ptb")
+        load_text("ptb")
     for told in (
         "train.txt is missing",
         "ptb.train.txt, ptb.valid.txt",
@@ -103,14 +105,14 @@ def test_a_missing_treebank_says_what_belongs_where(tmp_path, monkeypatch):
 def test_another_text_under_the_name_of_the_treebank_is_refused(tmp_path):
     write(tmp_path / "ptb", prefix="ptb.")
     with pytest.raises(DatasetCorrupt, match=r"'train': 7.*expected.*929589.*10000.*name its folder"):
-        load("ptb", root=tmp_path)
+        load_text("ptb", root=tmp_path)
 
 
 def test_the_usual_treebank_is_accepted(tmp_path, monkeypatch):
     write(tmp_path / "ptb", prefix="ptb.")
     monkeypatch.setattr(corpus, "PTB_WORDS", {"train": 7, "valid": 3, "test": 2})
     monkeypatch.setattr(corpus, "PTB_VOCABULARY", 5)
-    assert load("ptb", root=tmp_path).name == "ptb"
+    assert load_text("ptb", root=tmp_path).name == "ptb"
 
 
 @pytest.mark.parametrize(
@@ -124,13 +126,13 @@ def test_the_usual_treebank_is_accepted(tmp_path, monkeypatch):
 def test_a_damaged_file_is_named(tmp_path, content, message):
     (write(tmp_path) / "valid.txt").write_bytes(content)
     with pytest.raises(DatasetCorrupt, match=message):
-        load(str(tmp_path))
+        load_text(str(tmp_path))
 
 
 def test_the_status_names_both_texts(tmp_path):
-    civics, ptb = corpus.status(tmp_path)
+    civics, ptb = status(tmp_path)[-2:]
     assert (civics.name, civics.present) == ("civics", True)
     assert (ptb.name, ptb.present, ptb.megabytes) == ("ptb", False, 6)
     assert "licence" in ptb.how and ptb.location == str(tmp_path / "ptb")
     write(tmp_path / "ptb")
-    assert corpus.status(tmp_path)[1].present
+    assert status(tmp_path)[-1].present

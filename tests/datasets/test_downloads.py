@@ -14,17 +14,12 @@ import torch
 from scipy.io import savemat
 from torchvision import datasets as tv
 
-from ldarts_lib import datasets
-from ldarts_lib.datasets import (
-    DATASETS,
-    Augmentation,
-    DatasetCorrupt,
-    DatasetMissing,
-    downloads,
-    fetch,
-    load,
-    status,
-)
+from ldarts_lib.datasets import downloads
+from ldarts_lib.datasets.batches import Augmentation
+from ldarts_lib.datasets.catalogue import DATASETS, fetch, status
+from ldarts_lib.datasets.corpus import TEXTS
+from ldarts_lib.datasets.images import load_images
+from ldarts_lib.errors import DatasetCorrupt, DatasetMissing
 
 TRAIN, TEST = 12, 6  # images per file of the small copies
 LOADABLE = ("cifar10", "cifar100", "svhn", "imagenet16-120")
@@ -113,7 +108,7 @@ def files_of(name: str, root: Path) -> list[Path]:
     ],
 )
 def test_a_download_becomes_tensors(small_copy, name, classes, size, search_images, test_images, padding):
-    data = load(name, root=small_copy(name))
+    data = load_images(name, root=small_copy(name))
     assert (data.name, data.classes, data.channels, data.size) == (name, classes, 3, size)
     assert data.search_images.shape == (search_images, 3, size, size)
     assert data.test_images.shape == (test_images, 3, size, size)
@@ -137,11 +132,11 @@ def test_imagenet16_reads_arrays_of_every_pickle_protocol(small_copy, monkeypatc
     path.write_bytes(pickle.dumps(pickle.loads(path.read_bytes()), protocol=protocol))
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
     monkeypatch.setattr(downloads, "IMAGENET16_TEST", (("val_data", md5),))
-    assert len(load("imagenet16-120", root=root).test()) == 4
+    assert len(load_images("imagenet16-120", root=root).test()) == 4
 
 
 def test_halves_of_a_downloaded_set_partition_a_seeded_shuffle(small_copy):
-    data = load("cifar10", root=small_copy("cifar10"))
+    data = load_images("cifar10", root=small_copy("cifar10"))
     halves = data.halves(fraction=0.25, seed=1)
     assert [len(half) for half in halves] == [15, 45]
     rows = torch.cat([half.images for half in halves]).flatten(1)
@@ -155,7 +150,7 @@ def test_halves_of_a_downloaded_set_partition_a_seeded_shuffle(small_copy):
 
 
 def test_test_images_are_never_augmented(small_copy):
-    data = load("cifar10", root=small_copy("cifar10"))
+    data = load_images("cifar10", root=small_copy("cifar10"))
     images, labels = next(data.test().epoch(TEST, generator(), augment=True))
     stored, stored_labels = data.test().all()
     order = torch.randperm(TEST, generator=generator())
@@ -169,7 +164,7 @@ def test_a_missing_file_says_what_to_fetch_from_where_to_where(small_copy, name)
     missing.unlink()
     source = downloads.download_of(name)
     with pytest.raises(FileNotFoundError) as error:
-        load(name, root=root)
+        load_images(name, root=root)
     assert isinstance(error.value, DatasetMissing)
     message = str(error.value)
     for part in (missing, source.url, f"{source.megabytes} MB", root / source.folder):
@@ -187,7 +182,7 @@ def test_a_corrupt_file_names_both_checksums(small_copy, name, damage):
     changed = content[:-1] + bytes([content[-1] ^ 1])
     path.write_bytes({"truncated": content[:-100], "changed": changed, "empty": b""}[damage])
     found = hashlib.md5(path.read_bytes()).hexdigest()
-    for call in (load, fetch):
+    for call in (load_images, fetch):
         with pytest.raises(DatasetCorrupt) as error:
             call(name, root=root)
         assert all(part in str(error.value) for part in (str(path), found, expected))
@@ -207,7 +202,7 @@ def test_a_failed_download_says_how_to_fetch_by_hand(tmp_path, monkeypatch):
 
     monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", offline)
     with pytest.raises(DatasetMissing, match=r"no route to host.*www\.cs\.toronto\.edu"):
-        load("cifar10", root=tmp_path, download=True)
+        load_images("cifar10", root=tmp_path, download=True)
     with pytest.raises(DatasetMissing, match=r"no route to host.*ufldl\.stanford\.edu"):
         fetch("svhn", root=tmp_path)
     with pytest.raises(DatasetMissing, match=r"drive\.google\.com"):
@@ -217,7 +212,7 @@ def test_a_failed_download_says_how_to_fetch_by_hand(tmp_path, monkeypatch):
 def test_nothing_is_downloaded_unless_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(downloads, "download", lambda *_: pytest.fail("a download"))
     with pytest.raises(DatasetMissing):
-        load("cifar10", root=tmp_path)
+        load_images("cifar10", root=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["cifar10", "svhn"])
@@ -231,9 +226,9 @@ def test_a_download_is_fetched_once(small_copy, tmp_path, monkeypatch, name):
         shutil.copytree(source, root, ignore=lambda *_: {"target"})
 
     monkeypatch.setattr(downloads, "download", copy)
-    assert len(load(name, root=target, download=True).test()) == TEST
+    assert len(load_images(name, root=target, download=True).test()) == TEST
     record = fetch(name, root=target)
-    load(name, root=target, download=True)
+    load_images(name, root=target, download=True)
     assert asked == [name]
     assert record.present and record.location.startswith(str(target))
 
@@ -241,15 +236,15 @@ def test_a_download_is_fetched_once(small_copy, tmp_path, monkeypatch, name):
 def test_status_tells_what_is_present_without_loading(small_copy, monkeypatch):
     root = small_copy("svhn")
     monkeypatch.setattr(downloads, "read", lambda *_: pytest.fail("a data set was loaded"))
-    monkeypatch.setattr(datasets, "EMBEDDED", {})
     records = status(root)
-    assert tuple(record.name for record in records) == DATASETS
+    assert tuple(record.name for record in records) == (*DATASETS, *TEXTS)
     assert {record.name for record in records if record.present} == {
         "noisy-digits",
         "clean-digits",
         "noisier-digits",
         "digits",
         "svhn",
+        "civics",
     }
     assert all(record.how and record.megabytes for record in records if not record.present)
 

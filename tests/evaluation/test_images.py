@@ -2,9 +2,9 @@ import pytest
 import torch
 from torchvision.transforms.functional import to_pil_image
 
-from ldarts_lib.datasets import DatasetMissing, load
 from ldarts_lib.datasets.imagenet import Folders, folders
-from ldarts_lib.errors import ProtocolError
+from ldarts_lib.datasets.images import load_images
+from ldarts_lib.errors import DatasetMissing, ProtocolError
 from ldarts_lib.evaluation.images import random_stream, training_images
 from ldarts_lib.evaluation.protocols import training_protocol
 from ldarts_lib.spaces.published import published
@@ -42,11 +42,11 @@ def test_epochs_differ_and_repeat():
 def test_only_the_first_images_are_used():
     """Every image once, but for those that fill up the last batch, from the start of the order."""
     labels = torch.cat([labels for _, labels in epoch(small(cutout=0), 0)])
-    known = load("digits").search_labels[:100]
+    known = load_images("digits").search_labels[:100]
     assert torch.equal(labels[:100].bincount(), known.bincount())
     assert torch.equal(labels[100:], labels[:20])
     tested = torch.cat([labels for _, labels in training_images(small(), CPU).test()])
-    assert torch.equal(tested, load("digits").test_labels[:100])
+    assert torch.equal(tested, load_images("digits").test_labels[:100])
 
 
 def test_cutout_blanks_a_sixteenth_of_training_images_only():

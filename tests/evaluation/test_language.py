@@ -21,7 +21,7 @@ NAMED = {"architecture": "DARTS_V2", "searched": None, "progress": False}
 
 @pytest.fixture(scope="module")
 def civics():
-    return corpus.load("civics", min_count=2)
+    return corpus.load_text("civics", min_count=2)
 
 
 def tiny(**settings):

@@ -1,7 +1,7 @@
 import pytest
 
 from ldarts_lib.bilevel.protocols import protocol
-from ldarts_lib.datasets import load
+from ldarts_lib.datasets.images import load_images
 from ldarts_lib.evaluation.small import Recipe, evaluate_all, standalone_accuracy
 from ldarts_lib.spaces.genotype import GenotypeError, parse
 
@@ -11,7 +11,7 @@ DISCONNECTED = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|none~0|none~1|
 
 @pytest.fixture(scope="module")
 def digits():
-    return load("digits")
+    return load_images("digits")
 
 
 def test_a_network_of_convolutions_learns_and_repeats(digits):

@@ -3,7 +3,7 @@ import torch
 from torch.nn import functional as F
 
 from ldarts_lib.bilevel.protocols import protocol
-from ldarts_lib.datasets import load
+from ldarts_lib.datasets.images import load_images
 from ldarts_lib.evaluation.small import Recipe, initial_network, standalone_accuracies, standalone_accuracy
 from ldarts_lib.fast.packed import PackedNetwork
 from ldarts_lib.spaces.space import SPACES
@@ -14,7 +14,7 @@ OPS = ("302143", "322143", "000000", "111111", "434041")
 
 @pytest.fixture(scope="module")
 def digits():
-    return load("noisy-digits")
+    return load_images("noisy-digits")
 
 
 @pytest.mark.parametrize("settings", [{}, {"depth": 2, "reduction": "residual", "channels": 2}])

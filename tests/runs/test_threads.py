@@ -12,7 +12,7 @@ import torch
 from ldarts_book.grid.onejob import main as run_job
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.bilevel.search import search
-from ldarts_lib.datasets import load
+from ldarts_lib.datasets.images import load_images
 from ldarts_lib.evaluation.protocols import training_protocol
 from ldarts_lib.evaluation.small import Recipe, standalone_accuracy
 from ldarts_lib.evaluation.training import train
@@ -156,7 +156,7 @@ def test_worker_processes_have_one_thread_or_the_users(monkeypatch):
 
 def test_a_small_training_has_one_thread(five_cores):
     seen = []
-    given = parse(CELL), protocol(size="smoke", channels=2), load("noisy-digits"), Recipe(epochs=1)
+    given = parse(CELL), protocol(size="smoke", channels=2), load_images("noisy-digits"), Recipe(epochs=1)
     torch.set_num_threads(2)
     standalone_accuracy(*given, on_epoch=lambda: seen.append(torch.get_num_threads()))
     assert (seen, torch.get_num_threads()) == ([1], 2)

@@ -6,7 +6,7 @@ from ldarts_lib.tables.computation import classes
 
 @pytest.fixture(scope="module")
 def table(digits201):
-    return digits201.table
+    return digits201.frame
 
 
 def test_the_table_that_ships_is_complete(table):

@@ -26,7 +26,7 @@ from ldarts_lib.settings import Seed, Settings, Size, validated
 from ldarts_lib.spaces.genotype import Genotype, GenotypeError, parse
 from ldarts_lib.spaces.published import published
 from ldarts_lib.spaces.space import SPACES
-from ldarts_lib.tables.tables import open_benchmark
+from ldarts_lib.tables.tables import open_table
 
 LANGUAGE, LOOKUP = "ptb", "lookup"
 ALL_RECIPES = (*RECIPES, LANGUAGE, LOOKUP)
@@ -223,7 +223,7 @@ def _look_up(settings: Lookup, searched: Mapping[str, Any] | None, out: str | Pa
     benchmark, valid, test, one = TABLES[settings.dataset]
     genotype = parse(settings.genotype)
     SPACES["nasbench201"].validate(genotype)
-    row = open_benchmark(benchmark).query(genotype)
+    row = open_table(benchmark).query(genotype)
     with Run.claim(out, settings) as run:
         if not run.finished:
             run.write_environment(environment())

@@ -36,9 +36,8 @@ from ruamel.yaml import YAML, YAMLError
 from ldarts_book.grid.jobs import Job, evaluation_name, expand
 from ldarts_lib.bilevel.protocols import METHODS
 from ldarts_lib.bilevel.recurrent_protocols import METHODS as METHODS_OF_TEXT
-from ldarts_lib.datasets import DATASETS
+from ldarts_lib.datasets.catalogue import DATASETS, IMAGENET
 from ldarts_lib.datasets.corpus import TEXTS
-from ldarts_lib.datasets.imagenet import IMAGENET
 from ldarts_lib.errors import LdartsError
 from ldarts_lib.settings import SIZES, Seed
 from ldarts_lib.spaces.published import published, published_record

@@ -13,11 +13,10 @@ from rich.table import Table
 
 from ldarts_book.grid.grid import Grid
 from ldarts_book.grid.jobs import Job
-from ldarts_lib import datasets
-from ldarts_lib.datasets import corpus
-from ldarts_lib.datasets.errors import DatasetMissing
-from ldarts_lib.datasets.imagenet import IMAGENET, folders
-from ldarts_lib.errors import LdartsError, RunError
+from ldarts_lib.datasets import catalogue
+from ldarts_lib.datasets.catalogue import IMAGENET
+from ldarts_lib.datasets.imagenet import folders
+from ldarts_lib.errors import DatasetMissing, LdartsError, RunError
 from ldarts_lib.runs.directory import CONFIG, METRICS
 from ldarts_lib.runs.metrics import read_metrics
 
@@ -208,7 +207,7 @@ def missing(grid: Grid, *, gpu_here: bool = True) -> list[str]:
     if grid.size == "paper" and gpu_here and not _sees_gpu():
         found.append("a CUDA device: torch sees none (make reproduce PROFILE=slurm sends jobs to a cluster)")
     jobs = grid.jobs()
-    images = {record.name: record for record in [*datasets.status(), *corpus.status()]}
+    images = {record.name: record for record in catalogue.status()}
     for name in dict.fromkeys(job.dataset for job in jobs if job.recipe != "lookup"):
         if name == IMAGENET:
             found.extend(_missing_imagenet())

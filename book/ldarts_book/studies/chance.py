@@ -8,15 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ldarts_lib.tables.tables import Benchmark
+from ldarts_lib.tables.tables import Table
 
 
-def references(benchmark: Benchmark, seconds: float) -> dict[str, float]:
+def references(benchmark: Table, seconds: float) -> dict[str, float]:
     """What searches are held against: a random cell, random search of equal cost, and the best cell.
 
     Random search trains as many cells once as the seconds allow, and takes the best of them.
     """
-    table = benchmark.table
+    table = benchmark.frame
     tries = max(int(seconds / table["seconds"].mean()), 1)
     return {
         "random cell": random_cell(benchmark),
@@ -25,9 +25,9 @@ def references(benchmark: Benchmark, seconds: float) -> dict[str, float]:
     }
 
 
-def random_cell(benchmark: Benchmark) -> float:
+def random_cell(benchmark: Table) -> float:
     """The mean accuracy of a cell drawn at random from all 15,625."""
-    table = benchmark.table
+    table = benchmark.frame
     return float((table["accuracy"] * table["cells"]).sum() / table["cells"].sum())
 
 

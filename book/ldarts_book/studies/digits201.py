@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from ldarts_book.studies.records import write_provenance, write_table
 from ldarts_lib.bilevel.protocols import SearchProtocol, protocol
-from ldarts_lib.datasets import load
+from ldarts_lib.datasets.images import load_images
 from ldarts_lib.evaluation.small import Recipe, initial_network, standalone_accuracies
 from ldarts_lib.runs.processes import process_pool
 from ldarts_lib.tables.computation import classes, decode
@@ -110,7 +110,7 @@ def _jobs(cells: Sequence[str], seeds: int, parts: Path) -> list[tuple[list[str]
 def _train(ops: list[str], seeds: list[int], path: Path, recipe: Recipe, device: torch.device | str) -> int:
     clock = time.process_time if torch.device(device).type == "cpu" else time.perf_counter
     begin = clock()
-    images, genotypes = load(PROTOCOL.dataset, device=device), [decode(digits) for digits in ops]
+    images, genotypes = load_images(PROTOCOL.dataset, device=device), [decode(digits) for digits in ops]
     accuracies = standalone_accuracies(genotypes, PROTOCOL, images, recipe, seeds=seeds)
     seconds = (clock() - begin) / accuracies.numel()
     rows = [
@@ -136,7 +136,7 @@ def _assemble(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _size(ops: str) -> dict[str, int]:
     """Parameters, and floating-point operations of one image (a multiply and an add are two)."""
-    images = load(PROTOCOL.dataset)
+    images = load_images(PROTOCOL.dataset)
     network = initial_network(decode(ops), PROTOCOL, images, seed=0).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(images.search().all()[0][:1])

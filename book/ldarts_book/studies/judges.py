@@ -19,7 +19,7 @@ from ldarts_lib.files import read_json, write_json
 from ldarts_lib.spaces.genotype import Genotype, parse
 from ldarts_lib.spaces.space import Space
 from ldarts_lib.tables.computation import computation, encode
-from ldarts_lib.tables.tables import Benchmark, open_benchmark
+from ldarts_lib.tables.tables import Table, open_table
 
 _HISTORY = (
     "train_loss", "valid_loss", "train_alignment", "valid_alignment", "train_projected_alignment",
@@ -68,20 +68,20 @@ class LookedUp:
             for row, cosines in zip(one.history, one.trajectory.decisions[:, ALPHA], strict=True)
         )
 
-    def judge(self, rows: pd.DataFrame, table: Benchmark | None = None) -> pd.DataFrame:
+    def judge(self, rows: pd.DataFrame, table: Table | None = None) -> pd.DataFrame:
         """Adds ``accuracy`` and ``regret`` in the table's unit, ``skips`` (among the six edges),
         ``convolutions`` (applications on paths from input to output) and ``collapsed``."""
-        table = table or open_benchmark(self.table)
+        table = table or open_table(self.table)
         known = {
             ops: {
-                "accuracy": float(table.table.at[table.key(ops), table.target]),
+                "accuracy": float(table.frame.at[table.key(ops), table.target]),
                 "skips": ops.count("1"),
                 "convolutions": len(computation(ops).applied),
             }
             for ops in rows["ops"].unique()
         }
         judged = rows.join(pd.DataFrame.from_dict(known, orient="index"), on="ops")
-        regret = table.table[table.target].max() - judged["accuracy"]
+        regret = table.frame[table.target].max() - judged["accuracy"]
         return judged.assign(regret=regret, collapsed=judged["convolutions"] == 0)
 
 
@@ -154,13 +154,14 @@ def draw(space: Space, seed: int) -> Genotype:
 
 def _train(job: tuple[Found, int, Any]) -> float:
     """The mean accuracy of an architecture, from its folder if it was trained before."""
-    from ldarts_lib.datasets import load
+    from ldarts_lib.datasets.images import load_images
     from ldarts_lib.evaluation.small import standalone_accuracy
 
     one, trainings, device = job
     kept = one.path / "standalone.json"
     if not kept.exists():
-        genotype, images = parse(one.history[-1]["genotype"]), load(one.protocol.dataset, device=device)
+        genotype = parse(one.history[-1]["genotype"])
+        images = load_images(one.protocol.dataset, device=device)
         found = [standalone_accuracy(genotype, one.protocol, images, seed=seed) for seed in range(trainings)]
         one.path.mkdir(parents=True, exist_ok=True)
         write_json(kept, {"accuracies": found})

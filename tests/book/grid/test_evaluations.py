@@ -8,7 +8,7 @@ from ldarts_lib.errors import ProtocolError, RunError
 from ldarts_lib.runs.directory import METRICS_VERSION, Run
 from ldarts_lib.spaces.genotype import GenotypeError
 from ldarts_lib.spaces.published import published
-from ldarts_lib.tables.tables import open_benchmark
+from ldarts_lib.tables.tables import open_table
 
 QUIET = {"device": "cpu", "progress": False}
 QUICK = {"epochs": 1, "images": 32}
@@ -55,7 +55,7 @@ def test_a_finished_job_is_not_repeated(tmp_path, cell):
 
 def test_a_look_up_reads_the_table(tmp_path, cell):
     found = jobs.evaluate(str(cell), "noisy-digits", "lookup", "smoke", 0, tmp_path / "run", **QUIET)
-    assert found["test_accuracy"] == open_benchmark("digits-201").accuracy(found["genotype"])
+    assert found["test_accuracy"] == open_table("digits-201").accuracy(found["genotype"])
     assert found["benchmark"] == "digits-201"
     assert Run(tmp_path / "run").read_json("config.json")["recipe"] == "lookup"
     assert jobs.evaluate(str(cell), "noisy-digits", "lookup", "smoke", 0, tmp_path / "run", **QUIET) == found

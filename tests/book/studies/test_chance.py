@@ -19,7 +19,7 @@ def few():
 
 @pytest.fixture(scope="module")
 def table(digits201):
-    return digits201.table
+    return digits201.frame
 
 
 def enumerated(chosen_by, cells, tries, judged_by):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from ldarts_book.studies import digits201 as maker
-from ldarts_lib.datasets import load
+from ldarts_lib.datasets.images import load_images
 from ldarts_lib.evaluation.small import Recipe, standalone_accuracy
 from ldarts_lib.tables.computation import classes, decode
 
@@ -26,7 +26,7 @@ def test_a_table_is_made_and_continued(tmp_path, capfd):
     assert [c for c in more if c.startswith("accuracy_")] == [f"accuracy_{seed}" for seed in range(4)]
     np.testing.assert_allclose(more["accuracy_0"], first["accuracy_0"], atol=0.02)
     alone = standalone_accuracy(
-        decode("000400"), maker.PROTOCOL, load("noisy-digits"), Recipe(epochs=1), seed=3
+        decode("000400"), maker.PROTOCOL, load_images("noisy-digits"), Recipe(epochs=1), seed=3
     )
     assert more.set_index("ops").loc["000400", "accuracy_3"] == pytest.approx(alone, abs=0.02)
     facts = json.loads((tmp_path / "provenance.json").read_text())
@@ -57,7 +57,7 @@ def test_ten_random_rows_are_trained_again(digits201):
 
     One row of each tenth of the ranking: ten rows from anywhere often differ by less than their noise.
     """
-    table, images = digits201.table, load("noisy-digits")
+    table, images = digits201.frame, load_images("noisy-digits")
     random = np.random.default_rng()
     tenths = np.array_split(np.arange(len(table)), 10)
     rows = table.sort_values("accuracy").iloc[[random.choice(tenth) for tenth in tenths]]

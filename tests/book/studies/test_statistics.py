@@ -6,11 +6,11 @@ import pytest
 
 from ldarts_book.studies import statistics
 from ldarts_book.studies.judges import LOOKED_UP
-from ldarts_lib.tables.tables import Benchmark
+from ldarts_lib.tables.tables import Table
 
 SKIPS, POOLS, CONVOLUTIONS, CUT = "111111", "444444", "333333", "300001"
 WORTH = {SKIPS: 0.4, POOLS: 0.25, CONVOLUTIONS: 0.8, CUT: 0.1}
-TOY = Benchmark("toy", pd.DataFrame({"accuracy": WORTH}), "accuracy", lambda ops: ops)
+TOY = Table("toy", {"ops": [*WORTH], "accuracy": [*WORTH.values()]}, "ops", "accuracy", lambda ops: ops)
 
 
 def searches(**cells):

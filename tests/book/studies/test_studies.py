@@ -17,7 +17,7 @@ from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.spaces.genotype import parse
 from ldarts_lib.spaces.space import SPACES
 from ldarts_lib.tables.computation import encode
-from ldarts_lib.tables.tables import Benchmark
+from ldarts_lib.tables.tables import Table
 
 STUDIES = studies.STUDIES
 GROUPS = [name for name, study in STUDIES.items() if study.judge == studies.LOOKED_UP]
@@ -93,7 +93,7 @@ def test_nothing_to_compare_is_refused():
 
 def test_cells_are_judged_by_the_table():
     worth = {"111111": 0.4, "444444": 0.25, "333333": 0.8, "300001": 0.1, "000303": 0.5}
-    toy = Benchmark("toy", pd.DataFrame({"accuracy": worth}), "accuracy", lambda ops: ops)
+    toy = Table("toy", {"ops": [*worth], "accuracy": [*worth.values()]}, "ops", "accuracy", lambda ops: ops)
     judged = studies.LOOKED_UP.judge(pd.DataFrame({"ops": list(worth)}), toy)
     assert judged["accuracy"].tolist() == list(worth.values())
     np.testing.assert_allclose(judged["regret"], [0.4, 0.55, 0, 0.7, 0.3])
