@@ -14,7 +14,9 @@ import ldarts_lib
 
 HEAVY = ("torch", "scipy", "matplotlib")
 FACE = sorted(ldarts_lib.__all__)
-WITHOUT = {*FACE}
+WITHOUT = {*FACE} - {
+    *("SPACES", "Space", "Genotype", "parse", "published", "Supernet", "FastSupernet", "DiscreteNetwork")
+}
 LIBRARY = Path(ldarts_lib.__file__).parent
 
 

@@ -106,11 +106,11 @@ class Space:
 
     Examples:
         >>> from ldarts_lib import SPACES, Space
-        >>> SPACES["nasbench201"].cells["normal"].shape
+        >>> space = Space("mine", {"normal": SPACES["nasbench201"].cells["normal"]}, macro="stages")
+        >>> space.cells["normal"].shape  # of α: edges, candidate operations
         (6, 5)
-        >>> tiny = Space("tiny", dict(SPACES["s2"].cells), "chain")
-        >>> tiny.layout(4)
-        ('normal', 'reduce', 'reduce', 'normal')
+        >>> str(space.discretize({"normal": [[0.1, 0.6, 0.1, 0.1, 0.1]] * 6}))
+        '|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|'
     """
 
     name: str
@@ -255,22 +255,18 @@ _SEP3, _DIL3, _DIL5 = "sep_conv_3x3", "dil_conv_3x3", "dil_conv_5x5"
 _DARTS_OPERATIONS = (_MAX, _AVG, _SKIP, _SEP3, "sep_conv_5x5", _DIL3, _DIL5)
 
 # fmt: off
-_S1_NORMAL = CellSpace(
-    inputs=2, nodes=4, output="concat", candidates=(
-        (_SKIP, _DIL3), (_SKIP, _DIL5),
-        (_SKIP, _DIL5), (_SKIP, _SEP3), (_SKIP, _DIL3),
-        (_MAX, _SKIP), (_SKIP, _SEP3), (_SKIP, _SEP3), (_SKIP, _DIL3),
-        (_SKIP, _SEP3), (_MAX, _SKIP), (_SKIP, _DIL3), (_DIL3, _DIL5), (_DIL3, _DIL5),
-    ),
-)
-_S1_REDUCE = CellSpace(
-    inputs=2, nodes=4, output="concat", candidates=(
-        (_MAX, _AVG), (_MAX, _DIL3),
-        (_MAX, _AVG), (_MAX, _AVG), (_SKIP, _DIL5),
-        (_MAX, _AVG), (_MAX, _SEP3), (_SKIP, _DIL3), (_SKIP, _DIL5),
-        (_MAX, _AVG), (_MAX, _AVG), (_SKIP, _DIL5), (_SKIP, _DIL5), (_SKIP, _DIL5),
-    ),
-)
+_S1_NORMAL = CellSpace(inputs=2, nodes=4, output="concat", candidates=(
+    (_SKIP, _DIL3), (_SKIP, _DIL5),
+    (_SKIP, _DIL5), (_SKIP, _SEP3), (_SKIP, _DIL3),
+    (_MAX, _SKIP), (_SKIP, _SEP3), (_SKIP, _SEP3), (_SKIP, _DIL3),
+    (_SKIP, _SEP3), (_MAX, _SKIP), (_SKIP, _DIL3), (_DIL3, _DIL5), (_DIL3, _DIL5),
+))
+_S1_REDUCE = CellSpace(inputs=2, nodes=4, output="concat", candidates=(
+    (_MAX, _AVG), (_MAX, _DIL3),
+    (_MAX, _AVG), (_MAX, _AVG), (_SKIP, _DIL5),
+    (_MAX, _AVG), (_MAX, _SEP3), (_SKIP, _DIL3), (_SKIP, _DIL5),
+    (_MAX, _AVG), (_MAX, _AVG), (_SKIP, _DIL5), (_SKIP, _DIL5), (_SKIP, _DIL5),
+))
 # fmt: on
 
 _NASBENCH201 = CellSpace.uniform(1, 3, ("none", _SKIP, "nor_conv_1x1", "nor_conv_3x3", _AVG), "last")
@@ -287,7 +283,13 @@ SPACES: Mapping[str, Space] = {
         _chain("s4", CellSpace.uniform(2, 4, ("noise", _SEP3), "concat")),
     )
 }
-"""The search spaces of images, by their names."""
+"""The search spaces of images, by their names.
+
+Examples:
+    >>> from ldarts_lib import SPACES
+    >>> list(SPACES)
+    ['nasbench201', 'darts', 'darts8', 's1', 's2', 's3', 's4']
+"""
 
 PTB = Space(
     "ptb", {"normal": CellSpace.uniform(1, 8, ("none", *ACTIVATION_NAMES), "concat")}, macro="recurrent"

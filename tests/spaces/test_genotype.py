@@ -186,23 +186,16 @@ def test_text_is_never_evaluated(expression, pairs, output, bad, tmp_path, monke
         ("resnet50", "'resnet50' is no genotype"),
         ("", "'' is no genotype"),
         ("|skip_connect~1|", "skip_connect on edge 1<-1: node 1 can read the nodes 0..0"),
-        ("|none~0|+|none~0|none~7|", "none on edge 2<-7: node 2 can read the nodes 0..1"),
         ("|none~0|+|none~0|none|", "node 2: expected 'op~source', got 'none'"),
         ("|none~0|+|none~0|none~-1|", "node 2: expected 'op~source', got 'none~-1'"),
         ("|none~0|+none~0|", r"node 2: expected '\|op~source\|...\|', got 'none~0\|'"),
-        ("|none~0|+", "node 2: expected"),
-        ("|none~0|none", "node 1: expected"),
         ("Genotype(", "is no DARTS genotype"),
         ("Genotype([('none', 0)])", "expected Genotype"),
         ("Genotype(a=1)(normal=[('none', 0), ('none', 1)])", "expected Genotype"),
-        ("Genotype(normal=[('none', 0), ('none', 1)]).normal", "expected Genotype"),
         ("Genotype(reduce=[('none', 0), ('none', 1)])", "has the fields"),
         ("Genotype(normal=[('none', 0), ('none', 1)], normals=1)", "has the fields.*normals"),
-        ("Genotype(**{})", "has the fields"),
         ("Genotype(recurrent=[('tanh', 0)], normal=[('none', 0), ('none', 1)])", "has the fields"),
         ("Genotype(recurrent=[('tanh', 0)], recurrent_concat=[1])", "has the fields"),
-        ("Genotype(concat=[1])", "has the fields"),
-        ("Genotype(recurrent=[])", "recurrent: expected a list"),
         ("Genotype(recurrent=[('tanh', 0), ('relu', '1')])", r"recurrent, entry 1: .*\('relu', '1'\)"),
         ("Genotype(recurrent=[('tanh', 0), ('relu', 2)])", "relu on edge 2<-2: node 2 can read"),
         (
@@ -211,16 +204,11 @@ def test_text_is_never_evaluated(expression, pairs, output, bad, tmp_path, monke
         ),
         ("Genotype(recurrent=[('tanh', 0)], concat='x')", "concat: expected node numbers"),
         ("Genotype(normal=[])", "normal: expected a list"),
-        ("Genotype(normal='none')", "normal: expected a list"),
         ("Genotype(normal=[('none', 0), (1, 'none')])", r"normal, entry 1: .*\(1, 'none'\)"),
-        ("Genotype(normal=[('none', 0), 'none'])", "normal, entry 1"),
         ("Genotype(normal=[('none', 0)])", "normal: every node reads two edges, but 1 are given"),
-        ("Genotype(normal=[('none', 0), ('none', 2)])", "none on edge 2<-2: node 2 can read"),
         ("Genotype(normal=[('none', 0), ('none', -1)])", "none on edge 2<--1: node 2 can read"),
-        ("Genotype(normal=[('none', 0), ('none', 1)], normal_concat=[3])", r"nodes \[3\], but"),
         ("Genotype(normal=[('none', 0), ('none', 1)], normal_concat=[])", "concatenates"),
         ("Genotype(normal=[('none', 0), ('none', 1)], normal_concat=['2'])", "normal_concat"),
-        ("Genotype(normal=[('none', 0), ('none', 1)], normal_concat=5)", "normal_concat"),
         ("Genotype(normal=[('none', 0), ('none', 1)], normal_concat=range())", "normal_concat"),
         (
             "Genotype(normal=[('none', 0), ('none', 1)], normal_concat=range(2**60))",
@@ -247,12 +235,6 @@ def test_impossible_cells_are_refused(cell, message):
     inputs, edges, output = cell
     with pytest.raises(GenotypeError, match=message):
         Cell(inputs, tuple(edges), output)
-
-
-def test_values_are_immutable_and_hashable():
-    assert len({parse(DARTS), parse(DARTS), parse(NASBENCH201)}) == 2
-    with pytest.raises(AttributeError):
-        parse(DARTS).normal = None
 
 
 @pytest.mark.parametrize("name", ["NASNet", "AmoebaNet", "ENAS_ptb"])
