@@ -30,7 +30,10 @@ def source_files(book: Path) -> Iterator[Path]:
 
     Both packages are those that notebooks import, wherever they are installed.
     """
-    for folder in (*map(_package, ("ldarts_lib", "ldarts_book")), book / "data"):
+    for folder in (
+        *map(_package, ("ldarts_lib", "ldarts_book")),
+        book / "data",
+    ):
         yield from sorted(
             path
             for path in folder.rglob("*")
