@@ -1,1 +1,1 @@
-"""The chapters; of them the notebooks of a grid's jobs are installed, as ``ldarts_book.chapters``."""
+"""The chapters; of them the notebooks of jobs are installed."""

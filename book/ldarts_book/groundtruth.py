@@ -15,7 +15,12 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
+from ldarts_book.studies import digits201 as digits201
+from ldarts_lib.evaluation.small import Recipe as Recipe
+from ldarts_lib.evaluation.small import standalone_accuracies as standalone_accuracies
+from ldarts_lib.evaluation.small import standalone_accuracy as standalone_accuracy
 from ldarts_lib.tables.computation import classes, computation
+from ldarts_lib.tables.computation import decode as decode
 
 LANDMARKS: Mapping[str, str] = {
     "3x3 everywhere, skip on 3<-0": "333133",

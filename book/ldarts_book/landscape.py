@@ -14,13 +14,20 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ldarts_lib.bilevel import alignment as alignment
 from ldarts_lib.bilevel.gradients import gradients
+from ldarts_lib.bilevel.half_steps import UNROLLED_PERTURBATION as UNROLLED_PERTURBATION
 from ldarts_lib.bilevel.half_steps import Bilevel
 from ldarts_lib.bilevel.protocols import SearchProtocol
 from ldarts_lib.bilevel.state import SearchState
 from ldarts_lib.datasets.images import ImageDataset
 from ldarts_lib.networks.batches import Batch
+from ldarts_lib.networks.operations import OperationSettings as OperationSettings
+from ldarts_lib.networks.supernet import MixedOperation as MixedOperation
 from ldarts_lib.networks.supernet import Supernet
+from ldarts_lib.networks.supernet import architecture_weights as architecture_weights
+from ldarts_lib.networks.supernet import initial_alphas as initial_alphas
+from ldarts_lib.runs.environment import seed_everything as seed_everything
 
 _DIFFERENCE = 1e-7
 

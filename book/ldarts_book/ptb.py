@@ -14,10 +14,14 @@ import torch
 from torch import Tensor
 
 from ldarts_lib.bilevel import alignment
+from ldarts_lib.bilevel.recurrent_state import RecurrentState as RecurrentState
 from ldarts_lib.datasets.corpus import Reader
+from ldarts_lib.datasets.corpus import columns_of as columns_of
+from ldarts_lib.datasets.corpus import load_text as load_text
 from ldarts_lib.networks.batches import Inputs, Prediction, TextBatch
 from ldarts_lib.networks.recurrent_supernet import RecurrentSupernet
 from ldarts_lib.networks.supernet import architecture_weights
+from ldarts_lib.spaces.space import PTB as PTB
 
 
 def gradients_by_step(supernet: RecurrentSupernet, batch: TextBatch, alphas: Mapping[str, Tensor]) -> Tensor:

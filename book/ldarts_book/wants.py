@@ -5,6 +5,11 @@ from __future__ import annotations
 import pandas as pd
 
 from ldarts_book import studies
+from ldarts_lib.bilevel import alignment as alignment
+from ldarts_lib.bilevel.gradients import gradients as gradients
+from ldarts_lib.bilevel.state import SearchState as SearchState
+from ldarts_lib.networks.batches import Batch as Batch
+from ldarts_lib.networks.supernet import architecture_weights as architecture_weights
 
 
 def deciders(epochs: pd.DataFrame, count: int = 10) -> pd.DataFrame:

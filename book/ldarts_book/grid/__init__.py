@@ -1,1 +1,12 @@
 """What the reproduction consists of, what it costs, and one of its jobs."""
+
+from importlib import import_module
+from types import ModuleType
+
+
+def __getattr__(name: str) -> ModuleType:
+    """The modules, loaded when they are used: ``grid.plan``."""
+    try:
+        return import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
