@@ -67,7 +67,7 @@ class FastCell(SearchCell):
 
         return checkpoint(again, weights, noise, *states, use_reentrant=False, preserve_rng_state=False)
 
-    def _bundles_of(self, source: int, bundling: Bundling) -> Iterator[Bundle]:
+    def _bundles_of(self, source: int, bundling: Bundling) -> Iterator[_Bundle]:
         """The edges that leave a node, in bundles."""
         space = self.space
         stride = 2 if self.halve and source < space.inputs else 1
@@ -86,7 +86,7 @@ class FastCell(SearchCell):
             ordered = [k for group in groups for k in group]
             rows = [edge * len(names) + k for k in ordered + plain for edge in edges]
             name = f"rows_{source}_{edges[0]}_{bundling}"
-            yield Bundle(name, edges, names, groups, plain, rows, stride, bundling == "source")
+            yield _Bundle(name, edges, names, groups, plain, rows, stride, bundling == "source")
 
     def _is_normalized(self, name: str, stride: int) -> bool:
         pooled = "pool" in name and self.pooling_norm
@@ -114,7 +114,7 @@ class FastCell(SearchCell):
         return concatenate([states[node] for node in space.output_nodes], dim=1)
 
     def _mixed(
-        self, source: Source, bundle: Bundle, weights: Tensor, noise: Tensor | None
+        self, source: Source, bundle: _Bundle, weights: Tensor, noise: Tensor | None
     ) -> Sequence[Tensor]:
         """The mixed operations of a bundle's edges."""
         count, channels, copies = len(bundle.edges), source.state.shape[1], self.run.copies
@@ -149,11 +149,11 @@ class FastCell(SearchCell):
             mixed = mix(scales, normalized, found, plain)
         return mixed.split(channels, dim=1) if count > 1 else [mixed]
 
-    def _operations(self, bundle: Bundle, k: int) -> list[nn.Module]:
+    def _operations(self, bundle: _Bundle, k: int) -> list[nn.Module]:
         return [self.edges[edge].operations[k] for edge in bundle.edges]
 
 
-class Bundle(NamedTuple):
+class _Bundle(NamedTuple):
     """Edges that leave one state and are computed together."""
 
     name: str  # of the buffer that holds the rows

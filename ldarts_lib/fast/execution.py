@@ -25,12 +25,8 @@ class Execution:
     """How the passes of one supernet are carried out; all its layers share this one object.
 
     Attributes:
-        strategy: ``separate`` (one convolution call per operation), ``batched`` (one per source state
-            and kind of operation) or ``auto`` (batched on a GPU).
-        checkpoint: whether a cell keeps only its inputs and is computed again in the backward pass.
-        precision: floating type of the convolutions and products; None for that of the images.
+        strategy, checkpoint, precision, copies: see :class:`~ldarts_lib.fast.supernet.FastSupernet`.
         activation: the nonlinearity of all operations.
-        copies: networks that stand side by side in the channels; see :mod:`ldarts_lib.fast.packed`.
         parameters: whether backward passes go on to the parameters ω. PyTorch does not tell a custom
             function which of its gradients are asked for.
         statistics: in a pass that moves the running statistics, what it has seen so far.

@@ -22,7 +22,7 @@ from ldarts_lib.fast.execution import Execution
 _native_backward = torch.ops.aten.native_batch_norm_backward
 
 
-class Moments(NamedTuple):
+class _Moments(NamedTuple):
     """Mean μ and inverse standard deviation ρ of some tensors, [tensors, C]; of the ``batch`` in training."""
 
     mean: Tensor
@@ -30,7 +30,7 @@ class Moments(NamedTuple):
     batch: bool
 
 
-def moments(tensors: Sequence[Tensor], norms: Sequence[Sequence[nn.BatchNorm2d]], run: Execution) -> Moments:
+def moments(tensors: Sequence[Tensor], norms: Sequence[Sequence[nn.BatchNorm2d]], run: Execution) -> _Moments:
     """The moments by which BatchNorms normalize tensors [batch, m·C, height, width], m norms each."""
     flat = [norm for each in norms for norm in each]
     eps = flat[0].eps
@@ -38,16 +38,16 @@ def moments(tensors: Sequence[Tensor], norms: Sequence[Sequence[nn.BatchNorm2d]]
         with torch.no_grad():
             pairs = [torch.batch_norm_update_stats(z, None, None, 0.0) for z in tensors]
             mean, variance = (_stack(parts) for parts in zip(*pairs, strict=True))
-            found = Moments(mean, (variance + eps).rsqrt(), batch=True)
+            found = _Moments(mean, (variance + eps).rsqrt(), batch=True)
         run.observe(flat, found.mean, found.inverse_std, tensors[0])
         return found
     mean = torch.cat([norm.running_mean for norm in flat]).view(len(tensors), -1)
     variance = torch.cat([norm.running_var for norm in flat]).view(len(tensors), -1)
-    return Moments(mean, (variance + eps).rsqrt(), batch=False)
+    return _Moments(mean, (variance + eps).rsqrt(), batch=False)
 
 
 def mix(
-    scales: Tensor, normalized: Sequence[Tensor], found: Moments | None, plain: Sequence[Tensor]
+    scales: Tensor, normalized: Sequence[Tensor], found: _Moments | None, plain: Sequence[Tensor]
 ) -> Tensor:
     """Σ_k p_k·x̂_k + Σ_j p_j·x_j: the weighted sum of normalized and of plain tensors.
 

@@ -112,7 +112,7 @@ class PackedNetwork(nn.Module):
         self.networks = len(genotypes) * copies
         cells = [genotype.normal for genotype in genotypes]
         settings = MacroSettings(
-            make_cell=lambda _, width: PackedCell(cells, width, copies),
+            make_cell=lambda _, width: _PackedCell(cells, width, copies),
             outputs=space.outputs,
             affine=True,
             layers=packed_layers(self.networks),
@@ -141,7 +141,7 @@ class PackedNetwork(nn.Module):
             cell.load([n.macro.cells[position] for n in networks])
 
 
-class PackedCell(nn.Module):
+class _PackedCell(nn.Module):
     """The cells of many networks: on each edge the networks that chose the same operation share its call."""
 
     def __init__(self, cells: Sequence[Cell], channels: int, copies: int) -> None:

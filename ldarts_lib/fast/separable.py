@@ -27,13 +27,13 @@ def separable(
     run: Execution,
     norms: Sequence[nn.BatchNorm2d] = (),
 ) -> Tensor:
-    """y = (x ∗ d) ∗ p with a pointwise kernel p, for several depthwise kernels d side by side.
+    """y = (x ∗ d) ∗ w with a pointwise kernel w, for several depthwise kernels d side by side.
 
     Args:
         x: [batch, C, height, width], read by each of the depthwise kernels; with ``norms``, its channels
             are divided among them.
         depthwise: kernels d [C, 1, k, k].
-        pointwise: kernel p [C', C'/groups, 1, 1] of as many groups as fit.
+        pointwise: kernel w [C', C'/groups, 1, 1] of as many groups as fit.
         geometries: of the depthwise convolutions.
         norms: BatchNorms of the channels of x, by which it is normalized and sent through a ReLU first.
     """
@@ -49,7 +49,7 @@ def separable(
 
 
 class _Plan(NamedTuple):
-    """Depthwise convolutions side by side and a pointwise one: everything but the numbers."""
+    """Depthwise convolutions d side by side and a pointwise one w: everything but the numbers."""
 
     geometries: tuple[Geometry, ...]
     widths: tuple[int, ...]
@@ -142,7 +142,7 @@ class _Separable(Function):
 
 
 class _SeparableByInput(Function):
-    """The gradient of :class:`_Separable` by its input, h with ⟨v, h⟩ = ⟨g, (v ∗ d) ∗ p⟩."""
+    """The gradient of :class:`_Separable` by its input, h with ⟨v, h⟩ = ⟨g, (v ∗ d) ∗ w⟩."""
 
     @staticmethod
     def forward(

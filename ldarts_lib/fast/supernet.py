@@ -39,7 +39,8 @@ class FastSupernet(Supernet):
     fast: gradients of official sizes differ from float64 by up to 1e-2, relative, instead of 2e-3.
 
     Args:
-        strategy: ``separate``, ``batched`` or ``auto`` (batched on a GPU, in training).
+        strategy: ``separate`` (a convolution call per operation), ``batched`` (one per source state and kind
+            of operation) or ``auto`` (batched on a GPU).
         checkpoint: whether each cell keeps only its inputs and is computed again in the backward pass:
             less memory, one more forward pass.
         precision: floating type of the convolutions (``torch.bfloat16``, say); None for the images' own.

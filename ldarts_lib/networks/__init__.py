@@ -1,2 +1,1 @@
-"""Modules that compute: operations, macro networks, the reference supernet, discrete networks, recurrent
-cells."""
+"""Modules that compute: operations, macro, reference supernet, discrete, recurrent, sizes."""

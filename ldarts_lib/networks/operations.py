@@ -119,21 +119,12 @@ class FactorizedReduce(nn.Module):
 
 
 def relu_conv_norm(
-    channels_in: int,
-    channels: int,
-    kernel: int,
-    *,
-    stride: int = 1,
-    affine: bool,
-    layers: Layers = TEXTBOOK,
+    channels_in: int, channels: int, kernel: int, *, affine: bool, stride: int = 1, layers: Layers = TEXTBOOK
 ) -> nn.Sequential:
     """ReLU (or another activation), a convolution that keeps the size (but for the stride), BatchNorm."""
-    padding = kernel // 2
-    return nn.Sequential(
-        layers.activation(),
-        layers.convolution(channels_in, channels, kernel, stride=stride, padding=padding, bias=False),
-        layers.norm(channels, affine=affine),
-    )
+    build, padding = layers.convolution, kernel // 2
+    convolution = build(channels_in, channels, kernel, stride=stride, padding=padding, bias=False)
+    return nn.Sequential(layers.activation(), convolution, layers.norm(channels, affine=affine))
 
 
 def _convolution(s: OperationSettings, kernel: int) -> nn.Module:
@@ -142,18 +133,10 @@ def _convolution(s: OperationSettings, kernel: int) -> nn.Module:
 
 def _separable(s: OperationSettings, kernel: int, stride: int, dilation: int = 1) -> list[nn.Module]:
     """ReLU (or another activation), a depthwise and a pointwise convolution, BatchNorm."""
-    depthwise = s.layers.convolution(
-        s.channels,
-        s.channels,
-        kernel,
-        stride=stride,
-        padding=dilation * (kernel // 2),
-        dilation=dilation,
-        groups=s.channels,
-        bias=False,
-    )
-    pointwise = s.layers.convolution(s.channels, s.channels, 1, bias=False)
-    return [s.layers.activation(), depthwise, pointwise, s.layers.norm(s.channels, affine=s.affine)]
+    build, c, padding = s.layers.convolution, s.channels, dilation * (kernel // 2)
+    depthwise = build(c, c, kernel, stride=stride, padding=padding, dilation=dilation, groups=c, bias=False)
+    pointwise = build(c, c, 1, bias=False)
+    return [s.layers.activation(), depthwise, pointwise, s.layers.norm(c, affine=s.affine)]
 
 
 def _separable_twice(s: OperationSettings, kernel: int) -> nn.Module:
