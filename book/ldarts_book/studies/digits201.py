@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import as_completed
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from ldarts_lib.bilevel.protocols import SearchProtocol, protocol
 from ldarts_lib.datasets.images import load_images
 from ldarts_lib.evaluation.small import Recipe, initial_network, standalone_accuracies
 from ldarts_lib.runs.processes import process_pool
-from ldarts_lib.tables.computation import classes, decode
+from ldarts_lib.tables.computation import classes, computation, decode
 
 CELLS_AT_ONCE = 8
 SEEDS_AT_ONCE = 3
@@ -60,17 +61,18 @@ def make(
         workers: processes at a time; by default one per core, and one on a GPU.
         device: where they train.
         cells: digits of the cells to train; by default all representatives.
-
-    Raises:
-        ValueError: less than one seed or worker, or a cell that is not a representative.
     """
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
-    recipe, members = recipe or Recipe(), representatives()
-    chosen = sorted(cells or members)
-    if unknown := sorted(set(chosen) - set(members)):
-        raise ValueError(f"{unknown[0]!r} is not among the {len(members):,} cells that are trained")
-    jobs = _jobs(chosen, seeds, Path(out) / "parts")
+    recipe, known = recipe or Recipe(), representatives()
+    chosen = sorted(cells or known)
+    if unknown := sorted(set(chosen) - set(known)):
+        raise ValueError(f"{unknown[0]!r} is not among the {len(known):,} cells that are trained")
+    jobs = [
+        (ops, several, Path(out) / "parts" / f"{ops[0]}-{ops[-1]}-seeds-{several[0]}-{several[-1]}.csv")
+        for several in _split(range(seeds), SEEDS_AT_ONCE)
+        for ops in _split(chosen, CELLS_AT_ONCE)
+    ]
     missing = [job for job in jobs if not job[2].exists()]
     random.Random(0).shuffle(missing)  # large and small cells alike, so that the remaining time is right
     total, rest = (sum(len(ops) * len(several) for ops, several, _ in some) for some in (jobs, missing))
@@ -82,32 +84,25 @@ def make(
             bar.update(done.result())
     table = _assemble(pd.concat(pd.read_csv(path, dtype={"ops": str}) for _, _, path in jobs))
     write_table(table, Path(out) / "table.csv")
-    write_provenance(
-        Path(out),
-        f"ldarts study digits201 --seeds {seeds}",
-        device,
-        cells=len(table),
-        seeds=seeds,
-        recipe=vars(recipe),
-        protocol=PROTOCOL.model_dump(include={"space", "dataset", "channels", "depth", "reduction"}),
-        core_hours=round(float(table["seconds"].sum()) * seeds / 3600, 2),
-        mean_accuracy=round(float(np.mean(table.filter(like="accuracy_"))), 5),
-    )
+    facts = {
+        "cells": len(table),
+        "seeds": seeds,
+        "recipe": vars(recipe),
+        "protocol": PROTOCOL.model_dump(include={"space", "dataset", "channels", "depth", "reduction"}),
+        "core_hours": round(float(table["seconds"].sum()) * seeds / 3600, 2),
+        "mean_accuracy": round(float(np.mean(table.filter(like="accuracy_"))), 5),
+    }
+    write_provenance(Path(out), f"ldarts study digits201 --seeds {seeds}", device, **facts)
     return table
 
 
-def _jobs(cells: Sequence[str], seeds: int, parts: Path) -> list[tuple[list[str], list[int], Path]]:
-    found = []
-    for first in range(0, seeds, SEEDS_AT_ONCE):
-        several = list(range(first, min(first + SEEDS_AT_ONCE, seeds)))
-        for start in range(0, len(cells), CELLS_AT_ONCE):
-            ops = list(cells[start : start + CELLS_AT_ONCE])
-            name = f"{ops[0]}-{ops[-1]}-seeds-{several[0]}-{several[-1]}.csv"
-            found.append((ops, several, parts / name))
-    return found
+def _split(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def _train(ops: list[str], seeds: list[int], path: Path, recipe: Recipe, device: torch.device | str) -> int:
+def _train(
+    ops: list[str], seeds: Sequence[int], path: Path, recipe: Recipe, device: torch.device | str
+) -> int:
     clock = time.process_time if torch.device(device).type == "cpu" else time.perf_counter
     begin = clock()
     images, genotypes = load_images(PROTOCOL.dataset, device=device), [decode(digits) for digits in ops]
@@ -124,14 +119,13 @@ def _train(ops: list[str], seeds: list[int], path: Path, recipe: Recipe, device:
 
 def _assemble(rows: pd.DataFrame) -> pd.DataFrame:
     """One row per cell: what it computes, how many cells do, its size, its accuracies and its time."""
-    members, keys = representatives(), {cells[0]: key for key, cells in classes().items()}
     accuracies = rows.pivot(index="ops", columns="seed", values="accuracy").add_prefix("accuracy_")
-    facts = [
-        {"computation": keys[members[ops][0]], "cells": len(members[ops]), **_size(ops)}
-        for ops in accuracies.index
-    ]
+    keys = [computation(ops).key for ops in accuracies.index]
+    counts = [len(classes()[key]) for key in keys]
+    facts = pd.DataFrame({"computation": keys, "cells": counts}, accuracies.index)
+    sizes = pd.DataFrame(map(_size, accuracies.index), accuracies.index)
     seconds = rows.groupby("ops")["seconds"].mean().round(2)
-    return pd.DataFrame(facts, accuracies.index).assign(seconds=seconds).join(accuracies).reset_index()
+    return facts.join(sizes).assign(seconds=seconds).join(accuracies).reset_index()
 
 
 def _size(ops: str) -> dict[str, int]:
@@ -140,7 +134,5 @@ def _size(ops: str) -> dict[str, int]:
     network = initial_network(decode(ops), PROTOCOL, images, seed=0).eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(images.search().all()[0][:1])
-    return {
-        "parameters": sum(p.numel() for p in network.parameters()),
-        "flops": counter.get_total_flops(),
-    }
+    parameters = sum(p.numel() for p in network.parameters())
+    return {"parameters": parameters, "flops": counter.get_total_flops()}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -100,9 +101,7 @@ class Trained:
     floor: str = "random cells"
     file: ClassVar[str] = "outcomes.csv"
 
-    def rows(
-        self, found: Sequence[Found], *, workers: int | None = None, device: Any = "cpu"
-    ) -> pd.DataFrame:
+    def rows(self, found: Sequence[Found], *, workers: int | None, device: Any) -> pd.DataFrame:
         """What is recorded, one row per search and per random architecture; run directories keep trainings.
 
         Columns: what names the search, ``genotype``, of the search ``valid_alignment`` (last epoch) and
@@ -110,12 +109,12 @@ class Trained:
         """
         from ldarts_lib.runs.processes import process_pool
 
-        first = [one for one in found if one.keys["variant"] == found[0].keys["variant"]]
-        every = [*found, *map(self._floor, first)]
-        jobs = [(one, self.trainings, device) for one in every]
+        first = found[0].keys["variant"]
+        every = [*found, *(self._floor(one) for one in found if one.keys["variant"] == first)]
+        train = partial(_train, trainings=self.trainings, device=device)
         with process_pool(workers, device) as pool:
-            trained = tqdm(pool.map(_train, jobs), total=len(jobs), desc="training from scratch", unit="cell")
-            accuracies = list(trained)
+            trained = pool.map(train, every)
+            accuracies = list(tqdm(trained, total=len(every), desc="training from scratch", unit="cell"))
         cells = [parse(one.history[-1]["genotype"]) for one in every]
         return pd.DataFrame(
             {
@@ -152,12 +151,11 @@ def draw(space: Space, seed: int) -> Genotype:
     return space.discretize({kind: generator.random(cell.shape) for kind, cell in space.cells.items()})
 
 
-def _train(job: tuple[Found, int, Any]) -> float:
+def _train(one: Found, trainings: int, device: Any) -> float:
     """The mean accuracy of an architecture, from its folder if it was trained before."""
     from ldarts_lib.datasets.images import load_images
     from ldarts_lib.evaluation.small import standalone_accuracy
 
-    one, trainings, device = job
     kept = one.path / "standalone.json"
     if not kept.exists():
         genotype = parse(one.history[-1]["genotype"])

@@ -34,19 +34,14 @@ def judged(name: str, size: str = "smoke", out: str | Path = "", device: Any = "
     Of most studies the last epochs are recorded.
     """
     study = STUDIES[name]
-    if size != "full":
-        return study.judge.judge(read(study))
-    from ldarts_book.studies.searches import run
+    if size == "full":
+        from ldarts_book.studies.searches import run
 
-    return study.judge.judge(run([study], out, device=device)[name])
-
-
-def read(study: Study) -> pd.DataFrame:
-    """The recorded rows of a study, or :class:`NotRecorded`."""
-    path = _folder(study.name) / study.judge.file
+        return study.judge.judge(run([study], out, device=device)[name])
+    path = _folder(name) / study.judge.file
     if not path.is_file():
-        raise NotRecorded(f"there is no {path}; `ldarts study {study.name}` makes such a file")
-    return pd.read_csv(path, dtype={"ops": str})
+        raise NotRecorded(f"there is no {path}; `ldarts study {name}` makes such a file")
+    return study.judge.judge(pd.read_csv(path, dtype={"ops": str}))
 
 
 def watched(size: str, seed: int, out: str | Path, device: Any = "cpu") -> dict[str, Found]:
@@ -84,14 +79,7 @@ def record(
     workers: int | None = None,
     device: Any = "cpu",
 ) -> None:
-    """Makes studies (``ldarts study``), writes their records into OUT/NAME, and prints how variants compare.
-
-    Args:
-        names: of the studies, or ``digits201``; by default all studies.
-        out: parent of the run directories and of the records.
-        first_seed, seeds: other seeds than those of the studies, or fewer.
-        size, workers, device: as for :func:`~ldarts_book.studies.searches.run`.
-    """
+    """What ``ldarts study`` does: make studies, write records into OUT/NAME, print how variants compare."""
     from ldarts_book.studies import digits201, searches
     from ldarts_lib.runs.environment import device_report, resolve_device
 
@@ -101,12 +89,8 @@ def record(
         raise StudyError(f"unknown study {unknown[0]!r}; choose from {', '.join(STUDIES)}, digits201")
     if "digits201" in names:
         digits201.make(Path(out) / "digits201", seeds=seeds or 3, workers=workers, device=where)
-    chosen = [
-        replace(study, seeds=_seeds(study.seeds, first_seed, seeds))
-        for name, study in STUDIES.items()
-        if name in (names or STUDIES)
-    ]
-    made = searches.run(chosen, out, size=size, workers=workers, device=where)
+    chosen = [_with_seeds(STUDIES[name], first_seed, seeds) for name in names or STUDIES if name in STUDIES]
+    made = searches.run(chosen, out, size=size, workers=workers, device=where) if chosen else {}
     options = {"size": size, "first-seed": first_seed, "seeds": seeds}
     given = "".join(f" --{name} {value}" for name, value in options.items() if value is not None)
     for study in chosen:
@@ -128,10 +112,9 @@ def record(
             print(readable(report(outcomes(part))).to_string())
 
 
-def _seeds(usual: Sequence[int], first: int | None, count: int | None) -> Sequence[int]:
-    if first is None:
-        return usual[:count]
-    return range(first, first + (len(usual) if count is None else count))
+def _with_seeds(study: Study, first: int | None, count: int | None) -> Study:
+    seeds = study.seeds if first is None else range(first, first + (count or len(study.seeds)))
+    return replace(study, seeds=seeds[:count])
 
 
 def write_provenance(folder: Path, command: str, device: Any, **facts: Any) -> None:

@@ -36,7 +36,7 @@ def run(
         out: parent of the run directories.
         size: preset of the searches.
         workers: processes at a time; by default one per core.
-        device: where they run.
+        device: where they search.
     """
     found = search(studies, out, size=size, workers=workers, device=device)
     return {

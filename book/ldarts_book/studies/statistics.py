@@ -38,11 +38,13 @@ STOPPING: Mapping[str, Callable[[pd.DataFrame], int]] = {
 
 
 def outcomes(judged: pd.DataFrame, rule: Callable[[pd.DataFrame], int] = last_epoch) -> pd.DataFrame:
-    """The row that a rule picks of each search.
+    """The row that a rule picks of each search; the only one where its judge keeps one.
 
     Its ``seconds`` are those of the search up to the picked epoch, on one core; of searches that ran together
     each has its share. Where a record holds the last epochs only, these stand for all of them.
     """
+    if "epoch" not in judged:
+        return judged
     picked = []
     for _, search in judged.groupby(_keys(judged, "variant", "seed"), sort=False):
         row = search[search["epoch"] == rule(search)]

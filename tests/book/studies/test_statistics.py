@@ -87,6 +87,11 @@ def test_the_report_compares_with_the_baseline_seed_by_seed():
     np.testing.assert_allclose(wilson, [0.5 - half, 0.5 + half], atol=1e-6)
 
 
+def test_a_judge_may_keep_one_row_per_search():
+    known = results(DARTS=[0.4, 0.6], a=[0.6, 0.7])
+    assert statistics.outcomes(known).equals(known)
+
+
 def test_each_setting_has_a_baseline_of_its_own():
     one, other = results(DARTS=[0.4, 0.6], a=[0.6, 0.7]), results(DARTS=[0.7, 0.6], a=[0.6, 0.6])
     found = statistics.report(pd.concat([one.assign(setting="one"), other.assign(setting="other")]))
