@@ -92,7 +92,7 @@ def make(
         "core_hours": round(float(table["seconds"].sum()) * seeds / 3600, 2),
         "mean_accuracy": round(float(np.mean(table.filter(like="accuracy_"))), 5),
     }
-    write_provenance(Path(out), f"ldarts study digits201 --seeds {seeds}", device, **facts)
+    write_provenance(Path(out), f"ldarts study digits201 --seeds {seeds}", torch.device(device), **facts)
     return table
 
 
