@@ -6,9 +6,8 @@ validation loss, at the current ω (first order) or at ω after one more step (s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import wraps
 
 import torch
 from torch import Tensor, nn
@@ -23,15 +22,6 @@ from ldarts_lib.runs.environment import arithmetic
 
 UNROLLED_PERTURBATION = 0.01
 """Length of the perturbation of ω in the second-order term, as in the DARTS code."""
-
-
-def _in_its_precision(half_step: Callable[..., Gradients]) -> Callable[..., Gradients]:
-    @wraps(half_step)
-    def stepping(self: Bilevel, *batches: Batch) -> Gradients:
-        with arithmetic(self.protocol.precision):
-            return half_step(self, *batches)
-
-    return stepping
 
 
 class Bilevel:
@@ -55,14 +45,9 @@ class Bilevel:
     """
 
     def __init__(
-        self,
-        supernet: Supernet,
-        alphas: dict[str, Tensor],
-        protocol: SearchProtocol | RecurrentProtocol,
+        self, supernet: Supernet, alphas: dict[str, Tensor], protocol: SearchProtocol | RecurrentProtocol
     ) -> None:
-        self.supernet = supernet
-        self.alphas = alphas
-        self.protocol = protocol
+        self.supernet, self.alphas, self.protocol = supernet, alphas, protocol
         self.parameters = list(supernet.parameters())
         self.weight_optimizer = torch.optim.SGD(
             self.parameters,
@@ -94,47 +79,49 @@ class Bilevel:
         of_alpha = self.alpha_step(training, validation)
         return self.weight_step(training, validation), of_alpha
 
-    @_in_its_precision
     def weight_step(self, training: Batch, validation: Batch | None = None) -> Gradients:
         """Move ω along the gradient of L − λR, clipped; returns the gradients that it followed.
 
         ``validation`` is read only where R is that of the validation batch.
         """
-        weights = architecture_weights(self.alphas, self.supernet.layout)
-        regularizer = self.protocol.regularizer
-        if regularizer is None or self.strength == 0:
-            found = gradients(self.supernet, training, weights, update_statistics=True)
-        elif self.protocol.regularizer_batch == "training":
-            found = penalized_gradients(self.supernet, training, weights, regularizer, self.strength)
-        else:
-            found = gradients(self.supernet, training, weights, update_statistics=True)
-            _, penalty = regularized_gradients(
-                self.supernet, validation, weights, regularizer, update_statistics=False
-            )
-            total = torch._foreach_sub(found.weights, penalty, alpha=self.strength)  # ∇ω L − λ ∂R/∂ω
-            found = replace(found, weights=tuple(total))
+        with arithmetic(self.protocol.precision):
+            found = self._weight_gradients(training, validation)
         for parameter, gradient in zip(self.parameters, found.weights, strict=True):
             parameter.grad = gradient
         self.clip()
         self.weight_optimizer.step()
         return found
 
+    def _weight_gradients(self, training: Batch, validation: Batch | None) -> Gradients:
+        weights = architecture_weights(self.alphas, self.supernet.layout)
+        regularizer = self.protocol.regularizer
+        plain = regularizer is None or self.strength == 0
+        if not plain and self.protocol.regularizer_batch == "training":
+            return penalized_gradients(self.supernet, training, weights, regularizer, self.strength)
+        found = gradients(self.supernet, training, weights, update_statistics=True)
+        if plain:
+            return found
+        _, penalty = regularized_gradients(
+            self.supernet, validation, weights, regularizer, update_statistics=False
+        )
+        total = torch._foreach_sub(found.weights, penalty, alpha=self.strength)  # ∇ω L − λ ∂R/∂ω
+        return replace(found, weights=tuple(total))
+
     def clip(self) -> None:
         """Shorten the gradient of ω to the protocol's length."""
         nn.utils.clip_grad_norm_(self.parameters, self.protocol.clip, foreach=True)
 
-    @_in_its_precision
     def alpha_step(self, training: Batch, validation: Batch) -> Gradients:
         """Move α along the gradient of the validation loss; returns that batch's gradients.
 
         ``training`` is read by the second-order method only.
         """
         weights = architecture_weights(self.alphas, self.supernet.layout)
-        if self.protocol.method == "darts-2nd":
-            learning_rate = self.weight_optimizer.param_groups[0]["lr"]
-            found = self._unrolled(training, validation, weights, learning_rate)
-        else:
-            found = self.architecture_gradients(validation, weights)
+        with arithmetic(self.protocol.precision):
+            if self.protocol.method == "darts-2nd":
+                found = self._unrolled(training, validation, weights)
+            else:
+                found = self.architecture_gradients(validation, weights)
         for kind, alpha in self.alphas.items():
             alpha.grad = softmax_backward(alpha, found.cells[kind])
         self.alpha_optimizer.step()
@@ -144,21 +131,16 @@ class Bilevel:
         """First-order gradients of the validation loss, by the architecture weights alone."""
         return gradients(self.supernet, validation, weights, of_parameters=False)
 
-    def _unrolled(
-        self,
-        training: Batch,
-        validation: Batch,
-        weights: Mapping[str, Tensor],
-        learning_rate: float,
-    ) -> Gradients:
+    def _unrolled(self, training: Batch, validation: Batch, weights: Mapping[str, Tensor]) -> Gradients:
         """Gradients of L_val(ω − ξ∇ω L_train(ω, p)) by p, ξ the learning rate.
 
         The mixed second derivative is a central difference along v = ∇ω' L_val(ω'), as in the DARTS code.
         """
+        learning_rate = self.weight_optimizer.param_groups[0]["lr"]
         start = [parameter.detach().clone() for parameter in self.parameters]
         state = self.supernet.random_state()
         of_loss = gradients(self.supernet, training, weights).weights
-        # ω' = ω − ξ (∇ω L_train + w ω + μ v), a step of SGD with weight decay w and momentum μ
+        # ω' = ω − ξ (∇ω L_train + w ω + μ m), a step of SGD with weight decay w, momentum μ and buffer m
         step = [
             gradient + self.protocol.weight_decay * parameter + momentum
             for gradient, parameter, momentum in zip(of_loss, start, self._momentum(), strict=True)

@@ -24,20 +24,8 @@ from ldarts_lib import __version__
 from ldarts_lib.errors import LdartsError
 from ldarts_lib.runs.threads import cores
 
-_PACKAGES = (
-    "torch",
-    "torchvision",
-    "numpy",
-    "pandas",
-    "scikit-learn",
-    "mlxtend",
-    "matplotlib",
-    "pydantic",
-    "papermill",
-    "ipykernel",
-    "jupyter-book",
-)
-_DEVICES = "auto, cpu, cuda, cuda:<index>, mps"
+_PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "mlxtend", "matplotlib", "pydantic")
+_PACKAGES += ("papermill", "ipykernel", "jupyter-book")
 
 
 class DeviceUnavailable(LdartsError, ValueError):
@@ -49,11 +37,7 @@ def versions() -> dict[str, str]:
 
     Nothing is imported for it; torch's names its build. What is absent is ``not installed``.
     """
-    found = {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "ldarts_lib": __version__,
-    }
+    found = {"python": platform.python_version(), "platform": platform.platform(), "ldarts_lib": __version__}
     for package in _PACKAGES:
         try:
             found[package] = metadata.version(package)
@@ -77,12 +61,10 @@ def resolve_device(name: str) -> torch.device:
         gpu = "mps" if torch.backends.mps.is_available() else "cpu"
         name = "cuda" if torch.cuda.is_available() else gpu
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
-        raise DeviceUnavailable(f"unknown device {name!r}; allowed are {_DEVICES}")
+        raise DeviceUnavailable(f"unknown device {name!r}; allowed are auto, cpu, cuda, cuda:<index>, mps")
     if name == "cpu":
         return torch.device("cpu")
-    if name == "mps":
-        return _mps()
-    return _cuda(name)
+    return _mps() if name == "mps" else _cuda(name)
 
 
 def device_report(device: torch.device) -> str:

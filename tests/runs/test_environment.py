@@ -2,6 +2,7 @@
 
 import json
 import random
+import runpy
 import subprocess
 import sys
 import time
@@ -82,21 +83,15 @@ def test_a_gpu_beyond_the_last_is_refused(two_gpus):
         environment.resolve_device("cuda:2")
 
 
-def test_cuda_with_a_cpu_build_says_so(no_gpu, monkeypatch):
-    monkeypatch.setattr(torch.version, "cuda", None)
-    monkeypatch.setattr(torch.version, "hip", None)
-    with pytest.raises(DeviceUnavailable, match="without CUDA; install a CUDA build"):
-        environment.resolve_device("cuda")
-
-
-def test_cuda_without_a_gpu_names_what_to_check(no_gpu, monkeypatch):
+def test_a_gpu_that_is_not_there_names_what_to_check(no_gpu, monkeypatch):
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     with pytest.raises(DeviceUnavailable, match=r"sees no GPU.*CUDA_VISIBLE_DEVICES \(7\)"):
         environment.resolve_device("cuda:1")
-
-
-def test_mps_without_an_apple_gpu_is_refused(no_gpu):
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(torch.version, "hip", None)
+    with pytest.raises(DeviceUnavailable, match="without CUDA; install a CUDA build"):
+        environment.resolve_device("cuda")
     with pytest.raises(DeviceUnavailable, match="Apple silicon"):
         environment.resolve_device("mps")
 
@@ -107,27 +102,17 @@ def test_an_unknown_device_lists_the_allowed_ones(name):
         environment.resolve_device(name)
 
 
-def test_the_report_of_the_cpu_names_model_and_threads():
-    report = environment.device_report(torch.device("cpu"))
-    assert environment.cpu_model() in report
-    assert f"{torch.get_num_threads()} of {cores()} threads" in report
-
-
-def test_environment_is_ready_for_json():
+def test_environment_is_ready_for_json_and_read_when_asked(monkeypatch):
     record = environment.environment(torch.device("cpu"))
     assert json.loads(json.dumps(record)) == record
-    assert record["device"].startswith("cpu: ")
+    assert environment.cpu_model() in record["device"]
+    assert f"{torch.get_num_threads()} of {cores()} threads" in record["device"]
     assert record["command"] == sys.argv
     assert record["determinism"]["deterministic_algorithms"] is False
-    assert environment.environment()["device"] is None
-
-
-def test_determinism_is_read_when_asked(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     monkeypatch.setenv("PYTHONHASHSEED", "7")
     flags = environment.environment()["determinism"]
-    assert flags["cudnn_benchmark"] is True
-    assert flags["PYTHONHASHSEED"] == "7"
+    assert (flags["cudnn_benchmark"], flags["PYTHONHASHSEED"]) == (True, "7")
 
 
 def test_the_source_state_is_clean_then_dirty(package):
@@ -183,12 +168,9 @@ def test_colab_is_recognized_by_its_kernel_and_by_its_shell(monkeypatch):
 
 
 def test_the_import_leaves_the_global_state_alone():
-    code = (
-        "import random, numpy, torch; torch.manual_seed(1); state = torch.get_rng_state()\n"
-        "r, n = random.getstate(), numpy.random.get_state()[1].tolist()\n"
-        "import ldarts_lib.runs.environment\n"
-        "assert torch.equal(state, torch.get_rng_state()) and r == random.getstate()\n"
-        "assert n == numpy.random.get_state()[1].tolist()\n"
-        "assert not torch.cuda.is_initialized()"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    def states():
+        return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+
+    before = states()
+    runpy.run_path(environment.__file__)
+    assert states() == before and not torch.cuda.is_initialized()
