@@ -37,19 +37,15 @@ def cosine_matrix(g: Tensor) -> Tensor:
 
 
 def sign_matrix(g: Tensor) -> Tensor:
-    """ρ_ll' = ⟨g_l, g_l'⟩ / ⟨|g_l|, |g_l'|⟩, the agreement of signs weighted by magnitude, in [-1, 1].
-
-    Of every pair of cells: [..., cells, cells]; 0 where it is 0/0.
-    """
+    """ρ_ll' = ⟨g_l, g_l'⟩ / ⟨|g_l|, |g_l'|⟩ of every pair, 0 where it is 0/0: [..., cells, cells]."""
     agreement, most = g @ g.mT, g.abs() @ g.abs().mT
     return torch.where(most > 0, agreement / most.clamp_min(_tiny(g)), 0.0)
 
 
 def layer_alignment(g: Tensor) -> Tensor:
-    """Λ, the mean cosine over all pairs of different cells, in [-1/(cells-1), 1]: shape [...].
+    """Λ, the mean cosine over all pairs of different cells, in [-1/(cells-1), 1]; NaN for a single cell.
 
-    Source: Figure 1 of the Λ-DARTS paper and ``get_corr`` of its code. NaN for a single cell, which has
-    no pairs.
+    Source: Figure 1 of the Λ-DARTS paper and ``get_corr`` of its code.
 
     Examples:
         >>> g = torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]])  # two cells agree, the third is orthogonal
@@ -65,14 +61,7 @@ def sign_alignment(g: Tensor) -> Tensor:
 
 
 def remove_offset(g: Tensor, operations: int) -> Tensor:
-    """Pg, without the part that α cannot feel: the mean over the operations of each edge is removed.
-
-    The softmax Jacobian maps a common offset of all operations of an edge to zero, J(p_e)·1 = 0.
-
-    Args:
-        g: [..., cells, edges×operations].
-        operations: number of candidate operations per edge.
-    """
+    """Pg, without what α cannot feel: the mean over the operations of each edge, for J(p_e)·1 = 0."""
     edges = g.unflatten(-1, (-1, operations))
     return (edges - edges.mean(-1, keepdim=True)).flatten(-2)
 
@@ -115,12 +104,7 @@ def projected_delta(g: Tensor, operations: int) -> Tensor:
 
 
 def random_delta(g: Tensor, noise: Tensor) -> Tensor:
-    """A control: for each cell a random direction, as long as that of :func:`cosine_delta`.
-
-    Args:
-        g: [..., cells, edges×operations].
-        noise: standard normal numbers of the same shape.
-    """
+    """A control: rows of the direction of ``noise`` (standard normal), as long as the cosine form's δ."""
     return unit_rows(noise) * cell_norms(cosine_delta(g)).unsqueeze(-1)
 
 
@@ -134,9 +118,8 @@ DELTAS: dict[Form, Callable[[Tensor], Tensor]] = {"cosine": cosine_delta, "sign"
 def _mean_of_pairs(matrix: Tensor) -> Tensor:
     cells = matrix.shape[-1]
     off_diagonal = matrix - torch.diag_embed(matrix.diagonal(dim1=-2, dim2=-1))
-    return (
-        off_diagonal.sum((-2, -1)) / (cells * (cells - 1)) if cells > 1 else matrix.sum((-2, -1)) * torch.nan
-    )
+    pairs = cells * (cells - 1)
+    return off_diagonal.sum((-2, -1)) / pairs if pairs else matrix.sum((-2, -1)) * torch.nan
 
 
 def _pair_weight(g: Tensor) -> float:

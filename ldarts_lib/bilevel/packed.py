@@ -26,17 +26,12 @@ from ldarts_lib.networks.batches import Batch
 from ldarts_lib.runs.directory import Row, Run
 from ldarts_lib.runs.record import begun, run_epochs
 
-Slot = tuple[Optimizer, Tensor]
-
 SAVE_SECONDS = 15.0
 """The most that an interruption costs, beside an epoch: saving many searches after each would cost more."""
 
 
 def can_pack(protocol: SearchProtocol) -> bool:
-    """Whether searches of this protocol can run side by side in one supernet.
-
-    They need the fast supernet in full precision, cells in stages, and a first-order method.
-    """
+    """Whether its searches can be packed: cells in stages, fast supernet, full precision, first order."""
     return (
         protocol.search_space.macro == "stages"
         and protocol.supernet == "fast"
@@ -125,21 +120,18 @@ class PackedSearch:
     @torch.no_grad()
     def _unload(self) -> None:
         self.bilevel.supernet.unload([state.bilevel.supernet for state in self.states])
-        for (optimizer, packed), singles in self._slots():
-            for part, (other, single) in zip(
-                packed.reshape(len(singles), *singles[0][1].shape), singles, strict=True
-            ):
-                single.copy_(part)
-                other.state[single] = {}
-            for key, value in optimizer.state[packed].items():
-                for copy, (other, single) in enumerate(singles):
-                    own = value.reshape(len(singles), *single.shape)[copy] if value.dim() else value
-                    other.state[single][key] = own.clone()
+        for optimizer, packed, singles in self._slots():
+            for copy, (own, single) in enumerate(singles):
+                single.copy_(_part(packed, copy, single))
+                own.state[single] = {
+                    key: _part(value, copy, single).clone() for key, value in optimizer.state[packed].items()
+                }
 
     def _load_optimizers(self) -> None:
-        for (optimizer, packed), singles in self._slots():
-            earlier = [other.state[single] for other, single in singles if other.state.get(single)]
-            if earlier:
+        for optimizer, packed, singles in self._slots():
+            if earlier := [own.state[single] for own, single in singles if own.state.get(single)]:
+                # m = (m_1, ..., m_n): the moments of a pack are those of its networks side by side, for SGD
+                # and Adam work entry by entry; the number of steps is one for all
                 optimizer.state[packed] = {
                     key: torch.stack([one[key] for one in earlier]).reshape(packed.shape)
                     if value.dim()
@@ -147,14 +139,19 @@ class PackedSearch:
                     for key, value in earlier[0].items()
                 }
 
-    def _slots(self) -> Iterator[tuple[Slot, list[Slot]]]:
-        """Every packed tensor that an optimizer moves, and its parts in the single searches."""
+    def _slots(self) -> Iterator[tuple[Optimizer, Tensor, list[tuple[Optimizer, Tensor]]]]:
+        """Every packed tensor, what moves it, and the same of its parts in the single searches."""
         ours, theirs = self.bilevel, [state.bilevel for state in self.states]
         for place, parameter in enumerate(ours.parameters):
             parts = [(other.weight_optimizer, other.parameters[place]) for other in theirs]
-            yield (ours.weight_optimizer, parameter), parts
+            yield ours.weight_optimizer, parameter, parts
         for kind, alpha in ours.alphas.items():
-            yield (ours.alpha_optimizer, alpha), [(o.alpha_optimizer, o.alphas[kind]) for o in theirs]
+            yield ours.alpha_optimizer, alpha, [(o.alpha_optimizer, o.alphas[kind]) for o in theirs]
+
+
+def _part(packed: Tensor, copy: int, like: Tensor) -> Tensor:
+    """What belongs to one of the networks; a number belongs to all."""
+    return packed.reshape(-1, *like.shape)[copy] if packed.dim() else packed
 
 
 def _side_by_side(batches: Sequence[Batch]) -> Batch:

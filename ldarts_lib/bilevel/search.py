@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +35,7 @@ class SearchResult:
 
     Attributes:
         genotype: the derived architecture after the last epoch.
-        history: one row (column name → value) per epoch; the columns are described in
-            :mod:`ldarts_lib.bilevel.state` and, of texts, :mod:`ldarts_lib.bilevel.recurrent_state`.
+        history: one row per epoch; :mod:`ldarts_lib.bilevel.state` describes the columns.
         alphas: per cell kind the final architecture parameters [edges, operations].
         path: the run directory.
         trajectory: the architecture weights and the cells' agreement, epoch by epoch.
@@ -50,11 +49,7 @@ class SearchResult:
 
     @classmethod
     def read(cls, path: str | Path) -> SearchResult:
-        """That of a finished search.
-
-        Raises:
-            RunError: a file of the run directory is missing or damaged.
-        """
+        """That of a finished search."""
         run = Run(path)
         genotype = parse(run.read_json(GENOTYPE)["genotype"])
         alphas = run.read_checkpoint()["alphas"]
@@ -82,7 +77,6 @@ def search(
         progress: whether to show a progress bar.
 
     Raises:
-        DatasetMissing, DatasetCorrupt: the images or the text cannot be read.
         ProtocolError: there is too little data for the batch.
         RunError: the directory holds something else, is in use, or cannot be written.
         Diverged: the loss is NaN or infinite.
@@ -116,10 +110,7 @@ def search_all(
     device: torch.device | str = "cpu",
     together: int = 1,
 ) -> dict[str, SearchResult]:
-    """Run searches side by side; the bar counts the epochs of all of them.
-
-    Finished runs are read, interrupted ones go on. A process has one CPU thread: two searches on two cores
-    are faster than one on both.
+    """Run searches side by side, one CPU thread each; the bar counts the epochs of all of them.
 
     Args:
         protocols: the searches; the key is the name of the run directory below ``out``.
@@ -143,11 +134,12 @@ def search_all(
         tqdm.write(f"{out}: {finished} of {len(paths)} searches finished earlier, read again")
     epochs = sum(p.epochs for p in protocols.values())
     with tqdm(total=epochs, desc="searching", unit="epoch") as bar, process_pool(workers, device) as pool:
-        futures = {
-            pool.submit(_search, [protocols[name] for name in names], [paths[name] for name in names], device)
-            for names in _packs(protocols, together)
-        }
-        _watch(futures, list(paths.values()), bar)
+        packs = [{paths[name]: protocols[name] for name in pack} for pack in _packs(protocols, together)]
+        futures = left = [pool.submit(_search, pack, device) for pack in packs]
+        while left:
+            left = wait(left, POLL_SECONDS, FIRST_COMPLETED).not_done
+            bar.n = sum(Run(path).epochs for path in paths.values())
+            bar.refresh()
         for future in futures:
             future.result()
     return {name: SearchResult.read(path) for name, path in paths.items()}
@@ -162,16 +154,9 @@ def _packs(protocols: Mapping[str, SearchProtocol], together: int) -> list[list[
     return [names[i : i + together] for names in alike.values() for i in range(0, len(names), together)]
 
 
-def _search(protocols: list[SearchProtocol], paths: list[Path], device: torch.device | str) -> None:
-    if len(protocols) > 1:
-        run_packed(protocols, paths, device=device)
+def _search(pack: dict[Path, SearchProtocol], device: torch.device | str) -> None:
+    if len(pack) > 1:
+        run_packed(list(pack.values()), list(pack), device=device)
     else:
-        search(protocols[0], paths[0], device=device, progress=False)
-
-
-def _watch(pending: set[Future], paths: list[Path], bar: tqdm) -> None:
-    """Show the epochs that the run directories hold until all searches have ended."""
-    while pending:
-        _, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
-        bar.n = sum(Run(path).epochs for path in paths)
-        bar.refresh()
+        for path, protocol in pack.items():
+            search(protocol, path, device=device, progress=False)

@@ -31,13 +31,12 @@ from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet, initial_alphas
 from ldarts_lib.runs.directory import Row, Run
 from ldarts_lib.runs.environment import seed_everything
+from ldarts_lib.runs.metrics import IDENTITY
 from ldarts_lib.runs.record import OnStep, State, require_finite
 from ldarts_lib.spaces.genotype import Genotype
 
 HALVES = ("train", "valid")
 SCALARS = ("loss", "accuracy", "alignment", "projected_alignment")
-IDENTITY = ("space", "dataset", "method", "size", "seed")
-"""The settings that tell one search from another."""
 _SIZES = {"channels", "depth", "reduction", "activation"}
 
 
@@ -112,9 +111,6 @@ class SearchState(State):
             epoch: counted from 0.
             measured: [2, steps, numbers], what :func:`measure` gave in each step, on the CPU in float64.
             seconds: that the epoch took.
-
-        Raises:
-            Diverged: a loss is NaN or infinite.
         """
         row: Row = {"epoch": epoch}
         agreement = []
@@ -126,10 +122,8 @@ class SearchState(State):
             row |= {f"{name}_norm_{cell}": norm for cell, norm in enumerate(norms.tolist())}
             agreement.append((cosines.view(cells, cells), decisions))
         cosines, decisions = (torch.stack(both).numpy() for both in zip(*agreement, strict=True))
-        p = {kind: alpha.detach().softmax(-1).cpu() for kind, alpha in self.bilevel.alphas.items()}
-        weights = {kind: each.numpy() for kind, each in p.items()}
-        self.trajectory = self.trajectory.followed_by(weights, cosines, decisions)
-        genotype = self.genotype()
+        p, genotype = self._weights(), self.genotype()
+        self.trajectory = self.trajectory.followed_by(p, cosines, decisions)
         return row | {
             "lambda": self.protocol.strength(epoch),
             "learning_rate": self.protocol.learning_rate(epoch),
@@ -154,8 +148,10 @@ class SearchState(State):
 
     def genotype(self) -> Genotype:
         """The architecture that the current α select."""
-        weights = {kind: alpha.detach().softmax(-1) for kind, alpha in self.bilevel.alphas.items()}
-        return self.protocol.search_space.discretize({kind: p.cpu().numpy() for kind, p in weights.items()})
+        return self.protocol.search_space.discretize({kind: p.numpy() for kind, p in self._weights().items()})
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {kind: alpha.detach().softmax(-1).cpu() for kind, alpha in self.bilevel.alphas.items()}
 
     def checkpoint(self) -> dict[str, Any]:
         bilevel = self.bilevel

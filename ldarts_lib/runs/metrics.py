@@ -103,8 +103,8 @@ def read_metrics(path: Path | str) -> Metrics:
     """Read and check one ``metrics.json``.
 
     Raises:
-        RunError: it cannot be read, is truncated or no JSON, of another version, or lacks a key or has a
-            value that is out of range; all of them are named.
+        RunError: it cannot be read, is of another version, lacks keys or has values that are out of range;
+            all of them are named.
     """
     path = Path(path)
     content = read_json(path)

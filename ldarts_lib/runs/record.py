@@ -86,11 +86,8 @@ def record(
     """Bring a run to its end: from the beginning, from where it was interrupted, or from where it ended.
 
     Args:
-        out: the run directory.
         settings: what tells this run from others.
         begin: makes the state before the first step; not called if the run is finished.
-        device: where it runs.
-        progress: whether to show a progress bar.
 
     Raises:
         RunError: the directory cannot be used or written.
@@ -106,15 +103,7 @@ def record(
 
 @contextmanager
 def begun(out: str | Path, settings: BaseModel, device: torch.device | str, **facts: Any) -> Iterator[Run]:
-    """A claimed run directory that says on what it runs, with the CPU threads of its size.
-
-    Args:
-        out, settings, device: as for :func:`record`.
-        facts: what else ``environment.json`` says.
-
-    Raises:
-        RunError: as :meth:`~ldarts_lib.runs.directory.Run.claim`.
-    """
+    """A claimed run directory that says on what it runs (and ``facts``), with the CPU threads of its size."""
     with Run.claim(out, settings) as run, limited(getattr(settings, "size", None)):
         run.write_environment({**environment(torch.device(device)), **facts})
         yield run
@@ -140,12 +129,13 @@ def run_epochs(
         writes: whether this process writes; of several that share one run only one does.
         save_seconds: saves that would follow the last one sooner than this are left out.
     """
-    histories = [_restored(run, state) for run, state in zip(runs, states, strict=True)]
-    for begun in sorted({len(rows) for rows in histories}):
-        group = [place for place, rows in enumerate(histories) if len(rows) == begun]
-        alike = [states[place] for place in group]
-        step = together(alike) if len(group) > 1 else None
-        saved, first = time.monotonic(), alike[0]
+    alike: dict[int, list[tuple[Run, State, list[Row]]]] = {}
+    for run, state in zip(runs, states, strict=True):
+        rows = _restored(run, state)
+        alike.setdefault(len(rows), []).append((run, state, rows))
+    for begun, group in alike.items():
+        first, last_save = group[0][1], time.monotonic()
+        step = together([state for _, state, _ in group]) if len(group) > 1 else None
         with tqdm(
             total=first.epochs * first.steps,
             initial=begun * first.steps,
@@ -154,17 +144,17 @@ def run_epochs(
             disable=not progress,
         ) as bar:
             for epoch in range(begun, first.epochs):
-                rows = step(epoch) if step else [first.run_epoch(epoch, bar.update)]
-                bar.set_postfix({"epoch": epoch + 1, **first.shown(rows[0])})
-                for place, row in zip(group, rows, strict=True):
-                    histories[place].append(row)
-                last = epoch + 1 == first.epochs
-                if writes and (last or time.monotonic() - saved >= save_seconds):
-                    for place in group:
-                        _save(runs[place], states[place], histories[place])
-                    saved = time.monotonic()
-        for place in group if writes else ():
-            _finish(runs[place], states[place], histories[place])
+                made = step(epoch) if step else [first.run_epoch(epoch, bar.update)]
+                bar.set_postfix({"epoch": epoch + 1, **first.shown(made[0])})
+                for (_, _, rows), row in zip(group, made, strict=True):
+                    rows.append(row)
+                due = epoch + 1 == first.epochs or time.monotonic() - last_save >= save_seconds
+                if writes and due:
+                    for one in group:
+                        _save(*one)
+                    last_save = time.monotonic()
+        for one in group if writes else ():
+            _finish(*one)
 
 
 def _restored(run: Run, state: State) -> list[Row]:
@@ -206,9 +196,6 @@ def require_finite(losses: Tensor, epoch: int, part: str, remedy: str) -> None:
         epoch: counted from 0.
         part: of the data.
         remedy: a setting that may help, smaller.
-
-    Raises:
-        Diverged: a loss is NaN or infinite.
     """
     bad = (~losses.isfinite()).nonzero()
     if len(bad):
