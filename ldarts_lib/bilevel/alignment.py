@@ -108,10 +108,6 @@ def random_delta(g: Tensor, noise: Tensor) -> Tensor:
     return unit_rows(noise) * cell_norms(cosine_delta(g)).unsqueeze(-1)
 
 
-ALIGNMENTS: dict[Form, Callable[[Tensor], Tensor]] = {
-    "cosine": layer_alignment,
-    "sign": sign_alignment,
-}
 DELTAS: dict[Form, Callable[[Tensor], Tensor]] = {"cosine": cosine_delta, "sign": sign_delta}
 
 

@@ -7,7 +7,6 @@ from torch import nn
 
 from helpers import random_weights, small_batch, small_supernet, statistics
 from ldarts_lib.bilevel.alignment import (
-    ALIGNMENTS,
     cosine_delta,
     layer_alignment,
     projected_alignment,
@@ -21,6 +20,7 @@ from ldarts_lib.bilevel.regularizers import Regularizer, penalized_gradients, re
 from ldarts_lib.spaces.space import SPACES
 
 SEEDS = st.integers(0, 2**32)
+ALIGNMENTS = {"cosine": layer_alignment, "sign": sign_alignment}
 FORMS = [(cosine_delta, layer_alignment), (sign_delta, sign_alignment)]
 EACH_DELTA = pytest.mark.parametrize(("delta", "alignment"), FORMS, ids=["cosine", "sign"])
 EACH_FORM = pytest.mark.parametrize("form", ["cosine", "sign"])

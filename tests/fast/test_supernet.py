@@ -262,9 +262,10 @@ def test_finite_differences_refuse_low_precision(monkeypatch):
     fast.run.precision = None
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     with pytest.raises(ImpreciseDifference, match=r"cudnn\.allow_tf32 is on"):
-        require_full_precision(fast, torch.device("cuda"))
+        require_full_precision(fast.float(), torch.device("cuda"))
+    require_full_precision(fast.double(), torch.device("cuda"))  # which TF32 does not touch
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    require_full_precision(fast, torch.device("cuda"))
+    require_full_precision(fast.float(), torch.device("cuda"))
 
 
 def test_bfloat16_changes_the_convolutions_only(monkeypatch):
