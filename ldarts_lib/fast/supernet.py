@@ -22,6 +22,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from ldarts_lib.errors import require_known
 from ldarts_lib.fast.cell import FastCell
 from ldarts_lib.fast.execution import Execution, Strategy
 from ldarts_lib.fast.mixing import Norm
@@ -75,8 +76,7 @@ class FastSupernet(Supernet):
         activation: Activation = "relu",
         **sizes: Any,
     ) -> None:
-        if strategy not in get_args(Strategy):
-            raise ValueError(f"unknown strategy {strategy!r}; choose one of {', '.join(get_args(Strategy))}")
+        require_known("strategy", strategy, get_args(Strategy))
         if activation != "relu" and space.separable:
             raise ValueError(
                 f"the separable convolutions of space {space.name!r} are fused with ReLU, "

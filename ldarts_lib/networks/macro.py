@@ -13,6 +13,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
+from ldarts_lib.errors import require_known
 from ldarts_lib.networks.operations import TEXTBOOK, FactorizedReduce, Layers, relu_conv_norm
 from ldarts_lib.spaces.space import Macro, layout
 
@@ -90,10 +91,7 @@ class Stages(nn.Module):
 
     def __init__(self, settings: MacroSettings) -> None:
         super().__init__()
-        if settings.reduction not in get_args(Reduction):
-            raise ValueError(
-                f"unknown reduction {settings.reduction!r}; choose one of {', '.join(get_args(Reduction))}"
-            )
+        require_known("reduction", settings.reduction, get_args(Reduction))
         reduce = {"residual": ResidualReduction, "light": light_reduction}[settings.reduction]
         channels, layers, self.depth = settings.channels, settings.layers, settings.depth
         self.stem = _stem(settings.channels_in, channels, layers)

@@ -12,7 +12,8 @@ from functools import cache
 from importlib.resources import files
 from typing import overload
 
-from ldarts_lib.spaces.genotype import Genotype, GenotypeError, parse
+from ldarts_lib.errors import require_known
+from ldarts_lib.spaces.genotype import Genotype, parse
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,9 @@ def published_record(name: str) -> Published:
     """A published architecture with its source.
 
     Raises:
-        GenotypeError: no such name; the message lists those that exist.
+        UnknownName: the message lists those that exist.
     """
-    if name not in _records():
-        raise GenotypeError(f"unknown published architecture {name!r}; choose one of {', '.join(_records())}")
+    require_known("published architecture", name, _records())
     return _records()[name]
 
 
@@ -61,7 +61,7 @@ def published(name: str | None = None) -> tuple[str, ...] | Genotype:
     """The names of all published architectures, or the architecture of a name.
 
     Raises:
-        GenotypeError: no such name; the message lists those that exist.
+        UnknownName: the message lists those that exist.
 
     Examples:
         >>> from ldarts_lib import published

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from ldarts_lib.errors import require_known
 from ldarts_lib.spaces.genotype import ACTIVATION_NAMES, OPERATION_NAMES, Cell, Edge, Genotype, GenotypeError
 
 Macro = Literal["stages", "chain", "recurrent"]
@@ -49,7 +50,7 @@ class CellSpace:
             raise ValueError(
                 f"a cell needs at least one input and one node, got {self.inputs} and {self.nodes}"
             )
-        _check_name("output", self.output, ("last", "concat"))
+        require_known("output", self.output, ("last", "concat"))
         if len(self.candidates) != len(self.edges):
             raise ValueError(
                 f"{self.inputs} input and {self.nodes} intermediate nodes make {len(self.edges)} edges, "
@@ -119,7 +120,7 @@ class Space:
     pooling_norm: bool = True
 
     def __post_init__(self) -> None:
-        _check_name("macro", self.macro, tuple(_MACROS))
+        require_known("macro", self.macro, _MACROS)
         kinds, inputs, outputs, _ = _MACROS[self.macro]
         where = f"the macro network {self.macro!r}"
         if set(self.cells) != set(kinds):
@@ -204,11 +205,6 @@ def layout(macro: Macro, depth: int) -> tuple[str, ...]:
         return ("normal",) * (3 * depth if macro == "stages" else depth)
     reductions = {depth // 3, 2 * depth // 3}
     return tuple("reduce" if i in reductions else "normal" for i in range(depth))
-
-
-def _check_name(field: str, name: str, allowed: tuple[str, ...]) -> None:
-    if name not in allowed:
-        raise ValueError(f"unknown {field} {name!r}; choose one of {', '.join(allowed)}")
 
 
 def _strongest_edges(space: CellSpace, p: npt.NDArray, kept: int | None) -> list[Edge]:

@@ -4,7 +4,8 @@ import sys
 import pytest
 
 from helpers import published as held_architectures
-from ldarts_lib.spaces.genotype import GenotypeError, parse
+from ldarts_lib.errors import UnknownName
+from ldarts_lib.spaces.genotype import parse
 from ldarts_lib.spaces.published import published, published_record
 from ldarts_lib.spaces.space import PTB, SPACES
 
@@ -33,9 +34,7 @@ def test_every_cell_has_a_source_fits_its_space_and_is_read_back(name):
 
 
 def test_a_name_that_is_not_published_is_refused():
-    with pytest.raises(
-        GenotypeError, match="unknown published architecture 'DARTS_V3'; choose one of lambda"
-    ):
+    with pytest.raises(UnknownName, match="published architecture 'DARTS_V3'; choose one of lambda"):
         published("DARTS_V3")
 
 
