@@ -1,4 +1,4 @@
-"""What is installed without a checkout: the library, the book's code, the workflow and the notebooks of its jobs."""
+"""What is installed without a checkout: both packages, the workflow and the notebooks of its jobs."""
 
 import json
 import os
