@@ -222,6 +222,8 @@ def record() -> None:
 def compare_grids(*folders: Path) -> list[str]:
     """Where the finished runs below two folders differ."""
     runs = [{str(p.parent.relative_to(top)): p.parent for p in top.rglob("metrics.json")} for top in folders]
+    if not all(runs):
+        raise SystemExit(f"there is no finished run in {folders[0] if not runs[0] else folders[1]}")
     before, after = ({name: read_run(path) for name, path in sorted(some.items())} for some in runs)
     return differences(before, after) + [f"{name} is new" for name in after if name not in before]
 

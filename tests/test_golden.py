@@ -38,3 +38,5 @@ def test_runs_of_two_folders_are_compared(tmp_path):
     assert found == [f"/one/{file}/value: 1 → 2" for file in ("config", "genotype", "metrics")] + [
         "two is new"
     ]
+    with pytest.raises(SystemExit, match="no finished run"):
+        golden.compare_grids(tmp_path / "before", tmp_path / "nowhere")
