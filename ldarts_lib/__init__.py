@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ldarts_lib.bilevel.regularizers import Regularizer, regularized_gradients
     from ldarts_lib.bilevel.search import search
     from ldarts_lib.datasets.images import load_images
+    from ldarts_lib.evaluation.evaluate import evaluate
     from ldarts_lib.evaluation.protocols import TrainingProtocol
-    from ldarts_lib.evaluation.training import train as evaluate
     from ldarts_lib.fast.supernet import FastSupernet
     from ldarts_lib.networks.discrete import DiscreteNetwork
     from ldarts_lib.networks.supernet import Supernet
@@ -51,7 +51,7 @@ _HOMES = {
     "protocol": "bilevel.protocols",
     "search": "bilevel.search",
     "TrainingProtocol": "evaluation.protocols",
-    "evaluate": "evaluation.training:train",
+    "evaluate": "evaluation.evaluate",
     "load_images": "datasets.images",
     "open_table": "tables.tables",
     "Run": "runs.directory",

@@ -30,7 +30,7 @@ from ldarts_lib.bilevel.packed import run_packed
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.cli import main
 from ldarts_lib.datasets.images import load_images
-from ldarts_lib.evaluation.small import Recipe, standalone_accuracies, standalone_accuracy
+from ldarts_lib.evaluation.standalone import Recipe, standalone_accuracies, standalone_accuracy
 from ldarts_lib.runs.environment import cpu_model
 from ldarts_lib.runs.threads import prepare
 from ldarts_lib.spaces.genotype import parse

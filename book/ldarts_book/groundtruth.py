@@ -16,9 +16,9 @@ import pandas as pd
 from scipy import stats
 
 from ldarts_book.studies import digits201 as digits201
-from ldarts_lib.evaluation.small import Recipe as Recipe
-from ldarts_lib.evaluation.small import standalone_accuracies as standalone_accuracies
-from ldarts_lib.evaluation.small import standalone_accuracy as standalone_accuracy
+from ldarts_lib.evaluation.standalone import Recipe as Recipe
+from ldarts_lib.evaluation.standalone import standalone_accuracies as standalone_accuracies
+from ldarts_lib.evaluation.standalone import standalone_accuracy as standalone_accuracy
 from ldarts_lib.tables.computation import classes, computation
 from ldarts_lib.tables.computation import decode as decode
 

@@ -1,4 +1,4 @@
-"""Train a discrete recurrent cell from scratch and measure its perplexity on the test text.
+"""The training of a discrete recurrent cell from scratch, and its perplexity on the test text.
 
 Stochastic gradient descent on windows of random length, then, once the validation loss no longer falls, the
 same with the mean of all later weights taken for the answer: the averaged descent (ASGD) of the DARTS code,
@@ -15,22 +15,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ldarts_lib.datasets import corpus as texts
 from ldarts_lib.datasets.corpus import Corpus, Reader, columns_of
-from ldarts_lib.evaluation.language_protocol import LanguageProtocol, evaluation_protocol
+from ldarts_lib.evaluation.protocols import LanguageTrainingProtocol
 from ldarts_lib.networks.batches import TextBatch
 from ldarts_lib.networks.recurrent import DiscreteLanguageModel, Dropouts, mean_loss, perplexity
-from ldarts_lib.runs.directory import METRICS, Row
+from ldarts_lib.runs.directory import Row
 from ldarts_lib.runs.environment import arithmetic, seed_everything
-from ldarts_lib.runs.record import OnStep, State, record, require_finite
-from ldarts_lib.settings import changes
-from ldarts_lib.spaces.genotype import Genotype
+from ldarts_lib.runs.record import OnStep, State, require_finite
 
 SHORTEST = 5
 """Words of the shortest window that is drawn."""
@@ -40,92 +36,28 @@ SPREAD = 5.0
 """Standard deviation of a window's length."""
 
 
-class _Evaluation(LanguageProtocol):
-    """What ``config.json`` holds: the protocol, and what is trained."""
-
-    architecture: str
-    """Its published name, or where it was found."""
-    searched: dict[str, Any] | None
-    """The search that found it."""
-    genotype: str
-    """The cell."""
-
-
-def evaluate(
-    protocol: LanguageProtocol,
-    genotype: Genotype,
-    out: str | Path,
-    *,
-    architecture: str,
-    searched: Mapping[str, Any] | None,
-    device: torch.device | str = "cpu",
-    corpus: Corpus | None = None,
-    progress: bool = True,
-) -> dict[str, Any]:
-    """Train a recurrent cell and record everything in a run directory.
+class LanguageTraining(State):
+    """Everything that changes during a training.
 
     Columns of the history: ``epoch``, ``train_loss`` (mean over the windows, with dropout), ``valid_loss``
     and ``valid_perplexity`` (of the validation text, after the epoch), ``averaged`` (1 if the weights that
     it is measured with are the mean of several steps), ``seconds``.
 
-    Args:
-        protocol: all settings.
-        genotype: a recurrent cell.
-        out: the run directory; an interrupted training goes on, a finished one is read.
-        architecture: its published name, or where it was found.
-        searched: of a found one the search (space, dataset, method, size, seed); None for a published one.
-        device: where to train.
-        corpus: the text, if it is loaded already; by default the protocol's.
-        progress: whether to show a progress bar.
-
-    Returns:
-        What ``metrics.json`` holds, of the weights after the last epoch.
-
     Raises:
-        GenotypeError: the genotype is no recurrent cell.
-        DatasetMissing, DatasetCorrupt: the text cannot be read.
         ProtocolError: the text is too short for the protocol's columns.
-        RunError: the directory cannot be used or written.
-        Diverged: the loss is NaN or infinite.
-    """
-    origin = {"architecture": architecture, "searched": dict(searched) if searched else None}
-    config = _Evaluation(**protocol.model_dump(), **origin, genotype=str(genotype))
-
-    def begin() -> Training:
-        text = corpus or texts.load_text(protocol.dataset, min_count=protocol.min_count)
-        return Training(protocol, genotype, text, device, origin)
-
-    return record(out, config, begin, device=device, progress=progress).read_json(METRICS)
-
-
-class Training(State):
-    """Everything that changes during a training.
-
-    Args:
-        protocol: all settings.
-        genotype: the cell.
-        corpus: the text.
-        device: where to train.
-        origin: what the cell is called (``architecture``), and the search that found it (``searched``).
     """
 
     steps, unit = 1, "epoch"
 
     def __init__(
-        self,
-        protocol: LanguageProtocol,
-        genotype: Genotype,
-        corpus: Corpus,
-        device: torch.device | str = "cpu",
-        origin: Mapping[str, Any] | None = None,
+        self, protocol: LanguageTrainingProtocol, corpus: Corpus, device: torch.device | str = "cpu"
     ) -> None:
         seed_everything(protocol.seed)
-        self.protocol, self.genotype, self.origin = protocol, genotype, origin or {}
-        name = self.origin.get("architecture", genotype)
-        self.title = f"{name} on {protocol.dataset}, seed {protocol.seed}"
+        self.protocol = protocol
+        self.title = f"{protocol.architecture} on {protocol.dataset}, seed {protocol.seed}"
         self.epochs = protocol.epochs
         self.model = DiscreteLanguageModel(
-            genotype,
+            protocol.parsed,
             words=len(corpus.vocabulary),
             units=protocol.units,
             cells=protocol.cells,
@@ -214,14 +146,13 @@ class Training(State):
         with arithmetic("float32"):
             test_loss = self.loss_of(self.test)
         require_finite(torch.tensor(test_loss), self.epochs - 1, "test", "weight_lr")
-        identity = {key: getattr(self.protocol, key) for key in ("recipe", "dataset", "size", "seed")}
-        usual = evaluation_protocol(self.protocol.dataset, self.protocol.size, seed=self.protocol.seed)
-        return self.genotype.as_json(), {
+        identity = self.protocol.model_dump(include={"recipe", "dataset", "size", "seed"})
+        origin = self.protocol.model_dump(include={"architecture", "searched", "genotype"})
+        return self.protocol.parsed.as_json(), {
             "stage": "evaluate",
             **identity,
-            "changed": changes(self.protocol, usual),
-            **self.origin,
-            "genotype": str(self.genotype),
+            "changed": self.protocol.changed,
+            **origin,
             "epochs": self.epochs,
             "valid_perplexity": rows[-1]["valid_perplexity"],
             "test_perplexity": perplexity(test_loss),
@@ -247,7 +178,7 @@ class Training(State):
         self.model.generator.set_state(saved["masks"])
 
 
-def window_length(protocol: LanguageProtocol, generator: torch.Generator) -> int:
+def window_length(protocol: LanguageTrainingProtocol, generator: torch.Generator) -> int:
     """A random number of words: normal around bptt, one time in twenty around its half, and bounded."""
     draw = torch.rand((), generator=generator).item()
     mean = protocol.bptt / 2 if draw < HALF_WINDOWS else protocol.bptt

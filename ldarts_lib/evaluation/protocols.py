@@ -2,8 +2,8 @@
 
 A *recipe* is what a paper does: ``cifar`` and ``cifar-small`` (DARTS on CIFAR and SVHN: cutout, drop path,
 an auxiliary head), ``imagenet`` (the mobile setting of the Λ-DARTS code), ``nasbench201`` (Dong & Yang,
-2020). As for searches there are three sizes: ``smoke`` (seconds of CPU), ``demo`` (a minute or two of CPU)
-and ``paper``.
+2020), ``ptb`` (a language model, the defaults of ``rnn/train.py`` of DARTS). As for searches there are three
+sizes: ``smoke`` (seconds of CPU), ``demo`` (a minute or two of CPU) and ``paper``.
 """
 
 from __future__ import annotations
@@ -11,15 +11,33 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from ldarts_lib.datasets.catalogue import DATASETS, IMAGENET
 from ldarts_lib.networks.macro import Reduction, Stem
-from ldarts_lib.settings import Count, NonNegative, Positive, Size, changes, validated
+from ldarts_lib.settings import (
+    SMALL_DROPOUTS,
+    TEXT,
+    Count,
+    LanguageSettings,
+    NonNegative,
+    Positive,
+    Seed,
+    Settings,
+    Share,
+    Size,
+    changes,
+    validated,
+)
 from ldarts_lib.spaces.genotype import Genotype, parse
 
 Recipe = Literal["cifar", "cifar-small", "imagenet", "nasbench201"]
 RECIPES: tuple[str, ...] = get_args(Recipe)
+"""Of images."""
+LANGUAGE = "ptb"
+"""The recipe of texts."""
+USUAL_RECIPE = {"darts": "cifar", "nasbench201": "nasbench201", "recurrent": LANGUAGE}
+"""By the kind of a genotype."""
 
 SMALLEST_IMAGE: dict[Stem, int] = {"small": 32, "imagenet": 224}
 """Pixels that the auxiliary head needs, from each stem."""
@@ -30,22 +48,45 @@ SLOW_END = 5
 """Epochs at the end of a linear schedule in which the learning rate falls more slowly (Λ-DARTS code)."""
 
 
-class TrainingProtocol(BaseModel):
-    """All settings of the training of one architecture."""
+class _Training(Settings):
+    """What follows from the settings of a training of images or of a language model."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    @property
+    def parsed(self) -> Genotype:
+        """The architecture itself."""
+        return parse(self.genotype)
+
+    @property
+    def changed(self) -> str:
+        """In which settings it differs from its recipe's, as text."""
+        names = (self.architecture, self.parsed, self.dataset, self.recipe, self.size)
+        return changes(self, training_protocol(*names, seed=self.seed, searched=self.searched))
+
+
+class TrainingProtocol(_Training):
+    """All settings of the training of one architecture of images.
+
+    Examples:
+        >>> from ldarts_lib import published
+        >>> from ldarts_lib.evaluation.protocols import training_protocol
+        >>> paper = training_protocol("DARTS_V2", published("DARTS_V2"), "cifar10", size="paper", epochs=300)
+        >>> paper.recipe, paper.channels, paper.depth, paper.changed
+        ('cifar', 36, 20, 'epochs = 300')
+    """
 
     architecture: str
     """What the architecture is called: a published name, or the search that found it."""
     genotype: str
     """The architecture, in the notation of its field."""
+    searched: dict[str, Any] | None = Field(None, exclude=True)
+    """What identifies the search that found it; None for a published one. Recorded with the outcome."""
     recipe: Recipe
     """What the settings are those of."""
     dataset: str
     """Images to train and to test on."""
     size: Size
     """The preset that the other settings come from."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Seed = 0
     """Seed of the initial weights, of the batches, of the augmentation and of drop path."""
 
     channels: Count = 36
@@ -71,7 +112,7 @@ class TrainingProtocol(BaseModel):
     """How the learning rate falls to zero."""
     warm_up: Annotated[int, Field(ge=0)] = 0
     """Epochs at the start in which the learning rate rises linearly."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    momentum: Share = 0.9
     """Momentum of SGD."""
     nesterov: bool = False
     """Whether the momentum is Nesterov's."""
@@ -82,11 +123,11 @@ class TrainingProtocol(BaseModel):
 
     cutout: Annotated[int, Field(ge=0)] = 16
     """Side in pixels of the square that is blanked in each training image; 0 for none."""
-    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    drop_path: Share = 0.2
     """Probability that an edge is dropped for an image, at the end of a linear ramp from zero."""
-    auxiliary: Annotated[float, Field(ge=0)] = 0.4
+    auxiliary: NonNegative = 0.4
     """Weight of the auxiliary head's loss; 0 for no such head."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    label_smoothing: Share = 0.0
     """Share of the target that is spread over all classes, in training."""
     test_every: Count = 1
     """Test after each so many epochs, and after the last."""
@@ -101,8 +142,8 @@ class TrainingProtocol(BaseModel):
         allowed = (*DATASETS, IMAGENET)
         if self.dataset not in allowed:
             raise ValueError(f"unknown dataset {self.dataset!r}; choose one of {', '.join(allowed)}")
-        self.cells.require("darts", "nasbench201")
-        chain = self.cells.kind == "darts"
+        self.parsed.require("darts", "nasbench201")
+        chain = self.parsed.kind == "darts"
         if self.auxiliary and not chain:
             raise ValueError("auxiliary: only an architecture with a reduction cell has an auxiliary head")
         if self.stem == "imagenet" and not chain:
@@ -114,17 +155,6 @@ class TrainingProtocol(BaseModel):
         if self.schedule == "linear" and self.warm_up >= self.epochs:
             raise ValueError(f"warm_up = {self.warm_up} must be less than epochs = {self.epochs}")
         return self
-
-    @property
-    def cells(self) -> Genotype:
-        """The architecture itself."""
-        return parse(self.genotype)
-
-    @property
-    def changed(self) -> str:
-        """In which settings it differs from its recipe's, as text."""
-        names = (self.architecture, self.cells, self.dataset, self.recipe, self.size)
-        return changes(self, training_protocol(*names, seed=self.seed))
 
     def rate(self, epoch: int) -> float:
         """Learning rate in an epoch, counted from 0."""
@@ -140,6 +170,33 @@ class TrainingProtocol(BaseModel):
     def drop_probability(self, epoch: int) -> float:
         """Probability that an edge is dropped for an image in an epoch, counted from 0."""
         return self.drop_path * epoch / self.epochs
+
+
+class LanguageTrainingProtocol(_Training, LanguageSettings):
+    """All settings of the training of one recurrent cell."""
+
+    recipe: Literal["ptb"] = LANGUAGE
+    """Training recipe."""
+
+    test_columns: Count = 1
+    """Columns into which the test text is cut."""
+    longest: Count = 20
+    """How many words a window may be longer than bptt."""
+    patience: Count = 5
+    """Averaging of the weights begins when the validation loss is above the best one of more than this many
+    epochs ago."""
+
+    architecture: str
+    """What the cell is called: a published name, or the search that found it."""
+    searched: dict[str, Any] | None = None
+    """What identifies the search that found it; None for a published one."""
+    genotype: str
+    """The cell, in the notation of its field."""
+
+    @model_validator(mode="after")
+    def _recurrent(self) -> LanguageTrainingProtocol:
+        self.parsed.require("recurrent")
+        return self
 
 
 def require_pixels(pixels: int, stem: Stem, *, auxiliary: bool) -> None:
@@ -200,8 +257,24 @@ _EPOCHS = {
 }
 
 
+_LANGUAGE: dict[str, Any] = {
+    "units": 850,
+    "cells": 1,  # as in DARTS; the Λ-DARTS code stacks two
+    "epochs": 8000,
+    "batch_size": 64,
+    "dropout_words": 0.1,
+    "weight_decay": 8e-7,
+}
+_SMALL_LANGUAGE: dict[str, dict[str, Any]] = {
+    "demo": {"units": 100, "epochs": 80, "batch_size": 16, **SMALL_DROPOUTS},
+    "smoke": {"units": 32, "epochs": 8, "batch_size": 16, **SMALL_DROPOUTS},
+}
+
+
 def preset(recipe: str, size: str) -> dict[str, Any]:
-    """The settings of a recipe and size that differ from the defaults of :class:`TrainingProtocol`."""
+    """The settings of a recipe and size that differ from the defaults."""
+    if recipe == LANGUAGE:
+        return _LANGUAGE | _SMALL_LANGUAGE.get(size, {})
     paper = _PAPER.get(recipe, {})
     return paper if size == "paper" else paper | _SMALL.get(recipe, {}) | _EPOCHS.get(size, {})
 
@@ -209,21 +282,28 @@ def preset(recipe: str, size: str) -> dict[str, Any]:
 def training_protocol(
     architecture: str,
     genotype: Genotype,
-    dataset: str = "noisy-digits",
-    recipe: str = "cifar",
+    dataset: str | None = None,
+    recipe: str | None = None,
     size: str = "demo",
     **overrides: Any,
-) -> TrainingProtocol:
+) -> TrainingProtocol | LanguageTrainingProtocol:
     """The protocol of a recipe and size for one architecture, with single settings overridden.
+
+    Args:
+        architecture: what it is called.
+        genotype: the architecture itself.
+        dataset: images, by default noisy-digits; for the recipe ``ptb`` a text, by default civics.
+        recipe: by default the usual one of such a genotype.
+        size: smoke, demo or paper.
+        overrides: single settings, and ``searched``.
 
     Raises:
         ProtocolError: an unknown name or a value out of range; all of them are listed.
     """
-    settings = {
-        "architecture": architecture,
-        "genotype": str(genotype),
-        "dataset": dataset,
-        "recipe": recipe,
-        "size": size,
-    }
-    return validated(TrainingProtocol, settings | preset(recipe, size) | overrides)
+    recipe = recipe or USUAL_RECIPE[genotype.kind]
+    dataset = dataset or ("civics" if recipe == LANGUAGE else "noisy-digits")
+    names = {"architecture": architecture, "genotype": str(genotype)}
+    settings = {**names, "dataset": dataset, "recipe": recipe, "size": size, **preset(recipe, size)}
+    if recipe == LANGUAGE:
+        return validated(LanguageTrainingProtocol, settings | TEXT.get(dataset, {}) | overrides)
+    return validated(TrainingProtocol, settings | overrides)

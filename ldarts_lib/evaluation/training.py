@@ -1,4 +1,4 @@
-"""Train one architecture from scratch with a paper's recipe, and test it.
+"""The training of an architecture of images from scratch with a paper's recipe, and its test.
 
 One device or several (Lightning Fabric): the same batches, augmentation and dropped paths whatever their
 number, with BatchNorm over the whole batch. Two things depend on it: the operation ``noise``, and the
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,15 +17,14 @@ from torch.nn import functional
 
 from ldarts_lib.datasets.images import ImageDataset
 from ldarts_lib.evaluation.batchnorm import synchronize_norms
-from ldarts_lib.evaluation.devices import launch, require_devices
 from ldarts_lib.evaluation.images import NOISE, PATHS, TrainingImages, random_stream, training_images
 from ldarts_lib.evaluation.protocols import TrainingProtocol
 from ldarts_lib.networks.discrete import DiscreteNetwork
 from ldarts_lib.networks.sizes import sizes
-from ldarts_lib.runs.directory import METRICS, Row, Run
-from ldarts_lib.runs.environment import arithmetic, resolve_device, seed_everything
-from ldarts_lib.runs.record import OnStep, State, begun, require_finite, run_epochs
-from ldarts_lib.spaces.genotype import Cell
+from ldarts_lib.runs.directory import Row, Run
+from ldarts_lib.runs.environment import arithmetic, seed_everything
+from ldarts_lib.runs.record import OnStep, State, require_finite, run_epochs
+from ldarts_lib.spaces.genotype import Cell, Genotype
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -54,71 +52,12 @@ class Objective(nn.Module):
         return functional.cross_entropy(logits, labels, label_smoothing=self.smoothing)
 
 
-def train(
-    protocol: TrainingProtocol,
-    out: str | Path,
-    *,
-    searched: Mapping[str, Any] | None = None,
-    device: str = "auto",
-    devices: int = 1,
-    dataset: ImageDataset | None = None,
-    progress: bool = True,
-) -> dict[str, Any]:
-    """Train an architecture, test it, and record everything in a run directory.
-
-    Columns of the history: ``epoch``, ``train_loss``, ``train_accuracy``, ``test_accuracy`` and
-    ``test_top5_accuracy`` (NaN where it was not tested), ``learning_rate``, ``drop_probability`` and
-    ``seconds``.
-
-    Args:
-        protocol: all settings.
-        out: the run directory; an interrupted training goes on, a finished one is read.
-        searched: what identifies the search that found the architecture; None for a published one.
-        device: auto, cpu, cuda, cuda:1, ...
-        devices: how many devices share each batch, one process each; on the CPU as many processes.
-        dataset: the images, if they are loaded already.
-        progress: whether to show a progress bar.
-
-    Returns:
-        What ``metrics.json`` holds.
-
-    Raises:
-        ProtocolError: the images do not go with the protocol.
-        RunError: the directory cannot be used or written.
-        Diverged: the loss is NaN or infinite (ProcessFailed with the same text on several devices).
-    """
-    where = resolve_device(device)
-    require_devices(where, devices, named=":" in device)
-    if Run(out).finished_with(protocol):
-        return Run(out).read_json(METRICS)
-    training_images(protocol, torch.device("cpu"), part=(0, devices), dataset=dataset)
-    with begun(out, protocol, where, devices=devices) as run:
-        launch(
-            _train,
-            run,
-            protocol,
-            searched,
-            dataset.to("cpu") if dataset and devices > 1 else dataset,
-            progress,
-            device=where,
-            devices=devices,
-            precision=protocol.precision,
-            dead_ends=not all(_feeds_output(cell) for cell in protocol.cells.cells.values()),
-        )
-    return run.read_json(METRICS)
-
-
 def network_of(protocol: TrainingProtocol, *, classes: int, channels_in: int) -> DiscreteNetwork:
-    """The network of a protocol, before its first step, on the CPU.
-
-    Args:
-        protocol: all settings.
-        classes, channels_in: of the images.
-    """
+    """The network of a protocol, before its first step, on the CPU."""
     seed_everything(protocol.seed)
     return DiscreteNetwork(
         None,
-        protocol.cells,
+        protocol.parsed,
         classes=classes,
         channels_in=channels_in,
         auxiliary=protocol.auxiliary > 0,
@@ -126,8 +65,16 @@ def network_of(protocol: TrainingProtocol, *, classes: int, channels_in: int) ->
     )
 
 
+def has_dead_ends(genotype: Genotype) -> bool:
+    """Whether the loss does not depend on some parameters.
+
+    It depends on all if each input and each edge has a path to the output, past no operation without a
+    gradient.
+    """
+    return not all(_feeds_output(cell) for cell in genotype.cells.values())
+
+
 def _feeds_output(cell: Cell) -> bool:
-    """Whether each input and each edge has a path to the output, past no operation without a gradient."""
     live = set(cell.output)
     for edge in reversed(cell.edges):
         if edge.target in live and edge.operation not in ("none", "noise"):
@@ -135,39 +82,27 @@ def _feeds_output(cell: Cell) -> bool:
     return set(range(cell.inputs)) <= live and all(edge.target in live for edge in cell.edges)
 
 
-def _train(
-    fabric: Fabric,
-    run: Run,
-    protocol: TrainingProtocol,
-    searched: Mapping[str, Any] | None,
-    dataset: ImageDataset | None,
-    progress: bool,
+def train_images(
+    fabric: Fabric, run: Run, protocol: TrainingProtocol, dataset: ImageDataset | None, progress: bool
 ) -> None:
+    """This process's part of a training; only the first one writes."""
     torch.backends.cudnn.benchmark = fabric.device.type == "cuda"  # all batches have one shape
     part = fabric.global_rank, fabric.world_size
     images = training_images(protocol, fabric.device, part=part, dataset=dataset)
-    state, first = TrainingState(fabric, protocol, images, searched), fabric.is_global_zero
+    state, first = ImageTraining(fabric, protocol, images), fabric.is_global_zero
     run_epochs([run], [state], progress=progress and first, writes=first)
 
 
-class TrainingState(State):
-    """Everything that changes during a training, so that it can be saved and restored as one.
+class ImageTraining(State):
+    """Everything that changes during a training.
 
-    Args:
-        fabric: devices and floating type.
-        protocol: all settings.
-        images: training and test images.
-        searched: what identifies the search that found the architecture; None for a published one.
+    Columns of the history: ``epoch``, ``train_loss``, ``train_accuracy``, ``test_accuracy`` and
+    ``test_top5_accuracy`` (NaN where it was not tested), ``learning_rate``, ``drop_probability`` and
+    ``seconds``.
     """
 
-    def __init__(
-        self,
-        fabric: Fabric,
-        protocol: TrainingProtocol,
-        images: TrainingImages,
-        searched: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.fabric, self.protocol, self.images, self.searched = fabric, protocol, images, searched
+    def __init__(self, fabric: Fabric, protocol: TrainingProtocol, images: TrainingImages) -> None:
+        self.fabric, self.protocol, self.images = fabric, protocol, images
         self.title = f"{protocol.architecture} on {protocol.dataset}"
         self.epochs = protocol.epochs
         self.steps = -(-images.training_count // protocol.batch_size)
@@ -253,7 +188,7 @@ class TrainingState(State):
         return {"loss": f"{row['train_loss']:.3f}", "test": f"{row['test_accuracy']:.4f}"}
 
     def outcome(self, rows: Sequence[Row]) -> tuple[dict[str, Any], dict[str, Any]]:
-        return self.protocol.cells.as_json(), metrics(self.protocol, self.searched, rows, self.images)
+        return self.protocol.parsed.as_json(), _metrics(self.protocol, rows, self.images)
 
     def checkpoint(self) -> dict[str, Any]:
         return {
@@ -273,19 +208,14 @@ def _sums(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def metrics(
-    protocol: TrainingProtocol,
-    searched: Mapping[str, Any] | None,
-    rows: Sequence[Row],
-    images: TrainingImages,
-) -> dict[str, Any]:
+def _metrics(protocol: TrainingProtocol, rows: Sequence[Row], images: TrainingImages) -> dict[str, Any]:
     """The outcome of a finished training: what ``metrics.json`` holds.
 
     ``best_test_accuracy`` is that of the epoch with the best one, which a fair comparison must not report
     as if it had been chosen without the test images; the official code logs it.
     """
     found = sizes(
-        protocol.cells,
+        protocol.parsed,
         classes=images.classes,
         channels_in=images.channels,
         resolution=images.pixels,
@@ -295,7 +225,7 @@ def metrics(
         "stage": "evaluate",
         **protocol.model_dump(include={"recipe", "dataset", "size", "seed", "architecture", "genotype"}),
         "changed": protocol.changed,
-        "searched": dict(searched) if searched else None,
+        "searched": protocol.searched,
         "epochs": protocol.epochs,
         "test_accuracy": rows[-1]["test_accuracy"],
         "test_top5_accuracy": rows[-1]["test_top5_accuracy"],

@@ -5,9 +5,14 @@ import pytest
 from ldarts_lib.bilevel.recurrent_protocols import METHODS, RecurrentProtocol, recurrent_protocol
 from ldarts_lib.bilevel.regularizers import Regularizer
 from ldarts_lib.errors import ProtocolError
-from ldarts_lib.evaluation.language_protocol import LanguageProtocol, evaluation_protocol
+from ldarts_lib.evaluation.protocols import LanguageTrainingProtocol, training_protocol
 from ldarts_lib.networks.recurrent import Dropouts
 from ldarts_lib.settings import SIZES
+from ldarts_lib.spaces.published import published
+
+
+def evaluation_protocol(dataset="civics", size="demo", **settings):
+    return training_protocol("DARTS_V2_ptb", published("DARTS_V2_ptb"), dataset, size=size, **settings)
 
 
 def test_paper_settings_are_those_of_the_official_scripts():
@@ -59,7 +64,7 @@ def test_bad_settings_are_named(settings, message):
     assert recurrent_protocol(method="darts", cells=1).cells == 1
 
 
-@pytest.mark.parametrize("kind", [RecurrentProtocol, LanguageProtocol])
+@pytest.mark.parametrize("kind", [RecurrentProtocol, LanguageTrainingProtocol])
 def test_every_setting_is_described(kind):
     for name, field in kind.model_fields.items():
         assert re.fullmatch(r"[\w<λβ].*\.\)?", field.description, re.S), name

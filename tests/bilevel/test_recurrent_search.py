@@ -10,8 +10,8 @@ from ldarts_lib.bilevel.search import search
 from ldarts_lib.datasets import corpus
 from ldarts_lib.datasets.corpus import Reader
 from ldarts_lib.errors import ProtocolError
-from ldarts_lib.evaluation.language import evaluate
-from ldarts_lib.evaluation.language_protocol import evaluation_protocol
+from ldarts_lib.evaluation.evaluate import evaluate
+from ldarts_lib.evaluation.protocols import training_protocol
 from ldarts_lib.networks.recurrent import Dropouts
 from ldarts_lib.runs.directory import METRICS_VERSION, Run
 from ldarts_lib.spaces.genotype import parse
@@ -64,14 +64,9 @@ def test_a_search_and_the_evaluation_of_its_cell_end_to_end(tmp_path):
     }
     assert run.read_json("genotype.json")["genotype"] == str(result.genotype)
     searched = {key: metrics[key] for key in ("space", "dataset", "method", "size", "seed")}
-    found = evaluate(
-        evaluation_protocol(size="smoke"),
-        parse(metrics["genotype"]),
-        tmp_path / "ptb-civics",
-        architecture="ptb/civics/lambda/seed0",
-        searched=searched,
-        progress=False,
-    )
+    cell = parse(metrics["genotype"])
+    chosen = training_protocol("ptb/civics/lambda/seed0", cell, size="smoke", searched=searched)
+    found = evaluate(chosen, tmp_path / "ptb-civics", device="cpu", progress=False)
     assert found["searched"] == searched
     assert 20 < found["test_perplexity"] < 100
     assert time.process_time() - begin < 60  # seconds; about eight on a free core

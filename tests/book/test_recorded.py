@@ -10,7 +10,7 @@ import pytest
 
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.datasets.images import load_images
-from ldarts_lib.evaluation.small import standalone_accuracy
+from ldarts_lib.evaluation.standalone import standalone_accuracy
 from ldarts_lib.spaces.genotype import Genotype, parse
 
 EPOCHS = 80

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -5,18 +6,18 @@ import torch
 
 from ldarts_lib.datasets import corpus
 from ldarts_lib.datasets.corpus import columns_of
-from ldarts_lib.errors import ProtocolError, RunError
-from ldarts_lib.evaluation.language import Training, evaluate, is_time_to_average, window_length
-from ldarts_lib.evaluation.language_protocol import evaluation_protocol
+from ldarts_lib.errors import ProtocolError
+from ldarts_lib.evaluation.evaluate import evaluate
+from ldarts_lib.evaluation.language import LanguageTraining, is_time_to_average, window_length
+from ldarts_lib.evaluation.protocols import training_protocol
 from ldarts_lib.networks.batches import Inputs
 from ldarts_lib.networks.recurrent import mean_loss, perplexity
 from ldarts_lib.runs.directory import METRICS_VERSION, Run
 from ldarts_lib.runs.record import Diverged
-from ldarts_lib.spaces.genotype import GenotypeError, parse
-from runfolders import assert_same_run, timeless
+from ldarts_lib.spaces.genotype import parse
 
 CELL = parse("Genotype(recurrent=[('sigmoid', 0), ('relu', 1), ('tanh', 1)], concat=range(1, 4))")
-NAMED = {"architecture": "DARTS_V2", "searched": None, "progress": False}
+QUIET = {"device": "cpu", "progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +25,13 @@ def civics():
     return corpus.load_text("civics", min_count=2)
 
 
-def tiny(**settings):
-    return evaluation_protocol(**{"size": "smoke", "units": 8, "epochs": 2} | settings)
+def tiny(cell=CELL, **settings):
+    return training_protocol("DARTS_V2", cell, **{"size": "smoke", "units": 8, "epochs": 2} | settings)
 
 
 def test_an_evaluation_is_recorded(tmp_path, civics):
     settings = tiny(epochs=4, units=16)
-    found = evaluate(settings, CELL, tmp_path / "run", **NAMED)
+    found = evaluate(settings, tmp_path / "run", **QUIET)
     run = Run(tmp_path / "run")
     rows = run.read_history()
     words = len(civics.vocabulary)
@@ -57,48 +58,32 @@ def test_an_evaluation_is_recorded(tmp_path, civics):
     assert found["test_perplexity"] < 90
 
 
-def test_the_same_seed_gives_the_same_training(tmp_path):
-    a, b, c = (evaluate(tiny(seed=i // 2), CELL, tmp_path / str(i), **NAMED) for i in range(3))
-    assert timeless(a) == timeless(b)
-    assert a["test_perplexity"] != c["test_perplexity"]
+def test_a_training_repeats_and_restores_bit_for_bit(civics):
+    """Before and after the switch to averaging."""
+    protocol = tiny(patience=1, weight_lr=40.0)
 
+    def epochs(state, *numbers):
+        return [state.run_epoch(number, lambda: None) | {"seconds": 0} for number in numbers]
 
-def test_an_interrupted_training_resumes_bit_for_bit(tmp_path, monkeypatch):
-    settings = tiny(epochs=12, patience=1, weight_lr=40.0)
-    whole, broken = Run(tmp_path / "whole"), Run(tmp_path / "broken")
-    expected = evaluate(settings, CELL, whole.path, **NAMED)
-    averaged = [row["averaged"] for row in whole.read_history()]
-    start = averaged.index(1)
-    assert 2 < start < 11
-    original = Training.run_epoch
-    for moment in (1, start + 1):  # before and after the switch to averaging
-
-        def interrupted(self, epoch, on_step, moment=moment):
-            if epoch == moment:
-                raise KeyboardInterrupt
-            return original(self, epoch, on_step)
-
-        monkeypatch.setattr(Training, "run_epoch", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            evaluate(settings, CELL, broken.path, **NAMED)
-        assert len(broken.read_history()) == moment
-    monkeypatch.undo()
-    torch.manual_seed(99)
-    found = evaluate(settings, CELL, broken.path, **NAMED)
-    assert timeless(found) == timeless(expected)
-    assert_same_run(broken, whole)
-    assert evaluate(settings, CELL, broken.path, **NAMED) == found
-
-
-def test_a_run_of_another_cell_is_not_resumed(tmp_path):
-    evaluate(tiny(epochs=1), CELL, tmp_path / "run", **NAMED)
-    other = parse(str(CELL).replace("relu", "identity"))
-    with pytest.raises(RunError, match=r"another run .*genotype"):
-        evaluate(tiny(epochs=1), other, tmp_path / "run", **NAMED)
+    whole = LanguageTraining(protocol, civics)
+    rows, saved = [], []
+    for epoch in range(8):
+        saved.append(copy.deepcopy(whole.checkpoint()))
+        rows += epochs(whole, epoch)
+    switch = [row["averaged"] for row in rows].index(1)
+    assert 2 < switch < 7
+    for moment in (1, switch + 1):
+        torch.manual_seed(99)  # whatever else happened
+        parts = LanguageTraining(protocol, civics)
+        parts.restore(saved[moment])
+        assert epochs(parts, *range(moment, 8)) == rows[moment:]
+        assert all(map(torch.equal, parts.parameters, whole.parameters))
+        assert all(map(torch.equal, parts.average, whole.average))
+    assert epochs(LanguageTraining(tiny(seed=1), civics), 0) != rows[:1]
 
 
 def test_the_average_is_the_mean_of_all_weights_since_the_switch(civics):
-    training = Training(tiny(patience=1), CELL, civics)
+    training = LanguageTraining(tiny(patience=1), civics)
     training.run_epoch(0, lambda: None)
     assert not training.average
     training.valid_losses = [0.0, 9.0]  # worse than an earlier epoch
@@ -137,7 +122,7 @@ def test_averaging_begins_when_the_loss_no_longer_falls(losses, patience, expect
 
 def test_lengths_of_windows():
     generator = torch.Generator().manual_seed(0)
-    settings = evaluation_protocol(size="paper")
+    settings = tiny(size="paper")
     lengths = torch.tensor([window_length(settings, generator) for _ in range(4000)]).double()
     assert lengths.min() >= 5 and lengths.max() <= 55
     short = lengths < 24
@@ -148,7 +133,7 @@ def test_lengths_of_windows():
 
 
 def test_a_loss_is_the_mean_over_all_words_whatever_the_windows(civics):
-    training = Training(tiny(evaluation_columns=3), CELL, civics)
+    training = LanguageTraining(tiny(evaluation_columns=3), civics)
     training.model.double().eval()
     text = columns_of(civics, "test", 3)[:41]
     whole = training.model(Inputs(text[:-1], training.model.initial_hidden(3)))
@@ -162,24 +147,17 @@ def test_a_perplexity_that_is_too_large_is_infinite():
     assert perplexity(1e4) == math.inf
 
 
-def test_a_diverging_training_stops_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
-    original = Training.run_epoch
-
-    def poison(self, epoch, on_step):
-        if epoch == 1:
-            with torch.no_grad():
-                self.model.bias.fill_(torch.nan)
-        return original(self, epoch, on_step)
-
-    monkeypatch.setattr(Training, "run_epoch", poison)
-    with pytest.raises(Diverged, match="the train loss is nan in epoch 1, step 0"):
-        evaluate(tiny(), CELL, tmp_path / "run", **NAMED)
-    assert Run(tmp_path / "run").read_checkpoint()["epoch"] == 0
+def test_a_loss_that_is_no_number_stops_the_training(tmp_path):
+    with pytest.raises(Diverged, match="the train loss is nan in epoch 0, step"):
+        evaluate(tiny(weight_lr=1e30, clip=1e30), tmp_path / "run", **QUIET)
+    assert not Run(tmp_path / "run").finished
 
 
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path):
-    with pytest.raises(GenotypeError, match="is no recurrent cell"):
-        evaluate(tiny(), parse("|none~0|+|none~0|none~1|"), tmp_path / "run", **NAMED)
+    with pytest.raises(ProtocolError, match="recurrent"):
+        training_protocol("none", parse("|none~0|+|none~0|none~1|"), "civics", "ptb")
     with pytest.raises(ProtocolError, match="4000 columns need at least 8000 words, but the train part"):
-        evaluate(tiny(batch_size=4000), CELL, tmp_path / "run", **NAMED)
+        evaluate(tiny(batch_size=4000), tmp_path / "run", **QUIET)
+    with pytest.raises(ProtocolError, match="devices = 2"):
+        evaluate(tiny(), tmp_path / "run", devices=2, **QUIET)
     assert not (tmp_path / "run").exists()

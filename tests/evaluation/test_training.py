@@ -1,3 +1,4 @@
+import copy
 import json
 import math
 import shutil
@@ -6,19 +7,20 @@ import pytest
 import torch
 
 from ldarts_lib.errors import ProtocolError, RunError
-from ldarts_lib.evaluation import training
+from ldarts_lib.evaluation import evaluate as evaluation
 from ldarts_lib.evaluation.devices import make_fabric
+from ldarts_lib.evaluation.evaluate import evaluate
+from ldarts_lib.evaluation.images import training_images
 from ldarts_lib.evaluation.protocols import training_protocol
-from ldarts_lib.evaluation.training import Objective, network_of, train
+from ldarts_lib.evaluation.training import ImageTraining, Objective, network_of
 from ldarts_lib.runs.directory import Run
 from ldarts_lib.runs.processes import ProcessFailed
 from ldarts_lib.runs.record import Diverged
 from ldarts_lib.spaces.genotype import parse
 from ldarts_lib.spaces.published import published
 
+CPU = torch.device("cpu")
 ONE_CELL = parse("|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_conv_3x3~2|")
-
-
 NOISY = parse(
     "Genotype(normal=[('noise', 0), ('sep_conv_3x3', 1)], normal_concat=[2], "
     "reduce=[('sep_conv_3x3', 0), ('sep_conv_3x3', 1)], reduce_concat=[2])"
@@ -27,20 +29,34 @@ NOISY = parse(
 
 def small(recipe="cifar-small", size="smoke", cell=None, **overrides):
     cell = cell or (ONE_CELL if recipe == "nasbench201" else published("DARTS_V2"))
-    settings = {"images": 64} | overrides
+    settings = {"images": 32, "batch_size": 16} | overrides
     return training_protocol("a cell", cell, "digits", recipe, size, **settings)
 
 
 def run(protocol, out, **options):
-    return train(protocol, out, device="cpu", progress=False, **options)
+    return evaluate(protocol, out, device="cpu", progress=False, **options)
 
 
 def weights(path):
     return Run(path).read_checkpoint()["network"]
 
 
+def start(protocol):
+    return ImageTraining(make_fabric(CPU, 1, protocol.precision), protocol, training_images(protocol, CPU))
+
+
+SEARCHED = {"space": "s2", "dataset": "digits", "method": "darts", "size": "smoke", "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run: its directory, protocol and metrics."""
+    out, protocol = tmp_path_factory.mktemp("training") / "run", small(searched=SEARCHED, cutout=8)
+    return out, protocol, run(protocol, out)
+
+
 def test_a_network_learns(tmp_path):
-    protocol = small("nasbench201", epochs=8, images=None, channels=8, test_every=3)
+    protocol = small("nasbench201", epochs=8, images=None, batch_size=32, channels=8, test_every=3)
     found = run(protocol, tmp_path / "run")
     history = Run(tmp_path / "run").read_history()
     assert found["test_accuracy"] > 0.8
@@ -52,61 +68,52 @@ def test_a_network_learns(tmp_path):
     assert found["best_test_accuracy"] == max(history[e]["test_accuracy"] for e in tested)
 
 
-def test_the_run_directory_says_everything(tmp_path):
-    protocol = small()
-    searched = {"space": "s2", "dataset": "digits", "method": "darts", "size": "smoke", "seed": 3}
-    found = run(protocol, tmp_path / "run", searched=searched)
-    stored = {path.name for path in (tmp_path / "run").iterdir()}
-    assert stored == {
-        "config.json",
-        "environment.json",
+def test_the_run_directory_says_everything(trained):
+    out, protocol, found = trained
+    stored = {path.name for path in out.iterdir() if path.suffix}
+    assert stored == {f"{name}.json" for name in ("config", "environment", "genotype", "metrics")} | {
         "history.csv",
         "checkpoint.pt",
-        "genotype.json",
-        "metrics.json",
     }
-    assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == found
+    assert json.loads((out / "metrics.json").read_text()) == found
+    assert "searched" not in json.loads((out / "config.json").read_text())
     assert (found["version"], found["stage"], found["recipe"]) == (1, "evaluate", "cifar-small")
-    assert found["searched"] == searched
+    assert (found["searched"], found["changed"]) == (SEARCHED, "images = 32, batch_size = 16, cutout = 8")
     network = network_of(protocol, classes=10, channels_in=1)
     head = sum(p.numel() for p in network.auxiliary.parameters())
     assert found["parameters"] == sum(p.numel() for p in network.parameters()) - head
 
 
+def test_a_finished_run_needs_no_images_and_belongs_to_its_settings(trained, monkeypatch):
+    out, protocol, found = trained
+    monkeypatch.setattr(evaluation, "training_images", lambda *_, **__: pytest.fail("loaded"))
+    assert run(protocol, out) == found
+    with pytest.raises(RunError, match=r"another run \(channels: 4 → 8"):
+        run(protocol.model_copy(update={"channels": 8}), out)
+
+
 @pytest.mark.parametrize("recipe", ["cifar-small", "nasbench201", "noise"])
-def test_one_seed_repeats_and_resumes_bit_for_bit(tmp_path, monkeypatch, recipe):
+def test_a_training_repeats_and_restores_bit_for_bit(recipe):
     recipe, cell = ("cifar-small", NOISY) if recipe == "noise" else (recipe, None)
     protocol = small(recipe, epochs=3, cell=cell)
-    found = run(protocol, tmp_path / "whole")
-    written = Run.write_checkpoint
-
-    def stop_after_the_first(self, state):
-        written(self, state)
-        if state["epoch"] == 0:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Run, "write_checkpoint", stop_after_the_first)
-    with pytest.raises(KeyboardInterrupt):
-        run(protocol, tmp_path / "parts")
-    monkeypatch.undo()
+    whole = start(protocol)
+    rows = [whole.run_epoch(0, lambda: None)]
+    saved = copy.deepcopy(whole.checkpoint())
+    rows += [whole.run_epoch(epoch, lambda: None) for epoch in (1, 2)]
     torch.rand(7)  # whatever else happened
-    resumed = run(protocol, tmp_path / "parts")
-    assert {**resumed, "seconds": 0} == {**found, "seconds": 0}
-    for (name, a), (other, b) in zip(
-        weights(tmp_path / "whole").items(), weights(tmp_path / "parts").items(), strict=True
-    ):
-        assert name == other
-        assert torch.equal(a, b)
-    other_seed = run(small(recipe, epochs=3, seed=1), tmp_path / "other")
-    assert other_seed["seed"] == 1
-    assert not torch.equal(
-        weights(tmp_path / "other")["macro.stem.0.weight"], weights(tmp_path / "whole")["macro.stem.0.weight"]
-    )
+    parts = start(protocol)
+    parts.restore(saved)
+    again = [parts.run_epoch(epoch, lambda: None) for epoch in (1, 2)]
+    assert [row | {"seconds": 0} for row in again] == [row | {"seconds": 0} for row in rows[1:]]
+    expected, found = whole.network.state_dict(), parts.network.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    other = start(small(recipe, cell=cell, seed=1)).network.state_dict()
+    assert not torch.equal(other["macro.stem.0.weight"], expected["macro.stem.0.weight"])
 
 
 def test_two_processes_train_the_network_of_one(tmp_path):
     """gloo on the CPU, float64, the same global batch; drop path, cutout and the auxiliary head are on."""
-    protocol = small(precision="64-true", images=32, batch_size=16)
+    protocol = small(precision="64-true")
     one = run(protocol, tmp_path / "one")
     two = run(protocol, tmp_path / "two", devices=2)
     assert Run(tmp_path / "two").read_json("environment.json")["devices"] == 2
@@ -126,7 +133,7 @@ def test_two_processes_start_from_a_notebook(tmp_path, monkeypatch):
     from lightning_fabric import connector
 
     monkeypatch.setattr(connector, "_IS_INTERACTIVE", True)
-    diverging = small(learning_rate=1e30, clip=None, images=32, batch_size=16)
+    diverging = small(learning_rate=1e30, clip=None)
     with pytest.raises(ProcessFailed, match="Diverged: the training loss is nan in epoch 0"):
         run(diverging, tmp_path / "run", devices=2)
     assert Run(tmp_path / "run").epochs == 0
@@ -141,10 +148,7 @@ def test_two_processes_start_from_a_notebook(tmp_path, monkeypatch):
 )
 def test_two_processes_train_a_network_with_dead_ends(tmp_path, text):
     """Edges behind an operation without a gradient, or an input that none reads: DDP must not wait."""
-    dead = parse(text)
-    protocol = training_protocol(
-        "dead ends", dead, "digits", "nasbench201", "smoke", images=32, batch_size=16, precision="64-true"
-    )
+    protocol = small("nasbench201", cell=parse(text), precision="64-true")
     run(protocol, tmp_path / "one")
     run(protocol, tmp_path / "two", devices=2)
     pairs = zip(weights(tmp_path / "one").values(), weights(tmp_path / "two").values(), strict=True)
@@ -167,46 +171,26 @@ def test_the_loss_is_that_of_the_recipe():
     torch.testing.assert_close(logits, first)
 
 
-def test_drop_path_keeps_the_expectation(tmp_path):
-    protocol = small(epochs=2, batch_size=64)
-    state = training.TrainingState(
-        make_fabric(torch.device("cpu"), 1, protocol.precision),
-        protocol,
-        training.training_images(protocol, torch.device("cpu")),
-    )
+def test_drop_path_keeps_the_expectation():
+    state = start(small(images=64, batch_size=64))
     factors = torch.cat([state._paths(0.3, torch.Generator().manual_seed(i)).flatten() for i in range(40)])
     assert factors.unique().tolist() == pytest.approx([0, 1 / 0.7])
     assert factors.mean() == pytest.approx(1, abs=0.01)
     assert state._paths(0.0, torch.Generator()) is None
 
 
-def test_a_run_of_other_settings_is_not_continued(tmp_path):
-    run(small(), tmp_path / "run")
-    with pytest.raises(RunError, match=r"another run \(channels: 4 → 8"):
-        run(small(channels=8), tmp_path / "run")
-    shutil.rmtree(tmp_path / "run")
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ProtocolError, match="devices = 0"):
         run(small(), tmp_path / "run", devices=0)
-    with pytest.raises(ProtocolError, match="batch_size = 32 cannot be shared by 3 devices"):
+    with pytest.raises(ProtocolError, match="batch_size = 16 cannot be shared by 3 devices"):
         run(small(), tmp_path / "run", devices=3)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_loss_that_is_no_number_stops_the_training(tmp_path):
     with pytest.raises(Diverged, match="the training loss is nan in epoch 0"):
-        run(small(learning_rate=1e30, clip=None, epochs=3), tmp_path / "run")
+        run(small(learning_rate=1e30, clip=None), tmp_path / "run")
     assert not Run(tmp_path / "run").finished
-
-
-def test_a_finished_run_needs_no_images(tmp_path, monkeypatch):
-    found = run(small(), tmp_path / "run")
-    monkeypatch.setattr(training, "training_images", lambda *_, **__: pytest.fail("loaded"))
-    assert run(small(), tmp_path / "run") == found
-
-
-def test_changed_settings_are_named(tmp_path):
-    found = run(small(images=32, cutout=8), tmp_path / "run")
-    assert found["changed"] == "images = 32, cutout = 8"
 
 
 @pytest.mark.slow
@@ -223,5 +207,7 @@ def test_a_compiled_network_trains_alike(tmp_path):
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
 def test_training_on_a_gpu(tmp_path, precision):
-    found = train(small(epochs=4, images=None, precision=precision), tmp_path, device="cuda", progress=False)
+    found = evaluate(
+        small(epochs=4, images=None, precision=precision), tmp_path, device="cuda", progress=False
+    )
     assert found["test_accuracy"] > 0.3

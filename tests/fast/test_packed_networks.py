@@ -4,7 +4,12 @@ from torch.nn import functional as F
 
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.datasets.images import load_images
-from ldarts_lib.evaluation.small import Recipe, initial_network, standalone_accuracies, standalone_accuracy
+from ldarts_lib.evaluation.standalone import (
+    Recipe,
+    initial_network,
+    standalone_accuracies,
+    standalone_accuracy,
+)
 from ldarts_lib.fast.packed import PackedNetwork
 from ldarts_lib.spaces.space import SPACES
 from ldarts_lib.tables.computation import decode

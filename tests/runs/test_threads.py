@@ -13,9 +13,9 @@ from ldarts_book.grid.onejob import main as run_job
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.bilevel.search import search
 from ldarts_lib.datasets.images import load_images
+from ldarts_lib.evaluation.evaluate import evaluate
 from ldarts_lib.evaluation.protocols import training_protocol
-from ldarts_lib.evaluation.small import Recipe, standalone_accuracy
-from ldarts_lib.evaluation.training import train
+from ldarts_lib.evaluation.standalone import Recipe, standalone_accuracy
 from ldarts_lib.runs import threads
 from ldarts_lib.runs.processes import process_pool
 from ldarts_lib.runs.threads import ThreadsError, cores, count, limited, prepare
@@ -93,7 +93,7 @@ def test_a_training_has_the_threads_of_its_size(size, expected, tmp_path, five_c
     torch.set_num_threads(2)
     sizes = {"channels": 4, "depth": 3, "batch_size": 32, "epochs": 1, "images": 32, "auxiliary": 0}
     chosen = training_protocol("a", published("DARTS_V2"), "digits", "cifar-small", size, **sizes)
-    train(chosen, tmp_path, device="cpu", progress=False)
+    evaluate(chosen, tmp_path, device="cpu", progress=False)
     assert (recorded(tmp_path), torch.get_num_threads()) == (expected, 2)
 
 

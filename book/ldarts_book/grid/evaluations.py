@@ -1,10 +1,8 @@
 """The two kinds of jobs of the reproduction: search a cell, and find out how good an architecture is.
 
-What a job is depends on the space and on the recipe: cells of images are searched and trained by
-:mod:`ldarts_lib.bilevel.search` and :mod:`ldarts_lib.evaluation.training`, recurrent cells by
-:mod:`ldarts_lib.recurrent`, and
-the recipe ``lookup`` reads a table of accuracies. Every job continues what was interrupted, and returns at
-once if it is finished.
+Cells are searched by :func:`ldarts_lib.bilevel.search.search` and trained by
+:func:`ldarts_lib.evaluation.evaluate.evaluate`; the recipe ``lookup`` reads a table of accuracies. Every job
+continues what was interrupted, and returns at once if it is finished.
 """
 
 from __future__ import annotations
@@ -16,10 +14,8 @@ from typing import Any
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.bilevel.search import search as run_search
 from ldarts_lib.errors import ProtocolError, RunError
-from ldarts_lib.evaluation import language as language_training
-from ldarts_lib.evaluation import training
-from ldarts_lib.evaluation.language_protocol import evaluation_protocol
-from ldarts_lib.evaluation.protocols import RECIPES, training_protocol
+from ldarts_lib.evaluation.evaluate import evaluate as train
+from ldarts_lib.evaluation.protocols import LANGUAGE, RECIPES, training_protocol
 from ldarts_lib.runs.directory import GENOTYPE, METRICS, Run
 from ldarts_lib.runs.environment import environment, resolve_device
 from ldarts_lib.settings import Seed, Settings, Size, validated
@@ -28,7 +24,7 @@ from ldarts_lib.spaces.published import published
 from ldarts_lib.spaces.space import SPACES
 from ldarts_lib.tables.tables import open_table
 
-LANGUAGE, LOOKUP = "ptb", "lookup"
+LOOKUP = "lookup"
 ALL_RECIPES = (*RECIPES, LANGUAGE, LOOKUP)
 """Ways to find out how good an architecture is."""
 
@@ -134,19 +130,10 @@ def evaluate(
         raise ProtocolError(f"devices = {devices}: the recipe {recipe!r} runs on one device")
     if recipe == LOOKUP:
         return _look_up(_lookup(name, genotype, dataset, size, seed, settings), searched, out)
-    if recipe == LANGUAGE:
-        chosen = evaluation_protocol(dataset, size, seed=seed, **settings)
-        return language_training.evaluate(
-            chosen,
-            genotype,
-            out,
-            architecture=name,
-            searched=searched,
-            device=resolve_device(device),
-            progress=progress,
-        )
-    chosen = training_protocol(name, genotype, dataset, recipe, size, seed=seed, **settings)
-    return training.train(chosen, out, searched=searched, device=device, devices=devices, progress=progress)
+    chosen = training_protocol(
+        name, genotype, dataset, recipe, size, seed=seed, searched=searched, **settings
+    )
+    return train(chosen, out, device=device, devices=devices, progress=progress)
 
 
 def identify(architecture: str) -> tuple[str, Genotype, dict[str, Any] | None]:

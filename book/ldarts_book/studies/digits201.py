@@ -22,7 +22,7 @@ from tqdm import tqdm
 from ldarts_book.studies.records import write_provenance, write_table
 from ldarts_lib.bilevel.protocols import SearchProtocol, protocol
 from ldarts_lib.datasets.images import load_images
-from ldarts_lib.evaluation.small import Recipe, initial_network, standalone_accuracies
+from ldarts_lib.evaluation.standalone import Recipe, initial_network, standalone_accuracies
 from ldarts_lib.runs.processes import process_pool
 from ldarts_lib.tables.computation import classes, computation, decode
 

@@ -154,7 +154,7 @@ def draw(space: Space, seed: int) -> Genotype:
 def _train(one: Found, trainings: int, device: Any) -> float:
     """The mean accuracy of an architecture, from its folder if it was trained before."""
     from ldarts_lib.datasets.images import load_images
-    from ldarts_lib.evaluation.small import standalone_accuracy
+    from ldarts_lib.evaluation.standalone import standalone_accuracy
 
     kept = one.path / "standalone.json"
     if not kept.exists():

@@ -1,24 +1,36 @@
-"""Train a discrete architecture from scratch and measure it on the test images."""
+"""Stand-alone accuracy: train a discrete architecture with a small recipe and test it; many side by side."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ldarts_lib.bilevel.protocols import SearchProtocol
 from ldarts_lib.datasets.images import ImageDataset, load_images
 from ldarts_lib.fast.packed import PackedNetwork
 from ldarts_lib.networks.discrete import DiscreteNetwork
+from ldarts_lib.networks.macro import Reduction
 from ldarts_lib.runs.environment import seed_everything
 from ldarts_lib.runs.processes import process_pool
 from ldarts_lib.runs.threads import limited
 from ldarts_lib.spaces.genotype import Genotype
+from ldarts_lib.spaces.space import Space
+
+
+class Searched(Protocol):
+    """What a search protocol says of the network that its cell is for."""
+
+    search_space: Space
+    dataset: str
+    size: str
+    channels: int
+    depth: int
+    reduction: Reduction
 
 
 @dataclass(frozen=True)
@@ -41,7 +53,7 @@ class Recipe:
 
 def standalone_accuracy(
     genotype: Genotype,
-    protocol: SearchProtocol,
+    protocol: Searched,
     dataset: ImageDataset,
     recipe: Recipe | None = None,
     *,
@@ -78,7 +90,7 @@ def standalone_accuracy(
 
 def standalone_accuracies(
     genotypes: Sequence[Genotype],
-    protocol: SearchProtocol,
+    protocol: Searched,
     dataset: ImageDataset,
     recipe: Recipe | None = None,
     *,
@@ -120,7 +132,7 @@ def standalone_accuracies(
 
 def evaluate_all(
     genotypes: Mapping[str, Genotype],
-    protocols: Mapping[str, SearchProtocol],
+    protocols: Mapping[str, Searched],
     recipe: Recipe | None = None,
     *,
     seed: int = 0,
@@ -145,21 +157,21 @@ def evaluate_all(
         return dict(zip(genotypes, accuracies, strict=True))
 
 
-def _train(job: tuple[Genotype, SearchProtocol, Recipe | None, int, torch.device]) -> float:
+def _train(job: tuple[Genotype, Searched, Recipe | None, int, torch.device]) -> float:
     genotype, protocol, recipe, seed, device = job
     images = load_images(protocol.dataset, device=device)
     return standalone_accuracy(genotype, protocol, images, recipe, seed=seed)
 
 
 def initial_network(
-    genotype: Genotype, protocol: SearchProtocol, dataset: ImageDataset, seed: int
+    genotype: Genotype, protocol: Searched, dataset: ImageDataset, seed: int
 ) -> DiscreteNetwork:
     """The network that :func:`standalone_accuracy` trains, before its first step, on the CPU."""
     seed_everything(seed)
     return DiscreteNetwork(protocol.search_space, genotype, **_sizes(protocol, dataset))
 
 
-def _sizes(protocol: SearchProtocol, dataset: ImageDataset) -> dict[str, Any]:
+def _sizes(protocol: Searched, dataset: ImageDataset) -> dict[str, Any]:
     settings = protocol.model_dump(include={"channels", "depth", "reduction"})
     return settings | {"classes": dataset.classes, "channels_in": dataset.channels}
 

@@ -1,0 +1,102 @@
+"""Train an architecture from scratch by its protocol, test it, and record everything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ldarts_lib.datasets.corpus import Corpus, load_text
+from ldarts_lib.datasets.images import ImageDataset
+from ldarts_lib.errors import ProtocolError
+from ldarts_lib.evaluation.devices import launch, require_devices
+from ldarts_lib.evaluation.images import training_images
+from ldarts_lib.evaluation.language import LanguageTraining
+from ldarts_lib.evaluation.protocols import LanguageTrainingProtocol, TrainingProtocol
+from ldarts_lib.evaluation.training import has_dead_ends, train_images
+from ldarts_lib.runs.directory import METRICS, Run
+from ldarts_lib.runs.environment import resolve_device
+from ldarts_lib.runs.record import begun, record
+
+
+def evaluate(
+    protocol: TrainingProtocol | LanguageTrainingProtocol,
+    out: str | Path,
+    *,
+    device: torch.device | str = "auto",
+    devices: int = 1,
+    dataset: ImageDataset | Corpus | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Train an architecture, test it, and record everything in a run directory.
+
+    An interrupted training goes on, a finished one is read. The columns of its history are told by
+    :class:`~ldarts_lib.evaluation.training.ImageTraining` and
+    :class:`~ldarts_lib.evaluation.language.LanguageTraining`.
+
+    Examples:
+        >>> import tempfile
+        >>> from ldarts_lib import parse
+        >>> from ldarts_lib.evaluation.protocols import training_protocol
+        >>> cell = parse("|nor_conv_1x1~0|+|none~0|skip_connect~1|+|none~0|none~1|skip_connect~2|")
+        >>> tiny = training_protocol("mine", cell, size="smoke", epochs=1, images=32, batch_size=16)
+        >>> found = evaluate(tiny, tempfile.mkdtemp(), device="cpu", progress=False)
+        >>> found["parameters"], found["changed"]
+        (846, 'images = 32, epochs = 1, batch_size = 16')
+
+    Args:
+        protocol: all settings, of the images or the text and of the architecture.
+        out: the run directory.
+        device: auto, cpu, cuda, cuda:1, ...
+        devices: how many share each batch of images, one process each; on the CPU as many processes.
+        dataset: the images or the text, if they are loaded already.
+        progress: whether to show a progress bar.
+
+    Returns:
+        What ``metrics.json`` holds.
+
+    Raises:
+        ProtocolError: the images or the text do not go with the protocol, or the devices are not there.
+        DatasetMissing, DatasetCorrupt: the images or the text cannot be read.
+        RunError: the directory cannot be used or written.
+        Diverged: the loss is NaN or infinite (ProcessFailed with the same text on several devices).
+    """
+    where = resolve_device(str(device))
+    if isinstance(protocol, TrainingProtocol):
+        require_devices(where, devices, named=":" in str(device))
+        return _evaluate_images(protocol, out, where, devices, dataset, progress)
+    if devices != 1:
+        raise ProtocolError(f"devices = {devices}: a language model is trained on one device")
+
+    def begin() -> LanguageTraining:
+        text = dataset or load_text(protocol.dataset, min_count=protocol.min_count)
+        return LanguageTraining(protocol, text, where)
+
+    return record(out, protocol, begin, device=where, progress=progress).read_json(METRICS)
+
+
+def _evaluate_images(
+    protocol: TrainingProtocol,
+    out: str | Path,
+    device: torch.device,
+    devices: int,
+    dataset: ImageDataset | None,
+    progress: bool,
+) -> dict[str, Any]:
+    if Run(out).finished_with(protocol):
+        return Run(out).read_json(METRICS)
+    training_images(protocol, torch.device("cpu"), part=(0, devices), dataset=dataset)
+    with begun(out, protocol, device, devices=devices) as run:
+        launch(
+            train_images,
+            run,
+            protocol,
+            dataset.to("cpu") if dataset and devices > 1 else dataset,
+            progress,
+            device=device,
+            devices=devices,
+            precision=protocol.precision,
+            dead_ends=has_dead_ends(protocol.parsed),
+        )
+    return run.read_json(METRICS)
