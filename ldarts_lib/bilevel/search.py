@@ -125,19 +125,26 @@ def search_all(
 
     Raises:
         ValueError: less than one worker, or less than one search together.
-        RunError, Diverged: as :func:`search`; other searches are finished first.
+        RunError: a directory holds something else; before anything is searched.
+        Diverged: the loss of one is NaN or infinite; the others are finished first.
     """
     if together < 1:
         raise ValueError(f"together must be at least 1, got {together}")
     paths = {name: Path(out) / name for name in protocols}
-    if finished := sum(Run(path).finished for path in paths.values()):
-        tqdm.write(f"{out}: {finished} of {len(paths)} searches finished earlier, read again")
-    epochs = sum(p.epochs for p in protocols.values())
-    with tqdm(total=epochs, desc="searching", unit="epoch") as bar, process_pool(workers, device) as pool:
-        packs = [{paths[name]: protocols[name] for name in pack} for pack in _packs(protocols, together)]
-        futures = left = [pool.submit(_search, pack, device) for pack in packs]
-        while left:
-            left = wait(left, POLL_SECONDS, FIRST_COMPLETED).not_done
+    left = [name for name, p in protocols.items() if not Run(paths[name]).finished_with(p)]
+    if len(left) < len(paths):
+        tqdm.write(f"{out}: {len(paths) - len(left)} of {len(paths)} searches finished earlier, read again")
+    packs = [[name for name in pack if name in left] for pack in _packs(protocols, together)]
+    total = sum(p.epochs for p in protocols.values())
+    bar = tqdm(total=total, desc="searching", unit="epoch", disable=not left)
+    with bar, process_pool(workers, device) as pool:
+        futures = waiting = [
+            pool.submit(_search, {paths[name]: protocols[name] for name in pack}, device)
+            for pack in packs
+            if pack
+        ]
+        while waiting:
+            waiting = wait(waiting, POLL_SECONDS, FIRST_COMPLETED).not_done
             bar.n = sum(Run(path).epochs for path in paths.values())
             bar.refresh()
         for future in futures:

@@ -11,7 +11,7 @@ import pytest
 from ldarts_lib.runs.processes import ProcessFailed, process_pool
 
 SLEEPER = """
-import os, time
+import os, signal, time
 from ldarts_lib.runs.processes import process_pool
 
 def work():
@@ -19,6 +19,7 @@ def work():
     time.sleep(120)
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a job in the background
     with process_pool(1, "cpu") as pool:
         pool.submit(work).result()
 """
@@ -49,7 +50,7 @@ def test_the_signal_that_kills_a_worker_is_named(workers):
     killed = pytest.raises(ProcessFailed, match="a worker process was killed by SIGSEGV")
     with killed, process_pool(workers, "cpu") as pool:
         for _ in range(workers - 1):
-            pool.submit(time.sleep, 30)
+            pool.submit(time.sleep, 3)
         pool.submit(signal.raise_signal, signal.SIGSEGV).result()
 
 
