@@ -33,9 +33,8 @@ from ldarts_lib.spaces.genotype import Genotype, parse
 
 Recipe = Literal["cifar", "cifar-small", "imagenet", "nasbench201"]
 RECIPES: tuple[str, ...] = get_args(Recipe)
-"""Of images."""
 LANGUAGE = "ptb"
-"""The recipe of texts."""
+"""Recipes of images, and that of texts."""
 USUAL_RECIPE = {"darts": "cifar", "nasbench201": "nasbench201", "recurrent": LANGUAGE}
 """By the kind of a genotype."""
 
@@ -200,11 +199,7 @@ class LanguageTrainingProtocol(_Training, LanguageSettings):
 
 
 def require_pixels(pixels: int, stem: Stem, *, auxiliary: bool) -> None:
-    """Check that a network can read images of so many pixels in height and width.
-
-    Raises:
-        ValueError: it cannot; the message names the number and what is allowed.
-    """
+    """Raise ValueError if a network cannot read images of so many pixels in height and width."""
     if pixels < 1 or pixels % UNIT[stem]:
         raise ValueError(f"images of {pixels} pixels: the stem {stem!r} needs a multiple of {UNIT[stem]}")
     if auxiliary and pixels < SMALLEST_IMAGE[stem]:
@@ -290,11 +285,8 @@ def training_protocol(
     """The protocol of a recipe and size for one architecture, with single settings overridden.
 
     Args:
-        architecture: what it is called.
-        genotype: the architecture itself.
         dataset: images, by default noisy-digits; for the recipe ``ptb`` a text, by default civics.
         recipe: by default the usual one of such a genotype.
-        size: smoke, demo or paper.
         overrides: single settings, and ``searched``.
 
     Raises:
