@@ -184,7 +184,6 @@ class LanguageTrainingProtocol(_Training, LanguageSettings):
     patience: Count = 5
     """Averaging of the weights begins when the validation loss is above the best one of more than this many
     epochs ago."""
-
     architecture: str
     """What the cell is called: a published name, or the search that found it."""
     searched: dict[str, Any] | None = None
@@ -285,7 +284,7 @@ def training_protocol(
     """The protocol of a recipe and size for one architecture, with single settings overridden.
 
     Args:
-        dataset: images, by default noisy-digits; for the recipe ``ptb`` a text, by default civics.
+        dataset: by default noisy-digits; for the recipe ``ptb`` a text, by default civics.
         recipe: by default the usual one of such a genotype.
         overrides: single settings, and ``searched``.
 
