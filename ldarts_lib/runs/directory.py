@@ -23,7 +23,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import BaseModel
 
 from ldarts_lib.errors import RunError
@@ -139,6 +138,8 @@ class Run:
 
     def write_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Save tensors and plain values to continue from."""
+        import torch  # who only reads a history need not load it
+
         write_atomically(self.path / CHECKPOINT, lambda file: torch.save(dict(state), file))
 
     def read_checkpoint(self) -> dict[str, Any] | None:
@@ -147,6 +148,8 @@ class Run:
         Raises:
             RunError: it is truncated or damaged.
         """
+        import torch
+
         path = self.path / CHECKPOINT
         if not path.exists():
             return None

@@ -1,6 +1,9 @@
 """Studies as values, and their records: what they change, who judges them, what is written and read again."""
 
+import gzip
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +13,7 @@ import pandas as pd
 import pytest
 
 from ldarts_book import studies
-from ldarts_book.studies import records
+from ldarts_book.studies import records, searches
 from ldarts_book.studies.judges import draw
 from ldarts_book.studies.study import StudyError, folder
 from ldarts_lib.bilevel.protocols import protocol
@@ -137,6 +140,31 @@ def test_studies_share_their_recorded_searches():
         shared, same = rows.merge(whole[order]), whole.merge(rows[order])
         assert len(shared) >= 20 or name in ("strengths", "lengths")
         pd.testing.assert_frame_equal(shared[list(same)], same)
+
+
+def test_a_record_is_written_as_it_was(tmp_path, monkeypatch, ldarts):
+    """Rows that were read are written again, letter by letter."""
+    files = {name: Path(name) / study.judge.file for name, study in STUDIES.items()}
+    rows = {name: pd.read_csv(recorded_folder(file), dtype={"ops": str}) for name, file in files.items()}
+    monkeypatch.setattr(
+        searches, "run", lambda chosen, *_, **__: {one.name: rows[one.name] for one in chosen}
+    )
+    code, printed, error = ldarts("study", "kinds", "robustness", "lengths", "--out", tmp_path)
+    assert code == 0, error
+    for title in ("kinds, fresh seeds", "lengths, seeds for choosing", "lengths, fresh seeds"):
+        assert title in printed
+    for name in ("kinds", "robustness", "lengths"):
+        old, new = (path / files[name] for path in (recorded_folder(""), tmp_path))
+        unpack = gzip.decompress if name != "kinds" else bytes
+        assert unpack(old.read_bytes()) == unpack(new.read_bytes())
+        provenance = json.loads((tmp_path / name / "provenance.json").read_text())
+        assert provenance["command"] == f"ldarts study {name} --size demo"
+    assert provenance["seeds"] == sorted(STUDIES["lengths"].seeds)
+
+
+def test_reading_a_record_loads_no_torch():
+    code = "import sys; from ldarts_book import studies; studies.summary(studies.judged('precision'))"
+    subprocess.run([sys.executable, "-c", f"{code}; assert 'torch' not in sys.modules"], check=True)
 
 
 def test_the_records_are_small():
