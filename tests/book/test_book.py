@@ -82,16 +82,18 @@ def test_contents_exist(repository: Path) -> None:
         if not any((repository / f"{name}{suffix}").is_file() for suffix in (".md", ".ipynb"))
     ]
     assert not missing
-    pages = {f"book/{path.stem}" for path in (repository / "book").glob("*.*")}
-    assert pages - set(files) <= {"book/references"}
+    pages = {
+        f"book/{path.stem}" for kind in ("md", "ipynb") for path in (repository / "book").glob(f"*.{kind}")
+    }
+    assert pages <= set(files)
 
 
 def test_every_module_is_on_the_library_page(repository: Path) -> None:
     page = (repository / "book" / "api.md").read_text()
     documented = re.findall(r"^\.\. automodule:: (\S+)$", page, re.MULTILINE)
-    paths = (path.relative_to(repository) for path in (repository / "ldarts_lib").rglob("*.py"))
-    names = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in paths]
-    public = [name for name in names if "._" not in name and name != "ldarts_lib"]
+    homes = {"ldarts_lib": repository, "ldarts_book": repository / "book"}
+    paths = (path.relative_to(home) for name, home in homes.items() for path in (home / name).rglob("*.py"))
+    public = [".".join(path.with_suffix("").parts) for path in paths if not path.name.startswith("_")]
     assert sorted(documented) == sorted(public)
 
 
