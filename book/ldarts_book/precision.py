@@ -67,7 +67,7 @@ def _effects(
     images = load_images("noisy-digits", device=device)
     state = SearchState.start(protocol(space, method="darts", epochs=epochs, seed=seed), images, device)
     for epoch in range(epochs):
-        state.run_epoch(epoch, lambda: None)
+        state.run_epoch(epoch)
     images, labels = next(iter(state.validation.epoch(64, state.batches, augment=False)))
     trained = state.bilevel.supernet.state_dict()
 

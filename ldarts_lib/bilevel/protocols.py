@@ -11,7 +11,7 @@ DARTS family uses batch 64 (the code's default; its script says 96).
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -23,6 +23,9 @@ from ldarts_lib.networks.macro import Reduction
 from ldarts_lib.networks.operations import Activation
 from ldarts_lib.settings import Count, NonNegative, Positive, Seed, Settings, Share, Size, changes, validated
 from ldarts_lib.spaces.space import SPACES, Space
+
+if TYPE_CHECKING:
+    from ldarts_lib.bilevel.recurrent_protocols import RecurrentProtocol
 
 Method = Literal[
     "darts", "darts-2nd", "lambda", "lambda-sign", "lambda-projected", "lambda-random", "lambda-noise"
@@ -217,13 +220,10 @@ def protocol(
     method: str = "lambda",
     size: str = "demo",
     **overrides: Any,
-) -> Any:
+) -> SearchProtocol | RecurrentProtocol:
     """The protocol of a (space, data set, method, size), with single settings overridden.
 
-    Returns:
-        A :class:`SearchProtocol`; of the space ``ptb`` a
-        :class:`~ldarts_lib.bilevel.recurrent_protocols.RecurrentProtocol`. By default the data set is
-        ``noisy-digits`` or the text ``civics``, which ship.
+    By default the data set is ``noisy-digits``, or in the space ``ptb`` the text ``civics``; both ship.
 
     Raises:
         ProtocolError: an unknown name or a value out of range; all of them are listed.

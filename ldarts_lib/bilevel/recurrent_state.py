@@ -10,7 +10,7 @@ after the epoch, without dropout.
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -71,21 +71,17 @@ class RecurrentState(SearchState):
         """Words of each column."""
         return len(self.training) - 1
 
-    def run_epoch(self, epoch: int, on_step: OnStep) -> Row:
+    def run_epoch(self, epoch: int, on_step: OnStep = lambda _: None) -> Row:
         """One pass over the training text."""
-        begin = time.perf_counter()
-        self.bilevel.start_epoch(epoch)
-        self.bilevel.supernet.train()
+        return super().run_epoch(epoch, on_step) | {"valid_perplexity": self._perplexity()}
+
+    def _steps(self, epoch: int) -> Iterator[tuple[int, Tensor]]:
         hidden = self.bilevel.supernet.initial_hidden(self.protocol.batch_size)
         training, validation = Reader(self.training, hidden), Reader(self.validation, hidden)
-        measured = []
         while training.left:
             before = training.position
-            measured.append(self._step(training, validation, epoch))
-            on_step(training.position - before)
-        numbers = torch.stack(measured, 1).double().cpu()  # waits for the device
-        row = self.summarize(epoch, numbers, time.perf_counter() - begin)
-        return row | {"valid_perplexity": self._perplexity()}
+            measured = self._step(training, validation, epoch)
+            yield training.position - before, measured
 
     def _step(self, training: Reader, validation: Reader, epoch: int) -> Tensor:
         """One bilevel step; returns what is measured of it."""

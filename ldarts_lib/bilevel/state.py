@@ -91,16 +91,15 @@ class SearchState(State):
         """Units of the progress bar per epoch."""
         return self.training.steps(self.protocol.batch_size)
 
-    def run_epoch(self, epoch: int, on_step: OnStep) -> Row:
-        """One pass over the ω half."""
+    def run_epoch(self, epoch: int, on_step: OnStep = lambda _: None) -> Row:
+        """One pass over the data of ω."""
         begin = time.perf_counter()
         self.bilevel.start_epoch(epoch)
         self.bilevel.supernet.train()
-        bilevel = GraphedBilevel(self.bilevel) if self.protocol.cuda_graph else self.bilevel
         measured = []
-        for batches in self.pairs():
-            measured.append(measure(bilevel.step(*batches), batches))
-            on_step()
+        for units, numbers in self._steps(epoch):
+            measured.append(numbers)
+            on_step(units)
         numbers = torch.stack(measured, 1).double().cpu()  # waits for the device
         return self.summarize(epoch, numbers, time.perf_counter() - begin)
 
@@ -132,6 +131,12 @@ class SearchState(State):
             "genotype": str(genotype),
             "seconds": round(seconds, 3),
         }
+
+    def _steps(self, epoch: int) -> Iterator[tuple[int, Tensor]]:
+        """Make the steps of an epoch; yields the units of the bar that each went on, and what it measured."""
+        bilevel = GraphedBilevel(self.bilevel) if self.protocol.cuda_graph else self.bilevel
+        for batches in self.pairs():
+            yield 1, measure(bilevel.step(*batches), batches)
 
     def pairs(self) -> Iterator[tuple[Batch, Batch]]:
         """The batches of ω and of α of the steps of one epoch."""

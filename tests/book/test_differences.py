@@ -83,7 +83,7 @@ def test_nothing_is_left_on_the_network():
 
 def test_the_scene_is_the_network_of_the_search():
     state = SearchState.start(protocol(method="darts", size="smoke"), load_images("noisy-digits"))
-    state.run_epoch(0, lambda: None)
+    state.run_epoch(0)
     batch = Batch(*next(state.training.epoch(32, torch.Generator().manual_seed(0), augment=False)))
     net, images, weights = differences.scene(state, batch)
     logits = net(images.inputs, weights, update_statistics=False)
