@@ -1,8 +1,6 @@
-"""The two kinds of jobs of the reproduction: search a cell, and find out how good an architecture is.
+"""How good an architecture is: cells are trained by a recipe, or looked up in a table of accuracies.
 
-Cells are searched by :func:`ldarts_lib.bilevel.search.search` and trained by
-:func:`ldarts_lib.evaluation.evaluate.evaluate`; the recipe ``lookup`` reads a table of accuracies. Every job
-continues what was interrupted, and returns at once if it is finished.
+Every evaluation continues what was interrupted, and returns at once if it is finished.
 """
 
 from __future__ import annotations
@@ -11,13 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ldarts_lib.bilevel.protocols import protocol
-from ldarts_lib.bilevel.search import search as run_search
 from ldarts_lib.errors import ProtocolError, RunError
 from ldarts_lib.evaluation.evaluate import evaluate as train
 from ldarts_lib.evaluation.protocols import LANGUAGE, RECIPES, training_protocol
 from ldarts_lib.runs.directory import GENOTYPE, METRICS, Run
-from ldarts_lib.runs.environment import environment, resolve_device
+from ldarts_lib.runs.environment import environment
 from ldarts_lib.settings import Seed, Settings, Size, validated
 from ldarts_lib.spaces.genotype import Genotype, GenotypeError, parse
 from ldarts_lib.spaces.published import published
@@ -51,43 +47,6 @@ class Lookup(Settings):
     seed: Seed
 
 
-def search(
-    space: str,
-    dataset: str,
-    method: str,
-    size: str,
-    seed: int,
-    out: str | Path,
-    *,
-    device: str = "auto",
-    progress: bool = True,
-    **settings: Any,
-) -> dict[str, Any]:
-    """Search a cell.
-
-    Args:
-        space: a search space, or ``ptb`` for the recurrent cell.
-        dataset: images, or a text for ``ptb``.
-        method, size, seed: as for a protocol.
-        out: the run directory.
-        device: auto, cpu, cuda, cuda:1, ...
-        progress: whether to show a progress bar.
-        settings: single settings of the protocol.
-
-    Returns:
-        What ``metrics.json`` holds.
-
-    Raises:
-        ProtocolError: an unknown name or a bad value.
-        RunError: the directory holds something else.
-        Diverged: the loss is NaN or infinite.
-    """
-    where = resolve_device(device)
-    chosen = protocol(space, dataset, method, size, seed=seed, **settings)
-    run_search(chosen, out, device=where, progress=progress)
-    return Run(out).read_json(METRICS)
-
-
 def evaluate(
     architecture: str,
     dataset: str,
@@ -107,8 +66,7 @@ def evaluate(
         architecture: a published name, the run directory of a finished search, or a genotype.
         dataset: images, or a text for the recipe ``ptb``.
         recipe: one of :data:`ALL_RECIPES`.
-        size: smoke, demo or paper.
-        seed: of the training.
+        size, seed: of the training: smoke, demo or paper.
         out: the run directory.
         device: auto, cpu, cuda, cuda:1, ...
         devices: how many devices share the training of a network of images.
@@ -129,7 +87,10 @@ def evaluate(
     if devices > 1 and recipe in (LANGUAGE, LOOKUP):
         raise ProtocolError(f"devices = {devices}: the recipe {recipe!r} runs on one device")
     if recipe == LOOKUP:
-        return _look_up(_lookup(name, genotype, dataset, size, seed, settings), searched, out)
+        if settings:
+            raise ProtocolError(f"the recipe {LOOKUP!r} trains nothing: drop {', '.join(settings)}")
+        values = {"architecture": name, "genotype": str(genotype), "dataset": dataset}
+        return _look_up(validated(Lookup, values | {"size": size, "seed": seed}), searched, out)
     chosen = training_protocol(
         name, genotype, dataset, recipe, size, seed=seed, searched=searched, **settings
     )
@@ -139,11 +100,8 @@ def evaluate(
 def identify(architecture: str) -> tuple[str, Genotype, dict[str, Any] | None]:
     """The name of an architecture, its genotype, and what identifies the search that found it.
 
-    Args:
-        architecture: a published name, the run directory of a finished search, or a genotype.
-
     Raises:
-        GenotypeError: it is none of these.
+        GenotypeError: it is no published name, run directory of a search, or genotype.
         RunError: the search is not finished.
     """
     architecture = architecture.strip()
@@ -191,15 +149,6 @@ def fitting_recipes(genotype: Genotype) -> tuple[str, ...]:
         "nasbench201": ("nasbench201", LOOKUP),
         "recurrent": (LANGUAGE,),
     }[genotype.kind]
-
-
-def _lookup(
-    name: str, genotype: Genotype, dataset: str, size: str, seed: int, settings: Mapping[str, Any]
-) -> Lookup:
-    if settings:
-        raise ProtocolError(f"the recipe {LOOKUP!r} trains nothing: drop {', '.join(settings)}")
-    values = {"architecture": name, "genotype": str(genotype), "dataset": dataset, "size": size, "seed": seed}
-    return validated(Lookup, values)
 
 
 def _look_up(settings: Lookup, searched: Mapping[str, Any] | None, out: str | Path) -> dict[str, Any]:

@@ -234,20 +234,14 @@ def _misfits(grid: Grid) -> Iterator[tuple[Place, str]]:
     """What is known, but does not go together."""
     for name, part in grid.parts.items():
         for space, (position, dataset) in product(part.spaces or (), enumerate(part.datasets or ())):
-            if dataset not in searchable(space):
-                yield (
-                    ("parts", name, "datasets", position),
-                    (
-                        f"the space {space} cannot be searched on {dataset!r}; "
-                        f"choose among {', '.join(searchable(space))}"
-                    ),
-                )
+            if dataset not in (allowed := searchable(space)):
+                problem = f"the space {space} cannot be searched on {dataset!r}"
+                yield ("parts", name, "datasets", position), f"{problem}; choose among {', '.join(allowed)}"
         for position, method in enumerate(part.methods or ()):
             if "ptb" in (part.spaces or ()) and method not in METHODS_OF_TEXT:
-                yield (
-                    ("parts", name, "methods", position),
-                    (f"the space ptb has no method {method!r}; choose among {', '.join(METHODS_OF_TEXT)}"),
-                )
+                problem = f"the space ptb has no method {method!r}"
+                others = ", ".join(METHODS_OF_TEXT)
+                yield ("parts", name, "methods", position), f"{problem}; choose among {others}"
         for position, evaluation in enumerate(part.evaluations):
             place = ("parts", name, "evaluations", position)
             yield from ((place, problem) for problem in _evaluation_misfits(part, evaluation))
@@ -262,13 +256,10 @@ def _evaluation_misfits(part: Part, evaluation: Evaluation) -> Iterator[str]:
         if evaluation.best_by:
             yield "published architectures are not compared: drop best_by"
     elif evaluation.best_by:
-        others = [other for other in part.evaluations if not other.best_by]
-        names = [name for other in others for name in _names(part, other)]
+        names = [name for other in part.evaluations if not other.best_by for name in _names(part, other)]
         if evaluation.best_by not in names:
-            yield (
-                f"best_by {evaluation.best_by!r} is no other evaluation of this part; "
-                f"choose among {', '.join(names)}"
-            )
+            problem = f"best_by {evaluation.best_by!r} is no other evaluation of this part"
+            yield f"{problem}; choose among {', '.join(names)}"
     spaces = part.spaces or sorted({_space_of(name) for name in part.published or ()})
     for space, dataset in product(spaces, evaluation.datasets or part.datasets or ()):
         if problem := misfit(evaluation.recipe, space, dataset):
@@ -295,10 +286,7 @@ def _duplicates(grid: Grid) -> Iterator[tuple[Place, str]]:
             outcomes = _outcomes(job)
             if first := next((seen[outcome] for outcome in outcomes if outcome in seen), None):
                 place = ("parts", name) if position is None else ("parts", name, "evaluations", position)
-                yield (
-                    place,
-                    f"the job {job.directory} is asked for twice, first by the part {first}",
-                )
+                yield place, f"the job {job.directory} is asked for twice, first by the part {first}"
             seen |= {outcome: seen.get(outcome, name) for outcome in outcomes}
 
 

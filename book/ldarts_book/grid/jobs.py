@@ -32,14 +32,9 @@ class Job:
     """One search or one evaluation.
 
     Attributes:
-        kind: which notebook it runs.
         part: the part of the grid.
-        size: smoke, demo or paper.
-        dataset: what is searched or evaluated on.
-        seed: of the search or of the training.
         directory: the run directory, relative to that of the grid; also the job's name.
         space, method: of a search, and of the searches whose cell is evaluated.
-        recipe: of an evaluation.
         published: name of a published architecture that is evaluated.
         searches: run directories of the searches whose cell is evaluated, the best of several.
         judges: the evaluation, one for each of several searches, that says which is the best.
@@ -78,13 +73,10 @@ class Job:
 
         Where the best of several cells is evaluated, ``architecture`` maps the run directory of each search
         to the metrics that judge it; :mod:`ldarts_book.grid.onejob` chooses when they are there.
-
-        Args:
-            out: the directory of the grid.
         """
         out = Path(out)
-        common = {"dataset": self.dataset, "size": self.size, "seed": self.seed}
-        common["out"] = str(out / self.directory)
+        where = {"out": str(out / self.directory)}
+        common = {"dataset": self.dataset, "size": self.size, "seed": self.seed} | where
         if self.kind == "search":
             return {"space": self.space, "method": self.method, **common}
         searches = [str(out / search) for search in self.searches]
@@ -96,12 +88,9 @@ class Job:
     @property
     def identity(self) -> dict[str, Any]:
         """What its metrics must say."""
-        named = (
-            {"recipe": self.recipe}
-            if self.kind == "evaluate"
-            else {"space": self.space, "method": self.method}
-        )
-        return {"stage": self.kind, "dataset": self.dataset, "size": self.size, "seed": self.seed, **named}
+        keys = ("recipe",) if self.kind == "evaluate" else ("space", "method")
+        named = {key: getattr(self, key) for key in ("dataset", "size", "seed", *keys)}
+        return {"stage": self.kind, **named}
 
 
 def evaluation_name(recipe: str, dataset: str, seed: int | None) -> str:
@@ -135,17 +124,9 @@ def expand(size: str, name: str, part: Part) -> Iterator[tuple[Job, int | None]]
 def _published(size: str, name: str, part: Part) -> Iterator[tuple[Job, int | None]]:
     for architecture, (position, evaluation) in product(part.published or (), enumerate(part.evaluations)):
         for on, seed in _trainings(evaluation, None):
-            job = Job(
-                "evaluate",
-                part=name,
-                size=size,
-                dataset=on,
-                seed=seed or 0,
-                directory=f"published/{architecture}/{evaluation_name(evaluation.recipe, on, seed or 0)}",
-                recipe=evaluation.recipe,
-                published=architecture,
-            )
-            yield job, position
+            directory = f"published/{architecture}/{evaluation_name(evaluation.recipe, on, seed or 0)}"
+            origin = {"recipe": evaluation.recipe, "published": architecture}
+            yield Job("evaluate", name, size, on, seed or 0, directory, **origin), position
 
 
 def _trainings(evaluation: Evaluation, searched_on: str | None) -> Iterator[tuple[str, int | None]]:

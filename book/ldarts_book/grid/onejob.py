@@ -28,12 +28,9 @@ POLL_SECONDS = 0.5
 
 
 def run_job(notebook: Path, executed: Path, parameters: Mapping[str, Any]) -> None:
-    """Execute a notebook under another name.
+    """Execute a notebook under another name; a failed one is kept too, with its traceback.
 
-    Args:
-        notebook: the notebook.
-        executed: where it goes; a failed one too, with its traceback.
-        parameters: its parameters; an ``architecture`` may be a mapping, see :func:`best`.
+    The parameter ``architecture`` may be a mapping, see :func:`best`.
 
     Raises:
         NotebookFailed: as :func:`~ldarts_book.notebook.run_notebook`, which refuses bad parameters as well.

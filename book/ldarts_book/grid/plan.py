@@ -21,8 +21,22 @@ from ldarts_lib.runs.directory import CONFIG, METRICS
 from ldarts_lib.runs.metrics import read_metrics
 
 HARDWARE = "one GTX 1080 Ti, or a GPU of its time that the source does not name; a recent one is faster"
-_DAY = 24.0
 _IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257, "imagenet16-120": 151_700}
+_CIFAR = 1.5 * 24
+_TRAINING = {
+    "cifar": _CIFAR,
+    "cifar-small": _CIFAR * (16 / 36) * (8 / 20),
+    "nasbench201": _CIFAR * (16 / 36) * (15 / 20) * (200 / 600),
+    "imagenet": 12 * 24,
+    "ptb": 3 * 24,
+    "lookup": 0.0,
+}
+_SEARCH = {
+    "nasbench201": {"darts": 10_890 / 3600, "darts-2nd": 29_902 / 3600, "lambda": 2 * 10_890 / 3600},
+    "ptb": {"darts": 0.5 * 24, "darts-2nd": 24.0, "lambda": 24.0},
+    "darts": {"darts": 0.4 * 24, "darts-2nd": 24.0, "lambda": 0.8 * 24},
+}
+"""Hours on CIFAR-10, or the text; other spaces are like darts, other methods like lambda."""
 SOURCES = {
     "searches in the DARTS family": (
         "DARTS 0.4 and darts-2nd 1 GPU-day on CIFAR-10 (Wang et al., 2021, DARTS-PT), Λ-DARTS 0.8 (as a card "
@@ -56,24 +70,12 @@ def gpu_hours(job: Job) -> float | None:
     """
     if job.size != "paper":
         return None
-    images = _IMAGES.get(job.dataset, 50_000) / 50_000
     if job.kind == "evaluate":
-        cifar = 1.5 * _DAY
-        return {
-            "cifar": cifar * images,
-            "cifar-small": cifar * images * (16 / 36) * (8 / 20),
-            "nasbench201": cifar * images * (16 / 36) * (15 / 20) * (200 / 600),
-            "imagenet": 12 * _DAY,
-            "ptb": 3 * _DAY,
-            "lookup": 0.0,
-        }[job.recipe or ""]
-    twice = 1 if job.method == "darts" else 2
-    if job.space == "ptb":
-        return 0.5 * _DAY * twice
-    if job.space == "nasbench201":
-        seconds = 29_902 if job.method == "darts-2nd" else 10_890 * twice
-        return seconds / 3600 * images
-    return (1.0 if job.method == "darts-2nd" else 0.4 * twice) * _DAY * images
+        hours = _TRAINING[job.recipe or ""]
+    else:
+        methods = _SEARCH.get(job.space or "", _SEARCH["darts"])
+        hours = methods.get(job.method or "", methods["lambda"])
+    return hours * _IMAGES.get(job.dataset, 50_000) / 50_000
 
 
 State = Literal["finished", "interrupted", "failed", "missing", "unusable"]
@@ -81,13 +83,11 @@ State = Literal["finished", "interrupted", "failed", "missing", "unusable"]
 
 @dataclass(frozen=True)
 class Status:
-    """Where a job stands.
+    """Where a job stands, and why: the problem of an unusable one, the error of a failed one.
 
-    Attributes:
-        state: finished; interrupted (it will be continued); failed (its notebook ended with an error; it will
-            be tried again); missing (never begun); unusable (its metrics are damaged, of another version or
-            of another run: it is not touched).
-        reason: why, of an unusable one; the error, of a failed one.
+    It is finished; interrupted (it will be continued); failed (its notebook ended with an error; it will be
+    tried again); missing (never begun); or unusable (its metrics are damaged, of another version or of
+    another run: it is not touched).
     """
 
     state: State
@@ -95,12 +95,7 @@ class Status:
 
 
 def status(job: Job, out: Path | str) -> Status:
-    """Where a job stands.
-
-    Args:
-        job: the job.
-        out: the directory of the grid.
-    """
+    """Where a job of the grid in ``out`` stands."""
     run = Path(out) / job.directory
     if (run / METRICS).exists():
         return _of_metrics(job, run / METRICS)
@@ -114,14 +109,9 @@ def _of_metrics(job: Job, path: Path) -> Status:
         found = read_metrics(path).model_dump()
     except RunError as error:
         return Status("unusable", str(error))
-    differing = [
-        f"{key} = {found.get(key)!r}, expected {value!r}"
-        for key, value in job.identity.items()
-        if found.get(key) != value
-    ]
-    if differing:
-        return Status("unusable", f"{path} is of another run: {'; '.join(differing)}")
-    return Status("finished")
+    expected = [(key, value) for key, value in job.identity.items() if found.get(key) != value]
+    differing = "; ".join(f"{key} = {found.get(key)!r}, expected {value!r}" for key, value in expected)
+    return Status("unusable", f"{path} is of another run: {differing}") if differing else Status("finished")
 
 
 def _error(notebook: Path) -> str:
@@ -137,14 +127,10 @@ def _error(notebook: Path) -> str:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a plan: the jobs of one kind in one part.
+    """One line of a plan: the jobs of one kind (``search``, or a recipe) in one part.
 
-    Attributes:
-        part: the part of the grid.
-        what: ``search``, or the recipe.
-        jobs: how many there are.
-        states: how many are in each :data:`State`.
-        hours: estimated GPU-hours of those that are not finished; None without an estimate.
+    ``states`` counts the jobs in each :data:`State`; ``hours`` are the estimated GPU-hours of those that are
+    not finished, None without an estimate.
     """
 
     part: str
@@ -155,23 +141,16 @@ class Row:
 
 
 def plan(grid: Grid, out: Path | str) -> list[Row]:
-    """What is to do, part by part.
-
-    Args:
-        grid: the grid.
-        out: its directory, which need not be there.
-    """
-    groups: dict[tuple[str, str], list[Job]] = {}
+    """What is to do, part by part; the directory need not be there."""
+    groups: dict[tuple[str, str], list[tuple[Job, State]]] = {}
     for job in grid.jobs():
-        groups.setdefault((job.part, job.recipe or job.kind), []).append(job)
-    return [_row(part, what, jobs, out) for (part, what), jobs in groups.items()]
-
-
-def _row(part: str, what: str, jobs: Sequence[Job], out: Path | str) -> Row:
-    states = [status(job, out).state for job in jobs]
-    left = [gpu_hours(job) for job, state in zip(jobs, states, strict=True) if state != "finished"]
-    hours = None if None in left else sum(hour for hour in left if hour)
-    return Row(part, what, len(jobs), Counter(states), hours)
+        groups.setdefault((job.part, job.recipe or job.kind), []).append((job, status(job, out).state))
+    rows = []
+    for (part, what), jobs in groups.items():
+        left = [gpu_hours(job) for job, state in jobs if state != "finished"]
+        hours = None if None in left else sum(hour for hour in left if hour)
+        rows.append(Row(part, what, len(jobs), Counter(state for _, state in jobs), hours))
+    return rows
 
 
 def plan_table(rows: Sequence[Row], title: str) -> Table:
@@ -199,35 +178,27 @@ _WORTH_SAYING = ("interrupted", "failed", "unusable")
 def missing(grid: Grid, *, gpu_here: bool = True) -> list[str]:
     """What a grid needs and this machine lacks, one line each.
 
-    Args:
-        grid: the grid.
-        gpu_here: whether its jobs run on this machine, and not on the nodes of a cluster.
+    With ``gpu_here`` its jobs run on this machine, and not on the nodes of a cluster.
     """
     found = []
-    if grid.size == "paper" and gpu_here and not _sees_gpu():
-        found.append("a CUDA device: torch sees none (make reproduce PROFILE=slurm sends jobs to a cluster)")
+    if grid.size == "paper" and gpu_here:
+        import torch
+
+        if not torch.cuda.is_available():
+            found.append(
+                "a CUDA device: torch sees none (make reproduce PROFILE=slurm sends jobs to a cluster)"
+            )
     jobs = grid.jobs()
     images = {record.name: record for record in catalogue.status()}
     for name in dict.fromkeys(job.dataset for job in jobs if job.recipe != "lookup"):
         if name == IMAGENET:
-            found.extend(_missing_imagenet())
+            try:
+                folders()
+            except DatasetMissing as error:
+                found.append(f"the data set imagenet: {error}")
         elif not images[name].present:
             found.append(f"the data set {name}: {images[name].how}")
     return found
-
-
-def _sees_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
-
-
-def _missing_imagenet() -> list[str]:
-    try:
-        folders()
-    except DatasetMissing as error:
-        return [f"the data set imagenet: {error}"]
-    return []
 
 
 def refuse_if_impossible(grid: Grid, *, gpu_here: bool = True) -> None:

@@ -27,11 +27,7 @@ def count(genotypes: Mapping[str, Genotype], **network: Any) -> pd.DataFrame:
 
     Columns: for each kind of cell ``KIND skips`` and ``KIND depth`` (:func:`depth`), ``with weights`` (edges
     of all kinds whose operation learns), ``parameters (M)`` and ``multiply-adds (M)``, both in millions and
-    without the auxiliary head.
-
-    Args:
-        genotypes: under their names.
-        network: arguments of :func:`ldarts_lib.networks.sizes.sizes`.
+    without the auxiliary head; ``network`` are arguments of :func:`ldarts_lib.networks.sizes.sizes`.
     """
     rows = {}
     for name, genotype in genotypes.items():
@@ -42,11 +38,8 @@ def count(genotypes: Mapping[str, Genotype], **network: Any) -> pd.DataFrame:
         operations = [operation for cell in genotype.cells.values() for operation in cell.operations]
         row["with weights"] = sum(operation not in WITHOUT_WEIGHTS for operation in operations)
         found = sizes(genotype, **network)
-        row |= {
-            "parameters (M)": found.parameters / 1e6,
-            "multiply-adds (M)": found.multiply_adds / 1e6,
-        }
-        rows[name] = row
+        millions = {"parameters (M)": found.parameters / 1e6, "multiply-adds (M)": found.multiply_adds / 1e6}
+        rows[name] = row | millions
     table = pd.DataFrame(rows).T
     whole = [column for column in table if not column.endswith("(M)")]
     return table.astype(dict.fromkeys(whole, int))

@@ -7,7 +7,7 @@ under different protocols are kept apart. Accuracies and errors are in percent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -18,14 +18,15 @@ from ldarts_lib.errors import LdartsError
 
 TABLES = ("nasbench201", "darts-space", "s1-s4-one-search", "s1-s4-three-searches")
 """The tables: NAS-Bench-201, the DARTS space (and its transfer), S1 to S4 in two protocols."""
-QUANTITIES = (
-    "valid_accuracy",
-    "test_accuracy",
-    "test_error",
-    "best_test_error",
-    "parameters_millions",
-    "gpu_days",
-)
+QUANTITIES = {
+    "valid_accuracy": "valid",
+    "test_accuracy": "accuracy",
+    "test_error": "error",
+    "best_test_error": "error, best",
+    "parameters_millions": "parameters (M)",
+    "gpu_days": "GPU-days",
+}
+"""The quantities, and what a column of them is called."""
 COLUMNS = (
     "table", "method", "space", "searched", "evaluated", "quantity", "value", "std", "n", "protocol",
     "source", "reported_by", "note",
@@ -47,11 +48,10 @@ class PublishedError(LdartsError, ValueError):
 
 
 @cache
-def _shipped() -> pd.DataFrame:
+def _read() -> pd.DataFrame:
     rows = _csv("published_results.csv", [name for name in COLUMNS if name != "n"])
     shown = rows["value"] + (" ± " + rows["std"]).where(rows["std"] != "", "")
-    for column in ("value", "std"):
-        rows[column] = pd.to_numeric(rows[column])
+    rows[["value", "std"]] = rows[["value", "std"]].apply(pd.to_numeric)
     return validate(rows).assign(shown=shown)
 
 
@@ -67,7 +67,7 @@ def read() -> pd.DataFrame:
     Raises:
         PublishedError: the file breaks a rule of :func:`validate`.
     """
-    return _shipped().copy()
+    return _read().copy()
 
 
 def validate(rows: pd.DataFrame) -> pd.DataFrame:
@@ -86,7 +86,9 @@ def validate(rows: pd.DataFrame) -> pd.DataFrame:
         where = f"published_results.csv, line {place} ({row['method']}, {row['evaluated']})"
         for field, allowed in (("table", TABLES), ("quantity", QUANTITIES)):
             if row[field] not in allowed:
-                raise PublishedError(f"{where}: unknown {field} {row[field]!r}; choose one of {allowed}")
+                raise PublishedError(
+                    f"{where}: unknown {field} {row[field]!r}; choose one of {tuple(allowed)}"
+                )
         for field in ("source", "reported_by"):
             if unknown := [name for name in row[field].split("; ") if name and name not in known]:
                 raise PublishedError(f"{where}: unknown {field} {unknown[0]!r}; known are {sorted(known)}")
@@ -133,15 +135,13 @@ def rows_of(table: str) -> pd.DataFrame:
 
 def nasbench201() -> pd.DataFrame:
     """NAS-Bench-201: methods × (data set, valid or test), percent, with the source of each row."""
-    short = {"valid_accuracy": "valid", "test_accuracy": "test"}
-    rows = rows_of("nasbench201")
-    return _wide(rows, lambda row: f"{row['evaluated']} {short[row['quantity']]}")
+    return _wide(rows_of("nasbench201"), QUANTITIES | {"test_accuracy": "test"})
 
 
 def darts_space() -> pd.DataFrame:
     """The DARTS space: accuracy (percent), parameters (millions) and GPU-days, on CIFAR-10 and CIFAR-100."""
     rows = rows_of("darts-space")
-    return _wide(rows[rows["evaluated"] != "imagenet"], _heading)
+    return _wide(rows[rows["evaluated"] != "imagenet"])
 
 
 def imagenet() -> pd.DataFrame:
@@ -149,7 +149,7 @@ def imagenet() -> pd.DataFrame:
     rows = rows_of("darts-space")
     rows = rows[rows["evaluated"] == "imagenet"]
     searched = rows.groupby("method", sort=False)["searched"].first().replace("", "not noted")
-    table = _wide(rows, _heading)
+    table = _wide(rows)
     table.insert(0, "searched on", searched)
     return table
 
@@ -157,28 +157,16 @@ def imagenet() -> pd.DataFrame:
 def s1_s4(table: str) -> pd.DataFrame:
     """S1 to S4: (data set, space) × methods, test error in percent; empty where it is not available.
 
-    Args:
-        table: ``s1-s4-one-search`` or ``s1-s4-three-searches``, which must not be mixed.
-
     Raises:
-        ValueError: another table.
+        ValueError: the table is neither ``s1-s4-one-search`` nor ``s1-s4-three-searches``, which must not be
+            mixed.
     """
-    allowed = tuple(name for name in TABLES if name.startswith("s1-s4"))
-    if table not in allowed:
+    if table not in (allowed := TABLES[2:]):
         raise ValueError(f"unknown table {table!r}; choose one of {', '.join(allowed)}")
     rows = rows_of(table)
     wide = rows.pivot(index=["evaluated", "space"], columns="method", values="shown")
     wide.index.names = ["data set", "space"]
     return wide[rows["method"].unique()].rename_axis(columns=None)
-
-
-def origins(table: str) -> pd.Series:
-    """Where the numbers of each method of a table come from: ``as reported by X``, or the method's own paper.
-
-    Raises:
-        ValueError: no such table.
-    """
-    return _origins(rows_of(table)).rename("source")
 
 
 def origin(source: str, reported_by: str) -> str:
@@ -188,30 +176,15 @@ def origin(source: str, reported_by: str) -> str:
     return f"as reported by {source}" if reported_by else f"{source}, its own publication"
 
 
-def _heading(row: pd.Series) -> str:
-    names = {
-        "test_accuracy": "accuracy",
-        "test_error": "error",
-        "best_test_error": "error, best",
-        "parameters_millions": "parameters (M)",
-        "gpu_days": "GPU-days",
-    }
-    return f"{row['evaluated']} {names[row['quantity']]}".strip()
-
-
-def _origins(rows: pd.DataFrame) -> pd.Series:
+def _wide(rows: pd.DataFrame, words: Mapping[str, str] = QUANTITIES) -> pd.DataFrame:
+    """Methods × (data set, quantity) as text; the last column names the sources of the row."""
+    long = rows.assign(heading=(rows["evaluated"] + " " + rows["quantity"].map(words)).str.strip())
+    table = long.pivot(index="method", columns="heading", values="shown")
+    table = table.loc[long["method"].unique(), long["heading"].unique()].fillna("").rename_axis(columns=None)
     named = rows.groupby("method", sort=False)[["source", "reported_by"]].agg(
         lambda names: "; ".join(dict.fromkeys(part for name in names for part in name.split("; ") if part))
     )
-    return named.apply(lambda row: origin(row["source"], row["reported_by"]), axis=1)
-
-
-def _wide(rows: pd.DataFrame, heading: Callable[[pd.Series], str]) -> pd.DataFrame:
-    """Methods × headings as text; the last column names the sources of the row."""
-    long = rows.assign(heading=rows.apply(heading, axis=1))
-    table = long.pivot(index="method", columns="heading", values="shown")
-    table = table.loc[long["method"].unique(), long["heading"].unique()].fillna("").rename_axis(columns=None)
-    return table.assign(source=_origins(rows))
+    return table.assign(source=[origin(*named.loc[method]) for method in table.index])
 
 
 def _csv(name: str, texts: Sequence[str]) -> pd.DataFrame:

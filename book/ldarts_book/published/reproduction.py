@@ -1,25 +1,25 @@
-"""Published numbers beside ours: what was searched and trained with this library, in the tables of the paper.
+"""Our runs: beside published numbers in the tables of the paper, in tables of their own, and what they cost.
 
-Functions take rows of runs, one row per finished run, as :func:`ldarts_book.published.results.read` gives
-them. A table
-of published numbers takes rows of size ``paper`` only; what was run at the sizes ``smoke`` and ``demo`` has a
-table of its own, :func:`ldarts_book.published.own_tables.machinery`. Accuracies, which runs record between 0
-and 1, are
-shown in percent.
+Functions take rows of runs, one row per finished run, as :func:`ldarts_book.published.results.recorded`
+gives them. A table of published numbers takes rows of size ``paper`` only; what was run at the sizes
+``smoke`` and ``demo`` has a table of its own, :func:`machinery`. Accuracies, which runs record between 0 and
+1, are shown in percent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
 
+from ldarts_book.grid.grid import read_grid
+from ldarts_book.grid.plan import plan
 from ldarts_book.names import METHODS
-from ldarts_book.published import numbers as published_results
-from ldarts_book.published.results import Results, read
+from ldarts_book.published import numbers
+from ldarts_book.published.results import best
 
 NOT_RUN = "not run here"
 """What stands for a number of ours that does not exist."""
@@ -56,27 +56,15 @@ class _Target:
 
 
 _BOTH = {"darts": "DARTS", "lambda": "Λ-DARTS"}
-_SMALL = {"cifar10": ("cifar-small",), "cifar100": ("cifar-small",), "svhn": ("cifar-small",)}
+_SMALL = {name: ("cifar-small",) for name in ("cifar10", "cifar100", "svhn")}
+_LOOKUP = {name: ("lookup",) for name in ("cifar10", "cifar100", "imagenet16-120")}
+_TRAINED = {"cifar10": ("cifar",), "cifar100": ("cifar",), "imagenet": ("imagenet",)}
+_ORDERS = {"darts": "DARTS, first order", "darts-2nd": "DARTS, second order"}
+_SIGNS = {"lambda": "Λ-DARTS", "lambda-sign": ""}
+_ACCURACIES, _LARGE = ("valid_accuracy", "test_accuracy"), ("test_accuracy", "parameters_millions")
 _TARGETS: Mapping[str, _Target] = {
-    "nasbench201": _Target(
-        {"cifar10": ("lookup",), "cifar100": ("lookup",), "imagenet16-120": ("lookup",)},
-        _BOTH,
-        ("valid_accuracy", "test_accuracy"),
-        "cifar10",
-        ("mean", "best"),
-    ),
-    "darts-space": _Target(
-        {"cifar10": ("cifar",), "cifar100": ("cifar",), "imagenet": ("imagenet",)},
-        {
-            "darts": "DARTS, first order",
-            "darts-2nd": "DARTS, second order",
-            "lambda": "Λ-DARTS",
-            "lambda-sign": "",
-        },
-        ("test_accuracy", "parameters_millions"),
-        "cifar10",
-        ("mean", "best"),
-    ),
+    "nasbench201": _Target(_LOOKUP, _BOTH, _ACCURACIES, "cifar10", ("mean", "best")),
+    "darts-space": _Target(_TRAINED, _ORDERS | _SIGNS, _LARGE, "cifar10", ("mean", "best")),
     "s1-s4-one-search": _Target(
         _SMALL | {"cifar10": ("cifar", "cifar-small")}, _BOTH, ("test_error",), "each", ("best",)
     ),
@@ -90,33 +78,21 @@ _WORDS = {
     "test_error": "test error (%)",
     "parameters_millions": "parameters (M)",
 }
-
-
-def recorded(folder: str) -> Results:
-    """The finished runs below a folder; by default those that ship, of which there may be none.
-
-    Args:
-        folder: the output of a grid; empty text for ``data/results``.
-
-    Raises:
-        ResultsError: there is no such folder, or two runs claim to be the same one.
-    """
-    shipped = Path(str(files("ldarts_data"))) / "results"
-    if not folder and not shipped.is_dir():
-        return Results(pd.DataFrame(columns=list(COLUMNS)), [])
-    return read(folder or shipped)
+_VALUES: Mapping[str, Callable[[pd.DataFrame], pd.Series]] = {
+    "valid_accuracy": lambda rows: 100 * rows["valid_accuracy"],
+    "test_accuracy": lambda rows: 100 * rows["test_accuracy"],
+    "test_error": lambda rows: 100 - 100 * rows["test_accuracy"],
+    "parameters_millions": lambda rows: rows["parameters"] / 1e6,
+    "test_perplexity": lambda rows: rows["test_perplexity"],
+}
 
 
 def beside(table: str, rows: pd.DataFrame) -> pd.DataFrame:
     """A published table with our runs beside it, of the methods that the library has.
 
-    Our runs are those of size ``paper`` with the recipe that the table stands for; several trainings of one
-    cell count as one search, by their mean. In ``s1-s4-one-search`` stands our best search, in
-    ``s1-s4-three-searches`` the mean of ours, so that neither is compared with the other's protocol.
-
-    Args:
-        table: one of :data:`ldarts_book.published.numbers.TABLES`.
-        rows: finished runs.
+    Our runs are those of size ``paper`` with the recipe that the table stands for; trainings of one cell
+    count as one search, by their mean. ``s1-s4-one-search`` has our best search, ``s1-s4-three-searches`` the
+    mean of ours, so that neither is compared with the other's protocol.
 
     Returns:
         Index (method, space, data set, quantity, recipe). Columns ``published``, ``reported`` (by whom),
@@ -126,15 +102,20 @@ def beside(table: str, rows: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: no such table.
     """
-    published = published_results.rows_of(table)
+    published = numbers.rows_of(table)
     target, found = _TARGETS[table], paper(rows)
-    keys = published[["space", "evaluated", "quantity"]].drop_duplicates()
-    lines = []
+    theirs = {
+        (row.method, row.space, row.evaluated, row.quantity): {
+            "published": row.shown,
+            "reported": numbers.origin(row.source, row.reported_by),
+            "published protocol": row.protocol,
+        }
+        for row in published.itertuples()
+    }
+    keys = published.loc[published["quantity"].isin(target.quantities), ["space", "evaluated", "quantity"]]
+    lines = {}
     for method, label in target.methods.items():
-        theirs = _theirs(published[published["method"] == label])
-        for space, dataset, quantity in keys.itertuples(index=False):
-            if quantity not in target.quantities:
-                continue
+        for space, dataset, quantity in keys.drop_duplicates().itertuples(index=False):
             for recipe in target.recipes.get(dataset, ()):
                 wanted = {
                     "searched_space": space,
@@ -143,11 +124,11 @@ def beside(table: str, rows: pd.DataFrame) -> pd.DataFrame:
                     "dataset": dataset,
                     "recipe": recipe,
                 }
-                names = (METHODS[method], space, dataset, _WORDS[quantity], recipe)
-                ours = _ours(matching(found, wanted), quantity, target)
-                lines.append((names, theirs.get((space, dataset, quantity), _NOTHING) | ours))
-    index = pd.MultiIndex.from_tuples([names for names, _ in lines], names=_INDEX)
-    shown = pd.DataFrame([line for _, line in lines], index=index)
+                ours = _ours(_matching(found, wanted), quantity, target)
+                lines[METHODS[method], space, dataset, _WORDS[quantity], recipe] = (
+                    theirs.get((label, space, dataset, quantity), _NOTHING) | ours
+                )
+    shown = _table(lines, _INDEX, [*_NOTHING, "ours", "n", "best", "protocol"])
     return shown if len(target.statistics) > 1 else shown.drop(columns="best")
 
 
@@ -155,22 +136,17 @@ def points(table: str, dataset: str, quantity: str, rows: pd.DataFrame) -> pd.Da
     """Published values and ours for a figure: index (method, whose), ``value``, ``low`` and ``high``.
 
     The ends of a bar are one standard deviation away, over our searches or as published; NaN if not known.
-
-    Args:
-        table: a published table with one space, ``nasbench201`` or ``darts-space``.
-        dataset: that the cells were evaluated on.
-        quantity: as for :func:`per_search`.
-        rows: finished runs.
+    The table is one with one space, ``nasbench201`` or ``darts-space``; quantities as in :func:`per_search`.
     """
-    target, theirs = _TARGETS[table], published_results.rows_of(table)
-    found = matching(paper(rows), {"dataset": dataset, "recipe": target.recipes[dataset][0]})
+    target, theirs = _TARGETS[table], numbers.rows_of(table)
+    found = _matching(paper(rows), {"dataset": dataset, "recipe": target.recipes[dataset][0]})
     space = theirs["space"].iloc[0]
-    found = matching(found, {"searched_space": space, "searched_dataset": target.searched})
+    found = _matching(found, {"searched_space": space, "searched_dataset": target.searched})
     methods = {label: method for method, label in target.methods.items()}
     marks = {}
-    for row in matching(theirs, {"evaluated": dataset, "quantity": quantity}).itertuples():
+    for row in _matching(theirs, {"evaluated": dataset, "quantity": quantity}).itertuples():
         marks[row.method, "published"] = row.value, row.std
-        ours = per_search(matching(found, {"searched_method": methods.get(row.method)}), quantity)
+        ours = per_search(_matching(found, {"searched_method": methods.get(row.method)}), quantity)
         if len(ours):
             marks[row.method, "run here"] = ours.mean(), ours.std()
     shown = pd.DataFrame(marks, index=["value", "std"]).T
@@ -178,10 +154,7 @@ def points(table: str, dataset: str, quantity: str, rows: pd.DataFrame) -> pd.Da
 
 
 def paper(rows: pd.DataFrame) -> pd.DataFrame:
-    """The evaluations of size ``paper`` whose search, if there was one, is of size ``paper`` as well.
-
-    Those with a setting other than the preset's are left out.
-    """
+    """The evaluations of size ``paper``, of cells searched at this size if at all; no setting is changed."""
     rows = evaluations(rows)
     as_published = (rows[["changed", "searched_changed"]] == "").all(axis=1)
     return rows[(rows["size"] == "paper") & rows["searched_size"].isin(["paper", ""]) & as_published]
@@ -196,26 +169,13 @@ def evaluations(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def per_search(rows: pd.DataFrame, quantity: str) -> pd.Series:
-    """One number for each search: the mean over the trainings of its cell.
-
-    Args:
-        rows: evaluations.
-        quantity: ``test_accuracy`` or ``valid_accuracy`` (percent), ``test_error`` (percent),
-            ``parameters_millions``, or ``test_perplexity``.
+    """One number for each search: the mean over the trainings of its cell; accuracies and errors in percent.
 
     Raises:
-        ValueError: another quantity.
+        ValueError: the quantity is not ``test_accuracy``, ``valid_accuracy``, ``test_error``,
+            ``parameters_millions`` or ``test_perplexity``.
     """
-    values = {
-        "valid_accuracy": lambda: 100 * rows["valid_accuracy"],
-        "test_accuracy": lambda: 100 * rows["test_accuracy"],
-        "test_error": lambda: 100 - 100 * rows["test_accuracy"],
-        "parameters_millions": lambda: rows["parameters"] / 1e6,
-        "test_perplexity": lambda: rows["test_perplexity"],
-    }
-    if quantity not in values:
-        raise ValueError(f"unknown quantity {quantity!r}; choose one of {', '.join(values)}")
-    return values[quantity]().astype(float).groupby(rows["architecture"]).mean().dropna()
+    return _values(rows, quantity).groupby(rows["architecture"]).mean().dropna()
 
 
 def mean_std(values: Sequence[float] | pd.Series) -> str:
@@ -226,37 +186,115 @@ def mean_std(values: Sequence[float] | pd.Series) -> str:
     return f"{several.mean():.2f}" + (f" ± {several.std():.2f}" if len(several) > 1 else "")
 
 
-def _theirs(rows: pd.DataFrame) -> dict[tuple[str, str, str], dict[str, str]]:
-    """The columns of the published side, of one method's rows, by (space, data set, quantity)."""
-    return {
-        (row.space, row.evaluated, row.quantity): {
-            "published": row.shown,
-            "reported": published_results.origin(row.source, row.reported_by),
-            "published protocol": row.protocol,
+def trained_published(rows: pd.DataFrame) -> pd.DataFrame:
+    """Published architectures that were trained here, at size ``paper``: one row per cell, data set, recipe.
+
+    Columns: ``n`` (trainings), ``test accuracy (%)`` (mean ± std, after the last epoch), ``best`` (training),
+    ``best epoch`` (the mean of what the trainings had at the epoch that is best on the test images: chosen by
+    the test set, shown to be compared with the column before), ``parameters (M)``.
+    """
+    rows = _matching(paper(rows), {"searched_space": ""})
+    lines = {}
+    for key, several in rows.groupby(["architecture", "dataset", "recipe"], sort=True):
+        found = _summary(_values(several, "test_accuracy"), "test_accuracy")
+        lines[key] = found | {
+            "test accuracy (%)": found["ours"],
+            "best epoch": f"{100 * several['best_test_accuracy'].astype(float).mean():.2f}",
+            "parameters (M)": f"{_values(several, 'parameters_millions').mean():.2f}",
         }
-        for row in rows.itertuples()
-    }
+    columns = ["n", "test accuracy (%)", "best", "best epoch", "parameters (M)"]
+    return _table(lines, ["architecture", "data set", "recipe"], columns)
 
 
-def matching(rows: pd.DataFrame, wanted: Mapping[str, str]) -> pd.DataFrame:
+def perplexities(rows: pd.DataFrame) -> pd.DataFrame:
+    """The language models of size ``paper``: test perplexity, one row per method and text.
+
+    Columns: ``published`` (nothing: no result is known to us), ``ours``, ``n``, ``best``.
+    """
+    rows, lines = _matching(paper(rows), {"recipe": "ptb"}), {}
+    for method in ("darts", "lambda", "lambda-sign"):
+        values = per_search(_matching(rows, {"searched_method": method}), "test_perplexity")
+        lines[METHODS[method]] = {"published": ""} | _summary(values, "test_perplexity")
+    return pd.DataFrame(lines).T.rename_axis("method")
+
+
+def machinery(rows: pd.DataFrame) -> pd.DataFrame:
+    """What was run at the sizes ``smoke`` and ``demo``: it shows that the tables fill, and is no result.
+
+    Columns: ``n`` (searches), ``ours`` (test accuracy in percent, or perplexity) and ``best``, under (size,
+    space, searched on, method, architecture, evaluated on, recipe); ``architecture`` names a published one.
+    """
+    rows = evaluations(rows)
+    rows = rows[~rows.index.isin(paper(rows).index)]
+    rows = rows.assign(published=rows["architecture"].where(rows["searched_space"] == "", ""))
+    keys = ["size", "searched_space", "searched_dataset", "searched_method", "published", "dataset", "recipe"]
+    lines = {}
+    for key, several in rows.groupby(keys, sort=True):
+        quantity = "test_perplexity" if key[-1] == "ptb" else "test_accuracy"
+        lines[key] = _summary(per_search(several, quantity), quantity)
+    names = ["size", "space", "searched on", "method", "architecture", "evaluated on", "recipe"]
+    return _table(lines, names, ["n", "ours", "best"])
+
+
+def cost(*parts: str) -> pd.DataFrame:
+    """What parts of ``workflow/grids/paper.yaml`` (all by default) cost if nothing of them is done yet.
+
+    Columns: ``jobs`` and ``GPU-hours``, under (part, job); hours are estimates for
+    ``ldarts_book.grid.plan.HARDWARE``, from :data:`ldarts_book.grid.plan.SOURCES`. Without a checkout there
+    is no grid and the table is empty.
+
+    Raises:
+        GridError: an unknown part.
+    """
+    path, columns = (
+        Path(str(files("ldarts_data"))).parent / "workflow/grids/paper.yaml",
+        ["jobs", "GPU-hours"],
+    )
+    if not path.is_file():
+        return pd.DataFrame(columns=columns)
+    grid = read_grid(path)
+    rows = plan(grid.only(parts) if parts else grid, Path("nowhere"))
+    lines = {(row.part, row.what): {"jobs": row.jobs, "GPU-hours": row.hours} for row in rows}
+    return _table(lines, ["part", "job"], columns).round(1)
+
+
+def _matching(rows: pd.DataFrame, wanted: Mapping[str, str | None]) -> pd.DataFrame:
     """The rows that have a value in each of some columns."""
     for column, value in wanted.items():
         rows = rows[rows[column] == value]
     return rows
 
 
+def _values(rows: pd.DataFrame, quantity: str) -> pd.Series:
+    if quantity not in _VALUES:
+        raise ValueError(f"unknown quantity {quantity!r}; choose one of {', '.join(_VALUES)}")
+    return _VALUES[quantity](rows).astype(float)
+
+
+def _summary(values: pd.Series, quantity: str) -> dict[str, object]:
+    """The columns ``n``, ``ours`` and ``best``."""
+    shown = f"{best(values, quantity):.2f}" if len(values) else ""
+    return {"ours": mean_std(values) or NOT_RUN, "n": len(values), "best": shown}
+
+
 def _ours(rows: pd.DataFrame, quantity: str, target: _Target) -> dict[str, object]:
     """The columns of our side, of the searches in ``rows``."""
-    values = per_search(rows, quantity)
-    if values.empty:
-        return {"ours": NOT_RUN, "n": 0, "best": "", "protocol": ""}
-    smaller = quantity in ("test_error", "parameters_millions")
-    best = f"{values.min() if smaller else values.max():.2f}"
+    found = _summary(per_search(rows, quantity), quantity)
+    if not found["n"]:
+        return found | {"protocol": ""}
+    if "mean" not in target.statistics:
+        found["ours"] = f"{found['best']} (best of {found['n']})"
     recipe = rows["recipe"].iloc[0]
     seeds = ", ".join(str(int(seed)) for seed in sorted(rows["searched_seed"].astype(int).unique()))
-    ours = mean_std(values) if "mean" in target.statistics else f"{best} (best of {len(values)})"
     chosen = rows["path"].astype(str).str.contains("/best/").any()
-    protocol = f"size paper, {recipe}: {RECIPES[recipe]}; searches with the seeds {seeds}" + (
-        ", the best of several by its test accuracy elsewhere" if chosen else ""
-    )
-    return {"ours": ours, "n": len(values), "best": best, "protocol": protocol}
+    protocol = f"size paper, {recipe}: {RECIPES[recipe]}; searches with the seeds {seeds}"
+    return found | {
+        "protocol": protocol + (", the best of several by its test accuracy elsewhere" if chosen else "")
+    }
+
+
+def _table(
+    lines: Mapping[tuple[str, ...], Mapping[str, object]], names: Sequence[str], columns: Sequence[str]
+) -> pd.DataFrame:
+    index = pd.MultiIndex.from_tuples(lines, names=names) if lines else None
+    return pd.DataFrame(list(lines.values()), index=index, columns=columns)

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,7 +19,8 @@ from ldarts_lib.runs.directory import CONFIG, ENVIRONMENT, GENOTYPE, HISTORY, ME
 from ldarts_lib.runs.metrics import IDENTITY, Metrics, check_config, read_metrics
 
 MEASURES = ("test_accuracy", "best_test_accuracy", "test_perplexity")
-"""What evaluations are compared by; only the perplexity is better when lower."""
+"""What evaluations are compared by."""
+_BETTER_LOWER = ("test_perplexity", "test_error", "parameters_millions")
 GROUP = (
     *("size", "searched_size", "searched_space", "searched_dataset", "searched_method", "architecture"),
     *("recipe", "dataset", "searched_changed", "changed"),
@@ -35,14 +37,25 @@ class Results:
     """What :func:`read` found.
 
     Attributes:
-        rows: one row per run, in the order of the folders: the keys of its ``metrics.json``, those of
-            ``searched`` as ``searched_space`` and so on, and ``path``, the run directory. Empty where a run
-            has no such key.
+        rows: one row per run, in the order of the folders: the keys of its ``metrics.json`` (empty where
+            one has none), those of ``searched`` as ``searched_space`` and so on, and ``path``, the directory.
         problems: why each file that was skipped was skipped.
     """
 
     rows: pd.DataFrame
     problems: list[str]
+
+
+def recorded(folder: str) -> Results:
+    """The finished runs below a folder; for an empty text those that ship in ``data/results``, if any.
+
+    Raises:
+        ResultsError: as :func:`read`.
+    """
+    shipped = Path(str(files("ldarts_data"))) / "results"
+    if not folder and not shipped.is_dir():
+        return Results(pd.DataFrame(columns=[*_KEYS, *MEASURES, "epochs", "path"]), [])
+    return read(folder or shipped)
 
 
 def read(source: Path | str) -> Results:
@@ -65,7 +78,12 @@ def read(source: Path | str) -> Results:
             rows.append(_row(metrics) | {"path": path.parent.relative_to(source).as_posix()})
     names = dict.fromkeys([*_KEYS, *MEASURES, "epochs", *(key for row in rows for key in row), "path"])
     frame = pd.DataFrame(rows, columns=list(names))
-    _refuse_twins(frame, source)
+    for _, group in frame.groupby(list(_KEYS), dropna=False, sort=False):
+        if len(group) > 1:
+            first, second = (source / path for path in group["path"].iloc[:2])
+            raise ResultsError(
+                f"{first} and {second} claim to be the same run; they are not averaged: move one elsewhere"
+            )
     return Results(frame, problems)
 
 
@@ -79,22 +97,10 @@ def _row(metrics: Metrics) -> dict[str, Any]:
     return values | {f"searched_{key}": value for key, value in searched.items()}
 
 
-def _refuse_twins(rows: pd.DataFrame, source: Path) -> None:
-    for _, group in rows.groupby(list(_KEYS), dropna=False, sort=False):
-        if len(group) > 1:
-            first, second = (source / path for path in group["path"].iloc[:2])
-            raise ResultsError(
-                f"{first} and {second} claim to be the same run; they are not averaged: move one elsewhere"
-            )
-
-
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean, spread and best of the evaluations that differ in nothing but their seeds.
 
     Sizes, recipes and runs with changed settings are never mixed.
-
-    Args:
-        rows: as in :class:`Results`.
 
     Returns:
         The columns :data:`GROUP`, ``measure`` (of :data:`MEASURES`), ``n`` runs, ``mean``, ``std`` (of the
@@ -111,20 +117,16 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
             paths = ", ".join(group.drop_duplicates("epochs")["path"])
             raise ResultsError(f"{paths} were trained for different numbers of epochs; they are not averaged")
         for measure in MEASURES:
-            if group[measure].notna().any():
-                found.append(dict(zip(GROUP, values, strict=True)) | _spread(group[measure], measure))
+            if (several := group[measure]).notna().any():
+                found.append(
+                    [*values, measure, len(several), several.mean(), several.std(), best(several, measure)]
+                )
     return pd.DataFrame(found, columns=[*GROUP, "measure", "n", "mean", "std", "best"])
 
 
-def _spread(values: pd.Series, measure: str) -> dict[str, Any]:
-    best = values.min() if measure == "test_perplexity" else values.max()
-    return {
-        "measure": measure,
-        "n": len(values),
-        "mean": values.mean(),
-        "std": values.std(ddof=1),
-        "best": best,
-    }
+def best(values: pd.Series, measure: str) -> float:
+    """The best of several values: the lowest perplexity, error or number of parameters, else the highest."""
+    return values.min() if measure in _BETTER_LOWER else values.max()
 
 
 def write_tables(source: Path | str, target: Path | str) -> Results:
@@ -149,11 +151,8 @@ def collect(source: Path | str, target: Path | str, *, overwrite: bool = False) 
     ``metrics.json``, ``config.json``, ``environment.json``, ``genotype.json`` and the compressed history.
     Absolute paths of the machine become relative to the source, or lose their folder.
 
-    Args:
-        source: the directory of a grid.
-        target: a folder, made if missing; the runs keep their places.
-        overwrite: whether a run may replace one with another outcome. Equal outcomes, but for seconds, are
-            left as they are.
+    The runs keep their places. Equal outcomes, but for seconds, are left as they are; with ``overwrite`` a
+    run may replace one with another outcome.
 
     Raises:
         ResultsError: as :func:`read`; or a run is there with another outcome, and nothing is copied.
@@ -174,11 +173,12 @@ def collect(source: Path | str, target: Path | str, *, overwrite: bool = False) 
 
 def _same_outcome(run: Path, other: Path) -> bool:
     try:
-        stored = read_metrics(other / METRICS)
+        found, stored = (
+            read_metrics(path / METRICS).model_dump(exclude={"seconds"}) for path in (run, other)
+        )
     except RunError:
         return False
-    found = read_metrics(run / METRICS)
-    return found.model_dump(exclude={"seconds"}) == stored.model_dump(exclude={"seconds"})
+    return found == stored
 
 
 def _copy(run: Path, target: Path, source: Path) -> None:

@@ -4,6 +4,8 @@ import os
 import pytest
 
 from ldarts_book.grid import evaluations as jobs
+from ldarts_lib.bilevel.protocols import protocol
+from ldarts_lib.bilevel.search import search as run_search
 from ldarts_lib.errors import ProtocolError, RunError
 from ldarts_lib.runs.directory import METRICS_VERSION, Run
 from ldarts_lib.spaces.genotype import GenotypeError
@@ -15,7 +17,8 @@ QUICK = {"epochs": 1, "images": 32}
 
 
 def search(space, out, dataset="digits", method="darts", **settings):
-    return jobs.search(space, dataset, method, "smoke", 3, out, **QUIET, **settings)
+    run_search(protocol(space, dataset, method, "smoke", seed=3, **settings), out, **QUIET)
+    return Run(out).read_json("metrics.json")
 
 
 @pytest.fixture(scope="module")

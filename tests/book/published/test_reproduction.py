@@ -7,9 +7,9 @@ import statistics
 import pandas as pd
 import pytest
 
-from ldarts_book.published import numbers as published_results
-from ldarts_book.published import own_tables, reproduction
-from ldarts_book.published.results import ResultsError
+from ldarts_book.grid.grid import GridError
+from ldarts_book.published import numbers, reproduction
+from ldarts_book.published.results import ResultsError, recorded
 
 
 def evaluated(space, dataset, method, number, *, on=None, recipe="lookup", accuracy=0.9, **more):
@@ -42,7 +42,7 @@ EMPTY = pd.DataFrame()
 ACCURACY = "test accuracy (%)"
 
 
-@pytest.mark.parametrize("table", published_results.TABLES)
+@pytest.mark.parametrize("table", numbers.TABLES)
 def test_without_runs_every_cell_says_so(table):
     found = reproduction.beside(table, EMPTY)
     assert (found["ours"] == reproduction.NOT_RUN).all()
@@ -93,7 +93,7 @@ def test_sizes_are_never_mixed(change):
     assert (found["ours"] == reproduction.NOT_RUN).all()
     points = reproduction.points("nasbench201", "cifar10", "test_accuracy", frame(small))
     assert set(points.index.get_level_values(1)) == {"published"}
-    shown = own_tables.machinery(frame(small, evaluated("nasbench201", "cifar10", "lambda", 1)))
+    shown = reproduction.machinery(frame(small, evaluated("nasbench201", "cifar10", "lambda", 1)))
     assert shown["n"].tolist() == [1]
 
 
@@ -135,10 +135,10 @@ def test_a_chosen_cell_says_so():
 
 def test_recorded_runs_come_from_the_folder_that_is_named(tmp_path):
     with pytest.raises(ResultsError, match="there is no folder"):
-        reproduction.recorded(str(tmp_path / "nowhere"))
-    assert reproduction.recorded(str(tmp_path)).rows.empty
+        recorded(str(tmp_path / "nowhere"))
+    assert recorded(str(tmp_path)).rows.empty
     assert set(reproduction.COLUMNS) >= {"stage", "size", "searched_size"}
-    assert reproduction.paper(reproduction.recorded("").rows).columns.is_unique
+    assert reproduction.paper(recorded("").rows).columns.is_unique
 
 
 def test_points_of_a_figure():
@@ -162,3 +162,67 @@ def test_a_single_search_has_no_deviation():
     assert reproduction.mean_std([]) == ""
     assert reproduction.mean_std([97.4801]) == "97.48"
     assert reproduction.mean_std([97.0, 98.0]) == "97.50 ± 0.71"
+
+
+def test_published_cells_that_were_trained_here():
+    rows = [
+        {
+            "stage": "evaluate", "recipe": "cifar", "dataset": "cifar10", "size": "paper", "seed": seed,
+            "architecture": "lambdadarts_corr_0", "test_accuracy": accuracy, "best_test_accuracy": 0.976,
+            "parameters": 3_400_000,
+        }
+        for seed, accuracy in enumerate((0.973, 0.975))
+    ]  # fmt: skip
+    found = reproduction.trained_published(
+        pd.DataFrame([*rows, evaluated("darts", "cifar10", "lambda", 0, recipe="cifar")])
+    )
+    (row,) = found.to_dict("records")
+    assert row["test accuracy (%)"] == "97.40 ± 0.14"
+    assert (row["n"], row["best"], row["best epoch"]) == (2, "97.50", "97.60")
+    assert reproduction.trained_published(EMPTY).empty
+
+
+def test_language_models_have_no_published_number():
+    rows = pd.DataFrame(
+        [
+            evaluated("ptb", "ptb", "lambda", seed, recipe="ptb", test_perplexity=value)
+            for seed, value in enumerate((60.0, 58.0))
+        ]
+    )
+    found = reproduction.perplexities(rows)
+    assert (found["published"] == "").all()
+    assert found.loc["Λ-DARTS", ["ours", "n", "best"]].tolist() == ["59.00 ± 1.41", 2, "58.00"]
+    assert found.loc["DARTS", "ours"] == reproduction.NOT_RUN
+
+
+def test_machinery_holds_what_the_paper_tables_do_not():
+    rows = pd.DataFrame(
+        [
+            evaluated(
+                "s1", "noisy-digits", "lambda", 0, recipe="cifar-small", size="demo", searched_size="demo"
+            ),
+            evaluated(
+                "s1", "noisy-digits", "lambda", 1, recipe="cifar-small", size="smoke", searched_size="smoke"
+            ),
+            evaluated("s1", "cifar10", "lambda", 1, recipe="cifar-small"),
+            *(
+                {"stage": "evaluate", "recipe": "cifar", "dataset": "digits", "size": "smoke", "seed": 0}
+                | {"architecture": name, "test_accuracy": 0.5}
+                for name in ("DARTS_V1", "DARTS_V2")
+            ),
+        ]
+    )
+    found = reproduction.machinery(rows)
+    assert list(found.index.get_level_values("size")) == ["demo", "smoke", "smoke", "smoke"]
+    assert list(found.index.get_level_values("architecture")) == ["", "DARTS_V1", "DARTS_V2", ""]
+    assert found["n"].tolist() == [1] * 4
+    assert reproduction.machinery(EMPTY).empty
+
+
+def test_costs_are_those_of_the_plan():
+    found = reproduction.cost("nasbench201", "released-imagenet")
+    assert found.loc[("nasbench201", "search"), "jobs"] == 8
+    assert found.loc[("nasbench201", "lookup"), "GPU-hours"] == 0
+    assert found.loc[("released-imagenet", "imagenet"), "GPU-hours"] > 100
+    with pytest.raises(GridError, match="unknown part"):
+        reproduction.cost("s5")
