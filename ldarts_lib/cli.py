@@ -58,6 +58,7 @@ OPTIONS = {
     "DEVICE": "auto (a GPU if there is one), cpu, cuda, cuda:1, ... or mps.",
     "WORKERS": "Processes at a time; by default one per core, or one per GPU.",
     "THREADS": "CPU threads (of each process); by default one, and all cores at sizes above demo.",
+    "SETTING VALUE": "Override one setting, for instance --set epsilon 1e-3; `ldarts protocol` lists them.",
     "GRID": "A YAML file, or the name of a grid that ships: smoke, demo or paper.",
     "PART ...": "Only these parts of the grid.",
     "RUNS": "Parent of all run directories.",
@@ -85,19 +86,7 @@ GridFile = Annotated[Positional[Path], _option("GRID")]
 Parts = Annotated[tuple[str, ...], _option("PART ...", help_behavior_hint="")]
 Runs = Annotated[Path, _option("RUNS")]
 Pairs = UseAppendAction[tuple[tuple[str, str], ...]]
-Settings = Annotated[
-    Pairs,
-    arg(
-        name="set",
-        metavar="NAME VALUE",
-        help_behavior_hint="(repeatable)",
-        help="Override one setting, for instance --set epsilon 1e-3; `ldarts protocol` lists them.",
-    ),
-]
-
-
-class UsageError(LdartsError, ValueError):
-    """Options that do not go together."""
+Settings = Annotated[Pairs, _option("SETTING VALUE", name="set", help_behavior_hint="(repeatable)")]
 
 
 app = tyro.extras.SubcommandApp()
@@ -154,16 +143,14 @@ def show_protocol(
     chosen = protocol(space, dataset, method, size)
     fields = type(chosen).model_fields
     rows = [(name, str(value), fields[name].description) for name, value in chosen]
-    _print_table(("setting", "value", "meaning"), rows, lines=True)
+    _print_table(("setting", "value", "meaning"), rows)
 
 
-def _print_table(
-    columns: tuple[str, ...], rows: list[Any], title: str | None = None, *, lines: bool = False
-) -> None:
+def _print_table(columns: tuple[str, ...], rows: list[Any], title: str | None = None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(*columns, title=title) if lines else Table(*columns, title=title, box=None)
+    table = Table(*columns, title=title, box=None)
     for row in rows:
         table.add_row(*row)
     Console().print(table)
@@ -184,11 +171,9 @@ def discretize(
     from ldarts_lib.runs.directory import Run
     from ldarts_lib.spaces.genotype import parse
 
-    if not run.is_dir():
-        raise RunError(f"there is no run directory {run}")
     rows = Run(run).read_history()
     if not rows:
-        raise RunError(f"{run} has no finished epoch")
+        raise RunError(f"{run} holds no search with a finished epoch")
     if epoch is not None and not 0 <= epoch < len(rows):
         raise RunError(f"epoch {epoch} is not in the run; it has the epochs 0 to {len(rows) - 1}")
     genotype = parse(rows[-1 if epoch is None else epoch]["genotype"])
@@ -265,41 +250,21 @@ def size(
         resolution: Height and width of the images; by default 32, and 224 for imagenet.
         json: Print the keys parameters and multiply_adds as JSON.
     """
-    from ldarts_book.grid.evaluations import fitting_recipes, identify, require_fitting
+    from ldarts_book.grid.evaluations import identify, network_sizes
     from ldarts_lib.spaces.published import published, published_record
 
-    changes = {"channels": channels, "depth": cells, "resolution": resolution}
+    changes = {"channels": channels, "depth": cells, "resolution": resolution, "classes": classes}
     changes = {name: value for name, value in changes.items() if value is not None}
     if arch is None:
-        if json or recipe or classes or changes:
-            raise UsageError("the options of `ldarts size` go with an architecture")
+        if json or recipe or changes:
+            raise LdartsError("the options of `ldarts size` go with an architecture")
         records = [published_record(name) for name in published()]
         rows = [(r.name, r.space or "none of ours", r.dataset, r.source) for r in records]
         return _print_table(("name", "space", "searched on", "source"), rows)
     name, genotype, _ = identify(arch)
-    if genotype.kind == "recurrent":
-        raise UsageError(
-            f"{name}: the size of a language model depends on its text; `ldarts evaluate` prints it"
-        )
-    recipe = recipe or fitting_recipes(genotype)[0]
-    require_fitting(genotype, recipe)
-    if classes is not None and classes < 1:
-        raise UsageError(f"classes = {classes}: expected at least 1")
-    from ldarts_lib.evaluation.protocols import training_protocol
-    from ldarts_lib.networks.sizes import sizes
-
-    network = training_protocol(name, genotype, recipe=recipe, size="paper", auxiliary=0, **changes)
-    usual = (1000, 224) if recipe == "imagenet" else (10, 32)
-    found = sizes(
-        genotype,
-        channels=network.channels,
-        depth=network.depth,
-        classes=classes or usual[0],
-        resolution=network.resolution or usual[1],
-        stem=network.stem,
-    )
+    found = network_sizes(name, genotype, recipe, **changes)
     if json:
-        return print(dumps(asdict(found)))
+        return print(dumps(found._asdict()))
     print(f"architecture     {genotype}")
     print(f"parameters       {found.parameters:,}")
     print(f"multiply-adds    {found.multiply_adds:,}")
@@ -349,12 +314,12 @@ def info() -> None:
     from ldarts_lib.runs.environment import device_report, resolve_device, versions
 
     print(device_report(resolve_device("auto")))
-    _print_table(("package", "version"), list(versions().items()), lines=True)
+    _print_table(("package", "version"), list(versions().items()))
     rows = [
         (r.name, "yes" if r.present else "no", f"{r.megabytes:.0f}", str(r.location) if r.present else r.how)
         for r in status()
     ]
-    _print_table(("data set", "present", "size (MB)", "where, or how to get it"), rows, lines=True)
+    _print_table(("data set", "present", "size (MB)", "where, or how to get it"), rows)
 
 
 @app.command
@@ -378,32 +343,17 @@ def bench(
         json: Also write the rows to this file.
     """
     prepare(threads=threads)
-    import torch
-
     from ldarts_book import speed
-    from ldarts_lib.runs.directory import write_json
+    from ldarts_lib.files import write_json
     from ldarts_lib.runs.environment import device_report, resolve_device
-    from ldarts_lib.runs.threads import cores
 
     where = resolve_device(device)
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)
     print(device_report(where))
-    rows = speed.benchmark(
-        scale=speed.QUICK if quick else speed.OFFICIAL,
-        spaces=spaces,
-        rounds=(1 if quick else 3) if rounds is None else rounds,
-        checkpoints=not quick,
-        workers=2 if quick and torch.get_num_threads() == 1 and where.type == "cpu" and cores() > 1 else 1,
-        device=where,
-    )
-    shown = []
-    for row in rows:
-        name = f"{row.implementation}, checkpoints" if row.checkpoint else row.implementation
-        numbers = (f"{row.seconds:.3f}", str(row.n), f"{row.ratio:.2f}", f"{row.peak_memory_mb:.0f}")
-        shown.append((row.space, name, row.regularizer, *numbers, f"{row.operator_calls:,}"))
-    columns = ("space", "supernet", "regularizer", "seconds", "n", "ratio", "MiB", "calls")
-    _print_table(columns, shown, title="One search step; ratio: reference / this one")
+    rows = speed.measure(spaces, rounds, quick=quick, device=where)
+    title = "One search step; ratio: reference / this one"
+    _print_table(speed.COLUMNS, [row.cells for row in rows], title=title)
     if json is not None:
         write_json(json, [asdict(row) for row in rows])
         print(f"rows: {json}")
@@ -411,7 +361,7 @@ def bench(
 
 @app.command
 def study(
-    names: Positional[Annotated[tuple[str, ...], arg(metavar="NAME ...")]] = (),
+    names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME ...", help_behavior_hint="")] = (),
     size: Size = "demo",
     seeds: Number = None,
     first_seed: Number = None,
@@ -470,9 +420,10 @@ def sweep(
         dry_run: Print the plan only.
     """
     prepare(threads=threads)
+    from ldarts_book.grid.sweep import show_plan
     from ldarts_book.grid.sweep import sweep as run
 
-    _show_plan(grid, out, parts, missing=dry_run)
+    show_plan(grid, out, parts, missing=dry_run)
     if not dry_run:
         how = {"profile": profile, "config": config, "options": shlex.split(snakemake)}
         run(grid, out, parts=parts, jobs=jobs, gpus=gpus, device=device, **how)
@@ -493,35 +444,9 @@ def plan(
         check: End with an error if something is missing.
         cluster: The jobs run on the nodes of a cluster: no GPU is needed here.
     """
-    _show_plan(grid, out, parts, check=check, gpu_here=not cluster)
+    from ldarts_book.grid.sweep import show_plan
 
-
-def _show_plan(
-    path: Path,
-    out: Path,
-    parts: tuple[str, ...],
-    *,
-    check: bool = False,
-    missing: bool = True,
-    gpu_here: bool = True,
-) -> None:
-    from rich.console import Console
-
-    from ldarts_book.grid import plan as plans
-    from ldarts_book.grid.grid import read_grid
-    from ldarts_book.grid.sweep import find_grid
-
-    grid, console = read_grid(find_grid(path)), Console(highlight=False)
-    grid = grid.only(parts) if parts else grid
-    console.print(plans.plan_table(plans.plan(grid, out), f"{path}, size {grid.size}, in {out}"))
-    if grid.size == "paper":
-        console.print(f"\nGPU-hours are estimates for {plans.HARDWARE}:")
-        for what, source in plans.SOURCES.items():
-            console.print(f"  {what}: {source}", markup=False, soft_wrap=True)
-    if check:
-        plans.refuse_if_impossible(grid, gpu_here=gpu_here)
-    for item in plans.missing(grid, gpu_here=gpu_here) if missing else ():
-        print(f"missing: {item}")
+    show_plan(grid, out, parts, check=check, gpu_here=not cluster)
 
 
 @app.command
@@ -538,12 +463,8 @@ def collect(
     from ldarts_book.published import results
 
     found = results.read(source) if target is None else results.collect(source, target, overwrite=overwrite)
-    for problem in found.problems:
-        print(f"skipped: {problem}")
     print(f"{len(found.rows)} runs below {source}")
-    summary = results.summary(found.rows).dropna(axis="columns", how="all")
-    if len(summary):
-        print(summary.fillna("").to_string(index=False, float_format="{:.4f}".format))
+    print(results.report(found), end="")
 
 
 @app.command(name="run-notebook")

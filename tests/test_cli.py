@@ -32,7 +32,7 @@ COMMANDS = {
     "info": (),
     "bench": ("--quick", "--spaces", "--rounds", "--threads", "--device", "--json"),
     "study": (*STUDY.split(), *STUDIES),
-    "sweep": ("GRID", "--out", "--parts", "--workers", "--device", "--dry-run"),
+    "sweep": ("GRID", "--out", "--parts", "--jobs", "--gpus", "--device", "--profile", "--dry-run"),
     "plan": ("GRID", "--out", "--parts", "--check", "--cluster"),
     "collect": ("FOLDER", "--target", "--overwrite"),
     "run-notebook": ("NOTEBOOK", "--parameter", "-p", "--out"),
@@ -171,8 +171,8 @@ def test_discretize_prints_and_draws(ldarts, refused, small_run, tmp_path):
     assert (tmp_path / "cell.png").read_bytes().startswith(b"\x89PNG")
     assert ldarts("discretize", out, "--epoch", 0)[0] == 0
     assert "epochs 0 to 1" in refused("discretize", out, "--epoch", 2)
-    assert "no finished epoch" in refused("discretize", tmp_path)
-    assert "there is no run directory" in refused("discretize", tmp_path / "nowhere")
+    for nothing in (tmp_path, tmp_path / "nowhere"):
+        assert "no search with a finished epoch" in refused("discretize", nothing)
 
 
 @pytest.mark.parametrize(("content", "expected"), [(None, "No such file"), ("# A page", "appear to be JSON")])
@@ -236,8 +236,7 @@ def test_size_of_nothing_lists_the_published_architectures(ldarts):
         (("query", "33313"), "expected 6 digits"),
         (("query", "DARTS_V2"), "DARTS_V2"),
         (("data", "mnist"), "unknown data set 'mnist'; choose one of"),
-        (("study",), "choose one of demonstration"),
-        (("study", "kinds", "sizes"), "unknown study 'sizes'; choose one of demonstration"),
+        (("study", "kinds", "sizes"), "unknown study 'sizes'; choose from demonstration"),
         (("evaluate", "DARTS_V2", "--recipe", "ptb"), "choose one of cifar"),
         (("evaluate", "DARTS_V2", "--set", "droppath", 3), "unknown setting 'droppath'"),
     ],
@@ -255,4 +254,4 @@ def test_evaluate_trains_and_goes_on(ldarts, refused, tmp_path):
     assert "test accuracy" in out
     assert (tmp_path / "run" / "metrics.json").exists()
     assert ldarts(*SMALL, *options)[1] == out
-    assert "another protocol (seed: 0 → 4)" in refused(*SMALL, *options, "--seed", 4)
+    assert "another run (seed: 0 → 4)" in refused(*SMALL, *options, "--seed", 4)

@@ -29,10 +29,12 @@ from ldarts_lib.fast.supernet import FastSupernet
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet, initial_alphas
 from ldarts_lib.runs.processes import process_pool
+from ldarts_lib.runs.threads import cores
 
 Implementation = Literal["reference", "fast", "batched"]
 Cost = Literal["none", "central", "forward", "exact"]
 SPACES = ("darts", "s2", "nasbench201")
+COLUMNS = ("space", "supernet", "regularizer", "seconds", "n", "ratio", "MiB", "calls")
 MEBIBYTE = 2**20
 
 
@@ -84,12 +86,32 @@ class Row:
     operator_calls: int
     kernel_calls: int
 
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The line as text, for the table with the head :data:`COLUMNS`."""
+        name = f"{self.implementation}, checkpoints" if self.checkpoint else self.implementation
+        numbers = (f"{self.seconds:.3f}", str(self.n), f"{self.ratio:.2f}", f"{self.peak_memory_mb:.0f}")
+        return self.space, name, self.regularizer, *numbers, f"{self.operator_calls:,}"
+
 
 class TextbookBilevel(Bilevel):
     """The α half-step as in the official code, which finds all weight gradients and drops them."""
 
     def architecture_gradients(self, validation: Batch, weights: Mapping[str, Tensor]) -> Gradients:
         return gradients(self.supernet, validation, weights)
+
+
+def measure(spaces: Sequence[str], rounds: int | None, *, quick: bool, device: torch.device) -> list[Row]:
+    """The benchmark of the chapter, or a quick one of small networks, on a CPU in two processes."""
+    alone = not quick or torch.get_num_threads() > 1 or device.type != "cpu" or cores() == 1
+    return benchmark(
+        scale=QUICK if quick else OFFICIAL,
+        spaces=spaces,
+        rounds=(1 if quick else 3) if rounds is None else rounds,
+        checkpoints=not quick,
+        workers=1 if alone else 2,
+        device=device,
+    )
 
 
 def benchmark(

@@ -90,7 +90,7 @@ def test_the_command_line_writes_the_rows(capsys, monkeypatch, tmp_path):
     from ldarts_lib import cli
 
     monkeypatch.setattr(bench, "QUICK", TINY)
-    monkeypatch.setattr("ldarts_lib.runs.threads.cores", lambda: 1)
+    monkeypatch.setattr("ldarts_book.speed.cores", lambda: 1)
     file = tmp_path / "new" / "rows.json"
     arguments = ["bench", "--quick", "--spaces", "nasbench201", "--json", str(file)]
     monkeypatch.setattr("sys.argv", ["ldarts", *arguments])

@@ -12,6 +12,7 @@ from typing import Any
 from ldarts_lib.errors import ProtocolError, RunError
 from ldarts_lib.evaluation.evaluate import evaluate as train
 from ldarts_lib.evaluation.protocols import LANGUAGE, RECIPES, training_protocol
+from ldarts_lib.networks.sizes import Sizes, sizes
 from ldarts_lib.runs.directory import GENOTYPE, METRICS, Run
 from ldarts_lib.runs.environment import environment
 from ldarts_lib.settings import Seed, Settings, Size, validated
@@ -149,6 +150,39 @@ def fitting_recipes(genotype: Genotype) -> tuple[str, ...]:
         "nasbench201": ("nasbench201", LOOKUP),
         "recurrent": (LANGUAGE,),
     }[genotype.kind]
+
+
+def network_sizes(
+    name: str, genotype: Genotype, recipe: str | None = None, *, classes: int | None = None, **changes: int
+) -> Sizes:
+    """How large the network of a recipe is, without its auxiliary head.
+
+    Args:
+        name, genotype: the architecture.
+        recipe: by default the usual one.
+        classes: by default 10, and 1000 for imagenet.
+        changes: of the settings channels, depth and resolution (by default 32, and 224 for imagenet).
+
+    Raises:
+        ProtocolError: a bad value, or a language model, whose size depends on its text.
+        GenotypeError: the architecture does not go with the recipe.
+    """
+    if genotype.kind == "recurrent":
+        raise ProtocolError(f"{name}: the size of a language model depends on its text; evaluate it")
+    recipe = recipe or fitting_recipes(genotype)[0]
+    require_fitting(genotype, recipe)
+    if classes is not None and classes < 1:
+        raise ProtocolError(f"classes = {classes}: expected at least 1")
+    chosen = training_protocol(name, genotype, recipe=recipe, size="paper", auxiliary=0, **changes)
+    usual_classes, usual_resolution = (1000, 224) if recipe == "imagenet" else (10, 32)
+    return sizes(
+        genotype,
+        channels=chosen.channels,
+        depth=chosen.depth,
+        classes=classes or usual_classes,
+        resolution=chosen.resolution or usual_resolution,
+        stem=chosen.stem,
+    )
 
 
 def _look_up(settings: Lookup, searched: Mapping[str, Any] | None, out: str | Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ldarts_book.grid import plan as plans
 from ldarts_book.grid.grid import Grid, read_grid
 from ldarts_book.grid.plan import NotPossible, plan, plan_table, refuse_if_impossible, status
 from ldarts_lib.errors import LdartsError
@@ -41,6 +42,33 @@ def find_grid(name: str | Path) -> Path:
     if not path.is_file():
         raise NotPossible(f"there is no grid {name}: give a YAML file, or one of {', '.join(shipped)}")
     return path.resolve()
+
+
+def show_plan(
+    name: str | Path,
+    out: Path,
+    parts: Sequence[str] = (),
+    *,
+    check: bool = False,
+    missing: bool = True,
+    gpu_here: bool = True,
+) -> None:
+    """Print what a grid consists of, how much of it is done, what it costs and what is missing here.
+
+    Raises:
+        NotPossible: something is missing, if ``check``.
+    """
+    grid, console = read_grid(find_grid(name)), Console(highlight=False)
+    grid = grid.only(parts) if parts else grid
+    console.print(plan_table(plan(grid, out), f"{name}, size {grid.size}, in {out}"))
+    if grid.size == "paper":
+        console.print(f"\nGPU-hours are estimates for {plans.HARDWARE}:")
+        for what, source in plans.SOURCES.items():
+            console.print(f"  {what}: {source}", markup=False, soft_wrap=True)
+    if check:
+        refuse_if_impossible(grid, gpu_here=gpu_here)
+    for item in plans.missing(grid, gpu_here=gpu_here) if missing else ():
+        print(f"missing: {item}")
 
 
 def sweep(

@@ -129,6 +129,15 @@ def best(values: pd.Series, measure: str) -> float:
     return values.min() if measure in _BETTER_LOWER else values.max()
 
 
+def report(found: Results) -> str:
+    """What was skipped and why, and the summary, as text."""
+    table = summary(found.rows).dropna(axis="columns", how="all")
+    lines = [f"skipped: {problem}" for problem in found.problems]
+    if len(table):
+        lines.append(table.fillna("").to_string(index=False, float_format="{:.4f}".format))
+    return "".join(f"{line}\n" for line in lines)
+
+
 def write_tables(source: Path | str, target: Path | str) -> Results:
     """Write ``results.csv`` (one line per run) and ``summary.csv`` of all runs below a folder.
 
