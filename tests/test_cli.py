@@ -123,8 +123,8 @@ def test_a_finished_search_returns_at_once_and_another_is_refused(ldarts, refuse
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("--space", "nasbench101"), "'nasbench101'; choose one of nasbench201"),
-        (("--dataset", "mnist"), "'mnist'; choose one of noisy-digits"),
+        (("--space", "nasbench101"), "'nasbench201'"),
+        (("--dataset", "mnist"), "'noisy-digits'"),
         (("--method", "pc-darts"), "lambda-sign"),
         (("--size", "huge"), "smoke"),
         (("--epochs", "0"), "epochs = 0"),
