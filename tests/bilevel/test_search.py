@@ -124,7 +124,7 @@ def test_a_gpu_searches_the_same_batches_as_the_cpu(tmp_path):
 def test_a_finished_search_is_read_without_its_images(tmp_path, monkeypatch):
     settings = protocol(size="smoke", epochs=1)
     done = quickly(settings, tmp_path)
-    monkeypatch.setattr(module, "load", lambda *_, **__: pytest.fail("loaded"))
+    monkeypatch.setattr(module, "load_images", lambda *_, **__: pytest.fail("loaded"))
     again = quickly(settings, tmp_path)
     assert again.genotype == done.genotype and again.history == done.history
     assert torch.equal(again.alphas["normal"], done.alphas["normal"])
