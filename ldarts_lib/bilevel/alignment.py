@@ -37,7 +37,7 @@ def cosine_matrix(g: Tensor) -> Tensor:
 
 
 def sign_matrix(g: Tensor) -> Tensor:
-    """ρ_ll' = ⟨g_l, g_l'⟩ / ⟨|g_l|, |g_l'|⟩ of every pair, 0 where it is 0/0: [..., cells, cells]."""
+    """``ρ_ll' = ⟨g_l, g_l'⟩ / ⟨|g_l|, |g_l'|⟩`` of every pair, 0 where it is 0/0: [..., cells, cells]."""
     agreement, most = g @ g.mT, g.abs() @ g.abs().mT
     return torch.where(most > 0, agreement / most.clamp_min(_tiny(g)), 0.0)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -11,7 +12,8 @@ from ldarts_lib.networks.discrete import DiscreteNetwork
 from ldarts_lib.spaces.genotype import Genotype
 
 
-class Sizes(NamedTuple):
+@dataclass(frozen=True)
+class Sizes:
     """How large a network is.
 
     Attributes:
