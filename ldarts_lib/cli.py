@@ -264,7 +264,7 @@ def size(
     name, genotype, _ = identify(arch)
     found = network_sizes(name, genotype, recipe, **changes)
     if json:
-        return print(dumps(found._asdict()))
+        return print(dumps(vars(found)))
     print(f"architecture     {genotype}")
     print(f"parameters       {found.parameters:,}")
     print(f"multiply-adds    {found.multiply_adds:,}")
