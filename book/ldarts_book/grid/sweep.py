@@ -144,7 +144,7 @@ def visible_gpus() -> list[str]:
 
 
 def _run(command: Sequence[str], environment: dict[str, str]) -> int:
-    """Run Snakemake to its end; told to stop, as it is if we are, it lets the jobs that run come to theirs."""
+    """Run Snakemake to its end; told to stop, as it is if we are, it lets its running jobs end."""
     process = subprocess.Popen(command, env=environment)
     before = signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGTERM))
     try:
