@@ -15,7 +15,6 @@ import ldarts_lib
 
 HEAVY = ("torch", "scipy", "matplotlib")
 FACE = sorted(ldarts_lib.__all__)
-WITHOUT = {"TrainingProtocol", "evaluate"}
 LIBRARY = Path(ldarts_lib.__file__).parent
 
 
@@ -80,6 +79,6 @@ def test_the_examples_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = inspect.cleandoc(documentation(name))
     test = doctest.DocTestParser().get_doctest(text, {**vars(home(name))}, name, None, None)
-    assert test.examples or name in WITHOUT
+    assert test.examples
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     assert doctest.DocTestRunner(optionflags=flags).run(test).failed == 0
