@@ -17,7 +17,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Size = Literal["smoke", "demo", "paper"]
 SIZES: tuple[str, ...] = get_args(Size)
 
-Model = TypeVar("Model", bound=BaseModel)
+_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class Settings(BaseModel):
@@ -91,7 +91,7 @@ TEXT: dict[str, dict[str, Any]] = {"civics": {"min_count": 2}}
 """What belongs to a text, in a search and a training."""
 
 
-def validated(model: type[Model], values: Mapping[str, Any]) -> Model:
+def validated(model: type[_Model], values: Mapping[str, Any]) -> _Model:
     """The settings with these values.
 
     Raises:

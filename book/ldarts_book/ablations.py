@@ -12,7 +12,7 @@ from ldarts_book import studies
 def strengths(judged: pd.DataFrame) -> pd.DataFrame:
     """Every form at every strength, index (form, strength); DARTS stands for λ = 0.
 
-    The columns are those of :func:`ldarts_book.studies.summary`.
+    The columns are those of :func:`~ldarts_book.studies.statistics.summary`.
     """
     found = studies.summary(judged)
     rows: dict[tuple[str, float], pd.Series] = {}

@@ -103,7 +103,7 @@ def against_exact(
 
 
 def panels(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, tuple[pd.Index, pd.Series]]]:
-    """What :func:`ldarts_book.figures.lines` shows of tables of :func:`against_exact`, over ε0.
+    """What :func:`~ldarts_book.figures.theory.lines` shows of tables of :func:`against_exact`, over ε0.
 
     An error of zero stands at the lower edge, switches where there are any. A guide falls from the largest
     error with the slope −1/2.

@@ -1,8 +1,9 @@
 """A recurrent cell's gradient taken apart: what each time step of a window adds to it.
 
 All time steps of a window use the same architecture weights p. The regularizer of Λ-DARTS aligns the cells'
-gradients by p, so it matters whether these are sums over all steps, as in :mod:`ldarts_lib.recurrent`, or
-those of the last step alone, as the published code keeps them.
+gradients by p, so it matters whether these are sums over all steps, as in
+:mod:`ldarts_lib.networks.recurrent_supernet`, or those of the last step alone, as the published code keeps
+them.
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def last_against_all(
 
 
 def averaged(windows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of :func:`last_against_all` for :func:`ldarts_book.figures.curves`: means and standard errors.
+    """Rows of :func:`last_against_all` as curves: means and standard errors.
 
     Beside the cosine stands what it would be if all steps were orthogonal and equally long, 1/√T.
     """

@@ -8,7 +8,9 @@ from ldarts_book import studies
 
 
 def summarize(judged: pd.DataFrame) -> pd.DataFrame:
-    """One row per setting and method: :func:`ldarts_book.studies.summary`, each compared with its own DARTS.
+    """One row per setting and method, each compared with its own DARTS.
+
+    The columns are those of :func:`~ldarts_book.studies.statistics.summary`.
 
     ``convolutions`` are those of the last cells; ``p_holm`` is ``p`` adjusted for the number of settings.
     """
@@ -49,7 +51,7 @@ def describe(summary: pd.DataFrame, together: pd.Series) -> str:
 
 
 def readable(summary: pd.DataFrame) -> pd.DataFrame:
-    """The summary in words, as :func:`ldarts_book.studies.readable` writes them."""
+    """The summary in words, as :func:`~ldarts_book.studies.statistics.readable` writes them."""
     words = studies.readable(summary)
     return words[["collapsed", "accuracy", "gain", "p"]].assign(
         **{
