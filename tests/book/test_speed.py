@@ -114,4 +114,4 @@ def test_the_command_line_writes_the_rows(capsys, monkeypatch, tmp_path):
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 2
-    assert "--threads 0: expected at least 1" in capsys.readouterr().err
+    assert "threads = 0: expected at least 1" in capsys.readouterr().err
