@@ -8,6 +8,7 @@ from typing import Any
 _HOMES = {
     "study": (
         "CHOOSING", "CHOSEN", "CONFIRMING", "REPORTED", "SHOWN", "STRENGTHS", "STUDIES", "VARIANTS", "Study",
+        "listing",
     ),
     "judges": ("LOOKED_UP", "LookedUp", "Trained"),
     "searches": ("run",),

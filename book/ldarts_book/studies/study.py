@@ -159,3 +159,23 @@ _ALL = (
 )  # fmt: skip
 STUDIES: Mapping[str, Study] = {study.name: study for study in _ALL}
 """All recorded studies."""
+
+
+def listing(names: Sequence[str] = ()) -> list[tuple[str, str, str, str]]:
+    """Some studies (by default all), a row per variant and per setting of all variants.
+
+    Each has the study's name, its seeds, the variant or setting, and what it changes of the preset.
+
+    Raises:
+        StudyError: an unknown name.
+    """
+    if unknown := sorted({*names} - {*STUDIES}):
+        raise StudyError(f"unknown study {unknown[0]!r}; choose from {', '.join(STUDIES)}")
+    rows = []
+    for name in names or STUDIES:
+        study = STUDIES[name]
+        seeds = f"{len(study.seeds)} from {min(study.seeds)}"
+        for what, changes in {**study.variants, **study.settings}.items():
+            text = ", ".join(f"{key}={value}" for key, value in changes.items())
+            rows += [(name, seeds, what, text)] if what else []
+    return rows

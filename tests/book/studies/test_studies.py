@@ -72,6 +72,20 @@ def test_every_setting_of_the_grid_changes_one_field():
         assert {f"{f}={getattr(changed, f)}" for f in differing(changed, protocol())} == {name} - {"baseline"}
 
 
+def test_studies_are_listed_with_what_they_vary():
+    rows = studies.listing(["kinds", "robustness"])
+    assert rows[:2] == [
+        ("kinds", "10 from 10", "DARTS", "space=s2, method=darts"),
+        ("kinds", "10 from 10", "normal cells", "space=s2, method=lambda"),
+    ]
+    settings = dict(row[2:] for row in rows if row[0] == "robustness")
+    assert list(settings) == [*studies.SHOWN, *STUDIES["robustness"].settings]
+    assert settings["Λ-DARTS"] == "method=lambda" and settings["epochs=40"] == "epochs=40"
+    assert {row[0] for row in studies.listing()} == set(STUDIES)
+    with pytest.raises(StudyError, match="unknown study 'kind'; choose from demonstration"):
+        studies.listing(["kind"])
+
+
 def test_kinds_differ_in_what_they_align():
     darts, normal, every = (protocol(**own) for own in STUDIES["kinds"].variants.values())
     assert normal.regularizer.aligned(SPACES["s2"].cells) == ["normal"]
