@@ -35,7 +35,7 @@ bench: $(STAMP) ## measure the search step, reference against fast supernet (BEN
 	$(BIN)/ldarts bench $(BENCH) --json runs/bench.json
 
 study: $(STAMP) ## make all studies that the book records (CPU hours; resumable; STUDIES=robustness: a part; digits201: the table)
-	$(BIN)/ldarts study $(STUDIES)
+	$(BIN)/ldarts study $(or $(STUDIES),all)
 
 reproduce: $(STAMP) ## search, evaluate, tables: SIZE=smoke (minutes), demo or paper (GPUs); PROFILE=slurm: a cluster
 	$(BIN)/ldarts sweep $(SIZE) --out runs/reproduce/$(SIZE) --profile $(PROFILE) \

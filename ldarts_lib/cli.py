@@ -375,12 +375,7 @@ def study(
     Safe to kill: a second call goes on. A search that several studies compare is made once.
 
     Args:
-        names: demonstration (DARTS, Λ-DARTS, finite differences, a control), differences (what the finite
-            difference does: lengths, noise, smooth activations), precision (the same in float64), strengths
-            (λ of each form, on the seeds for choosing), chosen (the best of these on fresh seeds), lengths
-            (number of epochs), ablations (one setting of Λ-DARTS changed at a time), robustness (one setting
-            of the demonstration changed at a time), kinds (align normal cells or all of them, in S2), or
-            digits201 (train every cell of the table Digits-201: CPU hours). By default all but digits201.
+        names: Studies, or all (but digits201); without a name they are listed: what each asks and costs.
         seeds: Number of seeds; by default the study's own.
         first_seed: The smallest seed; by default the study's own seeds.
         out: Parent of the run directories; OUT/NAME has the rows and provenance.json of each study.
@@ -388,6 +383,10 @@ def study(
     prepare(threads=threads)
     from ldarts_book import studies
 
+    if not names:
+        columns = ("study", "asks", "searches", "core hours")
+        title = "ldarts study NAME ... makes studies; ldarts study all makes all but digits201"
+        return _print_table(columns, studies.overview(), title)
     how = {"first_seed": first_seed, "seeds": seeds, "size": size, "workers": workers, "device": device}
     studies.record(names, out, **how)
 

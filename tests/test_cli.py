@@ -31,7 +31,7 @@ COMMANDS = {
     "data": ("NAME", "LDARTS_DATA"),
     "info": (),
     "bench": ("--quick", "--spaces", "--rounds", "--threads", "--device", "--json"),
-    "study": (*STUDY.split(), *STUDIES),
+    "study": tuple(STUDY.split()),
     "sweep": ("GRID", "--out", "--parts", "--jobs", "--gpus", "--device", "--profile", "--dry-run"),
     "plan": ("GRID", "--out", "--parts", "--check", "--cluster"),
     "collect": ("FOLDER", "--target", "--overwrite"),
@@ -197,6 +197,15 @@ def test_protocol_explains_every_setting(ldarts):
     for part in ("lambda_max", "0.25", "Learning rate of ω"):
         assert part in text
     assert "ε" in ldarts("protocol", "--space", "ptb")[1]
+
+
+def test_study_without_a_name_lists_the_studies_and_makes_none(ldarts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, text, _ = ldarts("study")
+    assert code == 0 and not list(tmp_path.iterdir())
+    assert not [
+        part for part in (*STUDIES, "digits201", "ldarts study all", "160", "0.6") if part not in text
+    ]
 
 
 def test_size_counts_the_official_network(ldarts):

@@ -12,7 +12,7 @@ _HOMES = {
     ),
     "judges": ("LOOKED_UP", "LookedUp", "Trained"),
     "searches": ("run",),
-    "records": ("NotRecorded", "judged", "record", "recorded_seeds", "watched"),
+    "records": ("NotRecorded", "judged", "overview", "record", "recorded_seeds", "watched"),
     "statistics": (
         "STOPPING", "contrasts", "holm", "last", "last_epochs", "mean_interval", "optimism", "outcomes",
         "readable", "report", "signed_rank", "summary", "with_stopping",

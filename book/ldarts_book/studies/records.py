@@ -69,8 +69,20 @@ def recorded_seeds() -> list[int]:
     return sorted({int(path.name.rpartition("seed")[2]) for path in folders})
 
 
+def overview() -> list[tuple[str, str, str, str]]:
+    """Of each study the name, what it asks, how many searches, and the core hours that these took us."""
+    found = []
+    for study in STUDIES.values():
+        rows = pd.read_csv(_folder(study.name) / study.judge.file)
+        searches = rows.groupby([key for key in ("setting", "variant", "seed") if key in rows])
+        epochs = searches["epoch"].max() + 1 if "epoch" in rows else 1  # of most, the last ones are recorded
+        hours = (searches["seconds"].mean() * epochs).sum() / 3600
+        found.append((study.name, study.asks, str(len(list(study.searches()))), f"{hours:.1f}"))
+    return [*found, ("digits201", "how good is every cell? The table Digits-201", "0", "6, trainings")]
+
+
 def record(
-    names: Sequence[str] = (),
+    names: Sequence[str],
     out: str | Path = "runs/study",
     *,
     first_seed: int | None = None,
@@ -79,17 +91,22 @@ def record(
     workers: int | None = None,
     device: Any = "cpu",
 ) -> None:
-    """What ``ldarts study`` does: make studies, write records into OUT/NAME, print how variants compare."""
+    """What ``ldarts study`` does: make studies, write records into OUT/NAME, print how variants compare.
+
+    Args:
+        names: of studies; ``all`` are those of the table :data:`~ldarts_book.studies.study.STUDIES`.
+    """
     from ldarts_book.studies import digits201, searches
     from ldarts_lib.runs.environment import device_report, resolve_device
 
     where = resolve_device(device)
     print(device_report(where))
-    if unknown := sorted({*names} - {*STUDIES, "digits201"}):
-        raise StudyError(f"unknown study {unknown[0]!r}; choose from {', '.join(STUDIES)}, digits201")
+    if unknown := sorted({*names} - {*STUDIES, "digits201", "all"}):
+        raise StudyError(f"unknown study {unknown[0]!r}; choose from {', '.join(STUDIES)}, digits201, all")
     if "digits201" in names:
         digits201.make(Path(out) / "digits201", seeds=seeds or 3, workers=workers, device=where)
-    chosen = [_with_seeds(STUDIES[name], first_seed, seeds) for name in names or STUDIES if name in STUDIES]
+    several = STUDIES if "all" in names else [name for name in names if name in STUDIES]
+    chosen = [_with_seeds(STUDIES[name], first_seed, seeds) for name in several]
     made = searches.run(chosen, out, size=size, workers=workers, device=where) if chosen else {}
     options = {"size": size, "first-seed": first_seed, "seeds": seeds}
     given = "".join(f" --{name} {value}" for name, value in options.items() if value is not None)

@@ -30,6 +30,7 @@ class Study:
         judge: says what a search is worth, and whether it has collapsed.
         settings: changes of all variants, one after the other; variants are compared within each.
         kept: how many of the last epochs are recorded; None for all.
+        asks: what it is made to find out.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Study:
     judge: Judge = LOOKED_UP
     settings: Mapping[str, Settings] = field(default_factory=lambda: {"": {}})
     kept: int | None = 10
+    asks: str = ""
 
     def __post_init__(self) -> None:
         if not (self.variants and self.seeds and self.settings):
@@ -134,28 +136,30 @@ _CHANGES = {"baseline": {}} | {
 _ALL = (
     _study("demonstration", REPORTED, (
         *SHOWN, "Λ-DARTS, sign form", *tuple(_EPSILONS)[1:5], "random direction",
-    ), kept=None),
+    ), kept=None, asks="does Λ-DARTS help, by each form and estimator, and does a control?"),
     _study("differences", REPORTED, (
         *SHOWN, *_EPSILONS, "noise as long as Λ-DARTS", "noise as long as ε0 = 0.001", "Λ-DARTS, λ = 1/8",
         "Λ-DARTS, ε0 = 0.0001, λ = 1/8", "noise as long as ε0 = 0.0001, λ = 1/8",
         "DARTS, GELU", "Λ-DARTS, GELU", "Λ-DARTS, ε0 = 0.001, GELU",
-    )),
-    _study("precision", REPORTED[:10], (*SHOWN, "Λ-DARTS, float64", "Λ-DARTS, ε0 = 0.000001, float64")),
-    _study("strengths", CHOOSING, ("DARTS", *STRENGTHS.values())),
-    _study("chosen", REPORTED, ("DARTS", *CHOSEN)),
-    _study("lengths", (*CHOOSING, *CONFIRMING), (*SHOWN, *_LENGTHS)),
+    ), asks="what does the finite difference do? Lengths, noise, smooth activations"),
+    _study("precision", REPORTED[:10], (
+        *SHOWN, "Λ-DARTS, float64", "Λ-DARTS, ε0 = 0.000001, float64",
+    ), asks="does it hold in float64?"),
+    _study("strengths", CHOOSING, ("DARTS", *STRENGTHS.values()), asks="which λ suits which form?"),
+    _study("chosen", REPORTED, ("DARTS", *CHOSEN), asks="how good are these λ on fresh seeds?"),
+    _study("lengths", (*CHOOSING, *CONFIRMING), (*SHOWN, *_LENGTHS), asks="how many epochs?"),
     _study("ablations", REPORTED, (
         *SHOWN, "Λ-DARTS, constant λ", "Λ-DARTS, Λ of the α batch", "Λ-DARTS, α first", "DARTS, α first",
-    )),
+    ), asks="what does one setting of Λ-DARTS change?"),
     # The table's networks have one cell per stage and learn from noisy-digits. For another depth or other
     # images its accuracy says how well the search chose; it is none of a network like the search's.
-    _study("robustness", range(30, 40), SHOWN, settings=_CHANGES),
+    _study("robustness", range(30, 40), SHOWN, settings=_CHANGES, asks="does it hold in other settings?"),
     # NAS-Bench-201 has one kind of cell, so its table cannot tell whether to align all kinds.
     Study("kinds", {
         "DARTS": {"space": "s2", "method": "darts"},
         "normal cells": {"space": "s2", "method": "lambda"},
         "all cells": {"space": "s2", "method": "lambda", "regularized_cells": "all"},
-    }, range(10, 20), judge=Trained()),
+    }, range(10, 20), judge=Trained(), asks="normal cells or all of them, in S2?"),
 )  # fmt: skip
 STUDIES: Mapping[str, Study] = {study.name: study for study in _ALL}
 """All recorded studies."""
