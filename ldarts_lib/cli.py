@@ -212,13 +212,13 @@ def evaluate(
     from ldarts_lib.runs.environment import device_report, resolve_device
 
     name, genotype, _ = evaluations.identify(architecture)
-    recipe = recipe or evaluations.fitting_recipes(genotype)[0]
+    recipe = recipe or evaluations.FITTING[genotype.kind][0]
     dataset = dataset or ("civics" if recipe == evaluations.LANGUAGE else "noisy-digits")
     overrides = _overrides(settings, epochs) | ({"compile": True} if compile else {})
     label = name.replace("/", "-") if len(name) < 80 else "architecture"
     out = out or Path("runs") / f"{label}-{recipe}-{Path(dataset).name}-{size}-seed{seed}"
     print(device_report(resolve_device(device)))
-    found = evaluations.evaluate(
+    found = evaluations.judge(
         architecture, dataset, recipe, size, seed, out, device=device, devices=devices, **overrides
     )
     for key in ("test_accuracy", "best_test_accuracy", "test_perplexity", "parameters", "multiply_adds"):

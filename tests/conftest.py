@@ -17,8 +17,6 @@ threads.prepare()  # before torch is imported
 import pytest
 import torch
 
-import gridtext
-from ldarts_book.grid.grid import read_grid
 from ldarts_lib import cli
 from ldarts_lib.tables.tables import Table, open_table
 
@@ -75,18 +73,3 @@ def ldarts(monkeypatch, capsys):
         return code, output.out, output.err
 
     return run
-
-
-@pytest.fixture
-def grid(tmp_path):
-    """Read a grid from text, with replacements."""
-
-    def read(text=gridtext.GRID, **changes):
-        for old, new in changes.items():
-            assert old in text
-            text = text.replace(old, new)
-        path = tmp_path / "grid.yaml"
-        path.write_text(text)
-        return read_grid(path)
-
-    return read

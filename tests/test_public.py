@@ -67,7 +67,12 @@ def test_no_name_shadows_a_room():
 
 @pytest.mark.parametrize(
     "code",
-    ["import ldarts_lib", command("--help"), command("search", "--help"), command("query", "333133")],
+    [
+        "import ldarts_lib, ldarts_book.grid.onejob",
+        command("--help"),
+        command("search", "--help"),
+        command("query", "333133"),
+    ],
     ids=["import", "help", "search --help", "query"],
 )
 def test_what_must_be_quick_loads_nothing_heavy(code):

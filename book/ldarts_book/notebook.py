@@ -204,10 +204,10 @@ def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str)
     Args:
         path: the notebook.
         given: values of some of its parameters, as objects or as text.
-        out: directory of the executed notebook, made if missing.
+        out: the executed notebook, replaced if it was there; or its directory, made if missing.
 
     Returns:
-        ``out/<stem>.ipynb``, replaced if it was there.
+        Where the executed notebook lies; in a directory, under the name of the notebook.
 
     Raises:
         ParameterError, NotebookError: before anything runs or is written.
@@ -218,7 +218,7 @@ def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str)
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    executed = Path(out) / f"{Path(path).stem}.ipynb"
+    executed = Path(out) if Path(out).suffix == ".ipynb" else Path(out) / f"{Path(path).stem}.ipynb"
     if executed.resolve() == Path(path).resolve():
         raise NotebookError(f"the executed notebook would overwrite {executed} itself")
     executed.parent.mkdir(parents=True, exist_ok=True)

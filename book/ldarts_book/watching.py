@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from ldarts_book import figures, studies
-from ldarts_book.studies.chance import random_cell
 from ldarts_book.studies.judges import Found
 from ldarts_lib.spaces.genotype import Cell, parse
 from ldarts_lib.spaces.space import SPACES, CellSpace
+from ldarts_lib.tables.chance import random_cell
 from ldarts_lib.tables.computation import encode
 from ldarts_lib.tables.tables import Table
 

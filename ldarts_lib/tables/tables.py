@@ -124,6 +124,33 @@ def open_table(name: str) -> Table:
     return Table(name, _read("nasbench201/table.csv.gz"), "ops", "cifar10_test", lambda ops: ops)
 
 
+_ACCURACIES = {
+    "noisy-digits": ("digits-201", None, "accuracy", 1.0),
+    "cifar10": ("nasbench201", "cifar10_valid", "cifar10_test", 100.0),
+    "cifar100": ("nasbench201", "cifar100_valid", "cifar100_test", 100.0),
+    "imagenet16-120": ("nasbench201", "imagenet16_valid", "imagenet16_test", 100.0),
+}
+"""Per data set the table, its columns of validation and test accuracies, and what 1 is in them."""
+TABULATED: tuple[str, ...] = tuple(_ACCURACIES)
+"""Data sets for which a table knows every cell of the space nasbench201."""
+
+
+def looked_up(genotype: Genotype, dataset: str) -> Row:
+    """What a table knows of a cell on a data set: ``benchmark``, and accuracies between 0 and 1.
+
+    These are ``test_accuracy`` and, of NAS-Bench-201, ``valid_accuracy``.
+
+    Raises:
+        UnknownName: no table has accuracies on this data set.
+        GenotypeError: the cell is of another space.
+    """
+    require_known("data set of a table", dataset, TABULATED)
+    name, valid, test, one = _ACCURACIES[dataset]
+    row = open_table(name).query(genotype)
+    found = {"benchmark": name, "test_accuracy": row[test] / one}
+    return found | ({"valid_accuracy": row[valid] / one} if valid else {})
+
+
 def _digits201() -> dict[str, list[Any]]:
     columns = _read("digits201/table.csv")
     seeds = np.array([values for name, values in columns.items() if name.startswith("accuracy_")]).T

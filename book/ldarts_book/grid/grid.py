@@ -1,4 +1,4 @@
-"""Grids: which searches and which trainings, described in a YAML file.
+"""Grids: which searches and which trainings, described in a YAML file, and the jobs that follow.
 
 A grid has a ``size`` and ``parts``. A part lists spaces, data sets, methods and seeds, and is searched in
 every combination; its ``evaluations`` train each found cell, or look it up::
@@ -26,104 +26,70 @@ by default one, 0.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib.resources import files
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, ValidationError, model_validator
+from pydantic import Field, Strict, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
-from ldarts_book.grid.jobs import Job, evaluation_name, expand
+from ldarts_book.grid.evaluations import ALL_RECIPES, FITTING, LOOKUP
+from ldarts_book.grid.jobs import Job
 from ldarts_lib.bilevel.protocols import METHODS
 from ldarts_lib.bilevel.recurrent_protocols import METHODS as METHODS_OF_TEXT
 from ldarts_lib.datasets.catalogue import DATASETS, IMAGENET
 from ldarts_lib.datasets.corpus import TEXTS
 from ldarts_lib.errors import LdartsError
-from ldarts_lib.settings import SIZES, Seed
+from ldarts_lib.settings import Seed, Settings, Size
 from ldarts_lib.spaces.published import published, published_record
 from ldarts_lib.spaces.space import SPACES
+from ldarts_lib.tables.tables import TABULATED
 
-Place = tuple[str | int, ...]
+WORKFLOW = Path(str(files("ldarts_book.workflow")))
+"""The folder of Snakefile, profiles and grids."""
+_Place = tuple[str | int, ...]
 """Keys and positions from the root of a file to a value."""
-IMAGES: tuple[str, ...] = tuple(name for name in DATASETS if name != IMAGENET)
-TABULATED: tuple[str, ...] = ("noisy-digits", "cifar10", "cifar100", "imagenet16-120")
-"""Data sets for which a table knows every cell of the space nasbench201."""
-_OF_CHAINS = ("cifar", "cifar-small", "imagenet")
-_TAKES = {"ptb": ("ptb",), "nasbench201": ("nasbench201", "lookup")}
-RECIPES: tuple[str, ...] = (*_OF_CHAINS, "nasbench201", "ptb", "lookup")
-_ON = {"ptb": TEXTS, "lookup": TABULATED, "imagenet": (*IMAGES, IMAGENET)}
+_ON = {"ptb": TEXTS, LOOKUP: TABULATED, "imagenet": (*DATASETS, IMAGENET)}
+"""The data sets of a recipe; of the others all images that fit on a device."""
 
 
 class GridError(LdartsError, ValueError):
-    """A grid that cannot be used; the message says where in the file, the bad value and the allowed ones."""
-
-
-def recipes_of(space: str) -> tuple[str, ...]:
-    """The recipes that take a cell of a space."""
-    return _TAKES.get(space, _OF_CHAINS)
-
-
-def datasets_of(recipe: str) -> tuple[str, ...]:
-    """The data sets that a recipe can be evaluated on."""
-    return _ON.get(recipe, IMAGES)
-
-
-def searchable(space: str) -> tuple[str, ...]:
-    """The data sets that a space can be searched on."""
-    return TEXTS if space == "ptb" else IMAGES
-
-
-def misfit(recipe: str, space: str, dataset: str) -> str | None:
-    """Why a cell of a space cannot be evaluated by a recipe on a data set; None if it can."""
-    if recipe not in recipes_of(space):
-        what, allowed = f"does not take cells of the space {space}", recipes_of(space)
-    elif dataset not in datasets_of(recipe):
-        what, allowed = f"cannot be evaluated on {dataset!r}", datasets_of(recipe)
-    else:
-        return None
-    return f"the recipe {recipe!r} {what}; choose among {', '.join(allowed)}"
-
-
-def _one_of(what: str, allowed: Sequence[str]) -> Any:
-    """The type of a name that must be one of those allowed."""
-
-    def check(value: str) -> str:
-        if value not in allowed:
-            raise ValueError(f"unknown {what} {value!r}; choose among {', '.join(allowed)}")
-        return value
-
-    return Annotated[str, AfterValidator(check)]
+    """A grid that cannot be used, or not here; the message says where, what is bad and what is allowed."""
 
 
 def _several(of: Any) -> Any:
     return Annotated[tuple[of, ...], Field(min_length=1)] | None
 
 
-Names = _several(_one_of("published architecture", published()))
-Seeds = _several(Annotated[Seed, Strict()])
+_Seeds = _several(Annotated[Seed, Strict()])
+_Names = _several(Literal[published()])
 
 
-class Evaluation(BaseModel):
+class Evaluation(Settings):
     """One way to judge every cell of a part."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    recipe: _one_of("recipe", RECIPES)
-    datasets: _several(_one_of("data set of an evaluation", (*IMAGES, IMAGENET, *TEXTS))) = None
-    seeds: Seeds = None
+    recipe: Literal[ALL_RECIPES]
+    datasets: _several(Literal[(*DATASETS, IMAGENET, *TEXTS)]) = None
+    seeds: _Seeds = None
     best_by: str | None = None
 
+    def names(self, searched_on: Sequence[str] = ()) -> list[tuple[str, str, int]]:
+        """On each data set and with each seed how directories call it; a seed shows if it is given."""
+        return [
+            (f"{self.recipe}-{on}" + ("" if seed is None else f"-seed{seed}"), on, seed or 0)
+            for on, seed in product(self.datasets or searched_on, self.seeds or (None,))
+        ]
 
-class Part(BaseModel):
+
+class Part(Settings):
     """Searches in every combination of four axes, or published architectures, and how they are judged."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    spaces: _several(_one_of("space", (*SPACES, "ptb"))) = None
-    datasets: _several(_one_of("data set of a search", (*IMAGES, *TEXTS))) = None
-    methods: _several(_one_of("method", METHODS)) = None
-    seeds: Seeds = None
-    published: Names = None
+    spaces: _several(Literal[(*SPACES, "ptb")]) = None
+    datasets: _several(Literal[(*DATASETS, *TEXTS)]) = None
+    methods: _several(Literal[METHODS]) = None
+    seeds: _Seeds = None
+    published: _Names = None
     evaluations: tuple[Evaluation, ...] = ()
 
     @model_validator(mode="after")
@@ -138,18 +104,46 @@ class Part(BaseModel):
             raise ValueError(f"{', '.join(missing)} missing (or give published: [NAME, ...])")
         return self
 
+    def jobs(self, **common: str) -> Iterator[tuple[Job, int | None]]:
+        """The jobs, each after those that it needs, with the position of its evaluation in the part.
 
-class Grid(BaseModel):
+        They have a size and the name of the part in common.
+        """
+        for name, (position, one) in product(self.published or (), enumerate(self.evaluations)):
+            seeded = one.model_copy(update={"seeds": one.seeds or (0,)})
+            yield from _evaluated(f"published/{name}", seeded, (), position, published=name, **common)
+        for space, dataset, method in product(self.spaces or (), self.datasets or (), self.methods or ()):
+            above, named = f"{space}/{dataset}/{method}", {"space": space, "method": method, **common}
+            folders = [f"{above}/seed{seed}" for seed in self.seeds or ()]
+            searches = tuple(f"{folder}/search" for folder in folders)
+            for seed, directory in zip(self.seeds or (), searches, strict=True):
+                yield Job("search", dataset=dataset, seed=seed, directory=directory, **named), None
+            for position, one in enumerate(self.evaluations):
+                origins = {folder: {"searches": (f"{folder}/search",)} for folder in folders}
+                if one.best_by:
+                    judges = tuple(f"{folder}/{one.best_by}" for folder in folders)
+                    origins = {f"{above}/best": {"searches": searches, "judges": judges}}
+                for folder, origin in origins.items():
+                    yield from _evaluated(folder, one, (dataset,), position, **origin, **named)
+
+
+def _evaluated(
+    folder: str, one: Evaluation, searched_on: Sequence[str], position: int, **named: Any
+) -> Iterator[tuple[Job, int]]:
+    for name, on, seed in one.names(searched_on):
+        details = {"dataset": on, "seed": seed, "directory": f"{folder}/{name}", "recipe": one.recipe}
+        yield Job("evaluate", **details, **named), position
+
+
+class Grid(Settings):
     """What is searched and what is trained; see :func:`read_grid`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    size: _one_of("size", SIZES)
+    size: Size
     parts: Annotated[dict[str, Part], Field(min_length=1)]
 
     def jobs(self) -> list[Job]:
         """All jobs, each after those that it needs."""
-        return [job for name, part in self.parts.items() for job, _ in expand(self.size, name, part)]
+        return [job for name, part in self.parts.items() for job, _ in part.jobs(part=name, size=self.size)]
 
     def only(self, parts: Sequence[str]) -> Grid:
         """Some of the parts.
@@ -162,15 +156,28 @@ class Grid(BaseModel):
         return Grid(size=self.size, parts={name: self.parts[name] for name in self.parts if name in parts})
 
 
-def read_grid(path: Path | str) -> Grid:
-    """Read and check a grid.
+def find_grid(name: str | Path) -> Path:
+    """The file of a grid: a path, or the name of one that ships.
+
+    Raises:
+        GridError: there is no such file; the grids that ship are named.
+    """
+    shipped = {path.stem: path for path in sorted((WORKFLOW / "grids").glob("*.yaml"))}
+    path = Path(name) if Path(name).is_file() else shipped.get(str(name), Path(name))
+    if not path.is_file():
+        raise GridError(f"there is no grid {name}: give a YAML file, or one of {', '.join(shipped)}")
+    return path.resolve()
+
+
+def read_grid(name: str | Path, parts: Sequence[str] = ()) -> Grid:
+    """Read and check a grid, or some parts of it; a file, or the name of one that ships.
 
     Raises:
         GridError: the file cannot be read or is no YAML; an unknown key or value, an empty axis, a data set,
             method or recipe that does not fit the space, a job that is asked for twice. All problems are
             listed, each with its line.
     """
-    path = Path(path)
+    path = find_grid(name)
     content = _read_yaml(path)
     try:
         grid = Grid.model_validate(content)
@@ -181,7 +188,7 @@ def read_grid(path: Path | str) -> Grid:
         problems = [*_misfits(grid)] or [*_duplicates(grid)]
     if problems:
         raise GridError("\n".join(f"{_where(path, content, place)}: {text}" for place, text in problems))
-    return grid
+    return grid.only(parts) if parts else grid
 
 
 def _read_yaml(path: Path) -> Any:
@@ -198,7 +205,7 @@ def _read_yaml(path: Path) -> Any:
         raise GridError(f"{path}{f', line {mark.line + 1}' if mark else ''}: no YAML: {what}") from None
 
 
-def _where(path: Path, content: Any, place: Place) -> str:
+def _where(path: Path, content: Any, place: _Place) -> str:
     """``FILE, line N, a.b[0]`` of a place, or of the nearest one above it that the file has."""
     line, node = 0, content
     for step in place:
@@ -212,87 +219,74 @@ def _where(path: Path, content: Any, place: Place) -> str:
 
 def _explain(item: Any) -> str:
     """A problem that pydantic found, in words."""
-    key = item["loc"][-1] if item["loc"] else ""
-    match item["type"]:
-        case "extra_forbidden":
-            model = {1: Grid, 3: Part}.get(len(item["loc"]), Evaluation)
-            return f"unknown key {key!r}; the keys are {', '.join(model.model_fields)}"
-        case "missing":
-            return "it is missing"
-        case "too_short":
-            return "it is empty"
-        case "model_type" | "model_attributes_type":
-            return f"expected keys and values, got {item['input']!r}"
-        case "tuple_type":
-            return f"expected a list, got {item['input']!r}"
-        case "value_error":
-            return item["msg"].removeprefix("Value error, ")
-    return f"{item['input']!r}: {item['msg']}"
+    key, value, message = item["loc"][-1] if item["loc"] else "", repr(item["input"]), item["msg"]
+    model = {1: Grid, 3: Part}.get(len(item["loc"]), Evaluation)
+    words = {
+        "extra_forbidden": f"unknown key {key!r}; the keys are {', '.join(model.model_fields)}",
+        "missing": "it is missing",
+        "too_short": "it is empty",
+        "model_type": f"expected keys and values, got {value}",
+        "tuple_type": f"expected a list, got {value}",
+        "value_error": message.removeprefix("Value error, "),
+    }
+    return words.get(item["type"], f"{value}: {message}")
 
 
-def _misfits(grid: Grid) -> Iterator[tuple[Place, str]]:
+def _misfits(grid: Grid) -> Iterator[tuple[_Place, str]]:
     """What is known, but does not go together."""
     for name, part in grid.parts.items():
-        for space, (position, dataset) in product(part.spaces or (), enumerate(part.datasets or ())):
-            if dataset not in (allowed := searchable(space)):
-                problem = f"the space {space} cannot be searched on {dataset!r}"
-                yield ("parts", name, "datasets", position), f"{problem}; choose among {', '.join(allowed)}"
-        for position, method in enumerate(part.methods or ()):
-            if "ptb" in (part.spaces or ()) and method not in METHODS_OF_TEXT:
-                problem = f"the space ptb has no method {method!r}"
-                others = ", ".join(METHODS_OF_TEXT)
-                yield ("parts", name, "methods", position), f"{problem}; choose among {others}"
+        for space in part.spaces or ():
+            on, by = (TEXTS, METHODS_OF_TEXT) if space == "ptb" else (DATASETS, METHODS)
+            axes = (("datasets", part.datasets, on), ("methods", part.methods, by))
+            for axis, values, allowed in axes:
+                for position, value in enumerate(values or ()):
+                    if value not in allowed:
+                        problem = f"the space {space} cannot be searched with {value!r} among its {axis}"
+                        yield ("parts", name, axis, position), f"{problem}; choose among {', '.join(allowed)}"
         for position, evaluation in enumerate(part.evaluations):
             place = ("parts", name, "evaluations", position)
             yield from ((place, problem) for problem in _evaluation_misfits(part, evaluation))
 
 
-def _evaluation_misfits(part: Part, evaluation: Evaluation) -> Iterator[str]:
-    if evaluation.seeds and evaluation.recipe == "lookup":
+def _evaluation_misfits(part: Part, one: Evaluation) -> Iterator[str]:
+    if one.seeds and one.recipe == LOOKUP:
         yield "the recipe lookup trains nothing: drop seeds"
-    if part.published:
-        if not evaluation.datasets:
-            yield "published architectures were not searched here: datasets is missing"
-        if evaluation.best_by:
-            yield "published architectures are not compared: drop best_by"
-    elif evaluation.best_by:
-        names = [name for other in part.evaluations if not other.best_by for name in _names(part, other)]
-        if evaluation.best_by not in names:
-            problem = f"best_by {evaluation.best_by!r} is no other evaluation of this part"
-            yield f"{problem}; choose among {', '.join(names)}"
-    spaces = part.spaces or sorted({_space_of(name) for name in part.published or ()})
-    for space, dataset in product(spaces, evaluation.datasets or part.datasets or ()):
-        if problem := misfit(evaluation.recipe, space, dataset):
-            yield problem
+    if part.published and not one.datasets:
+        yield "published architectures were not searched here: datasets is missing"
+    if part.published and one.best_by:
+        yield "published architectures are not compared: drop best_by"
+    if part.spaces and one.best_by:
+        alone = part.datasets if len(part.datasets or ()) == 1 else ()
+        others = [name for other in part.evaluations if not other.best_by for name, *_ in other.names(alone)]
+        if one.best_by not in others:
+            problem = f"best_by {one.best_by!r} is no other evaluation of this part"
+            yield f"{problem}; choose among {', '.join(others)}"
+    recipe = f"the recipe {one.recipe!r}"
+    for space in part.spaces or sorted({_space_of(name) for name in part.published or ()}):
+        fitting = FITTING[{"ptb": "recurrent", "nasbench201": "nasbench201"}.get(space, "darts")]
+        if one.recipe not in fitting:
+            yield f"{recipe} does not take cells of the space {space}; choose among {', '.join(fitting)}"
+    allowed = _ON.get(one.recipe, DATASETS)
+    for dataset in one.datasets or part.datasets or ():
+        if dataset not in allowed:
+            yield f"{recipe} cannot be evaluated on {dataset!r}; choose among {', '.join(allowed)}"
 
 
-def _names(part: Part, evaluation: Evaluation) -> list[str]:
-    """The evaluation as directories call it, on each of its data sets."""
-    datasets = evaluation.datasets or (part.datasets if len(part.datasets or ()) == 1 else ()) or ()
-    seeds = evaluation.seeds or (None,)
-    return [evaluation_name(evaluation.recipe, *which) for which in product(datasets, seeds)]
-
-
-def _space_of(published_name: str) -> str:
+def _space_of(name: str) -> str:
     """The space of a published architecture; where we have none, one whose cells are built alike."""
-    record = published_record(published_name)
+    record = published_record(name)
     return record.space or ("ptb" if record.dataset == "ptb" else "darts")
 
 
-def _duplicates(grid: Grid) -> Iterator[tuple[Place, str]]:
-    seen: dict[str, str] = {}
+def _duplicates(grid: Grid) -> Iterator[tuple[_Place, str]]:
+    """Jobs with one result; the best of several cells may be any of them."""
+    seen: dict[tuple[Any, ...], str] = {}
     for name, part in grid.parts.items():
-        for job, position in expand(grid.size, name, part):
-            outcomes = _outcomes(job)
+        for job, position in part.jobs(part=name, size=grid.size):
+            origins = job.searches or (job.published,)
+            outcomes = [(origin, job.recipe, job.dataset, job.seed) for origin in origins]
+            outcomes = [(job.directory,)] if job.kind == "search" else outcomes
             if first := next((seen[outcome] for outcome in outcomes if outcome in seen), None):
                 place = ("parts", name) if position is None else ("parts", name, "evaluations", position)
                 yield place, f"the job {job.directory} is asked for twice, first by the part {first}"
-            seen |= {outcome: seen.get(outcome, name) for outcome in outcomes}
-
-
-def _outcomes(job: Job) -> list[tuple[str, ...]]:
-    """What a job may give the result of; the best of several cells may be any of them."""
-    if job.kind == "search":
-        return [(job.directory,)]
-    origins = job.searches or (f"published/{job.published}",)
-    return [(origin, str(job.recipe), job.dataset, str(job.seed)) for origin in origins]
+            seen = dict.fromkeys(outcomes, name) | seen

@@ -1,15 +1,13 @@
-"""One job of a grid in a process: ``python -m ldarts_book.grid.onejob NOTEBOOK EXECUTED PARAMETERS``.
+"""One job of a grid: ``python -m ldarts_book.grid.onejob NOTEBOOK EXECUTED PARAMETERS [GPUS]``.
 
-EXECUTED is where the executed notebook goes, PARAMETERS are JSON. It is what the workflow starts; torch is
-imported by the notebook alone.
+EXECUTED is where the executed notebook goes, PARAMETERS are JSON, GPUS how many of the visible ones are for
+this job. It is what the workflow starts; torch is imported by the notebook alone.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import shutil
 import signal
 import sys
 import tempfile
@@ -17,41 +15,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ldarts_book.notebook import NotebookError, NotebookFailed, run_notebook
+from ldarts_book.notebook import NotebookFailed, run_notebook
 from ldarts_lib.errors import LdartsError, RunError
 
 POLL_SECONDS = 0.5
 
 
-def run_job(notebook: Path, executed: Path, parameters: Mapping[str, Any]) -> None:
-    """Execute a notebook under another name; a failed one is kept too, with its traceback.
-
-    The parameter ``architecture`` may be a mapping, see :func:`best`.
-
-    Raises:
-        NotebookFailed: as :func:`~ldarts_book.notebook.run_notebook`, which refuses bad parameters as well.
-        RunError: what decides between architectures cannot be read.
-    """
-    chosen = dict(parameters)
-    if isinstance(chosen.get("architecture"), Mapping):
-        chosen["architecture"] = best(chosen["architecture"])
-    if not notebook.is_file():
-        raise NotebookError(f"there is no notebook {notebook}")
-    with tempfile.TemporaryDirectory() as folder:
-        named = Path(folder) / executed.name
-        shutil.copyfile(notebook, named)
-        try:
-            run_notebook(named, chosen, executed.parent)
-        except NotebookFailed as error:
-            raise NotebookFailed(str(error).replace(str(named), str(notebook))) from None
-
-
-def best(judged: Mapping[str, str]) -> str:
-    """The architecture with the highest test accuracy, or the lowest perplexity; the first of equals.
+def best_search(judged: Mapping[str, str]) -> str:
+    """The search whose cell has the highest test accuracy, or the lowest perplexity; the first of equals.
 
     Args:
         judged: run directories of searches, each with the ``metrics.json`` of the evaluation that judges it.
@@ -97,18 +71,16 @@ def own_gpus(count: int) -> Iterator[None]:
         yield
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run one job; returns the exit code: 0, 1 for a failed notebook, 2 for one that cannot be begun."""
-    parser = argparse.ArgumentParser(prog="python -m ldarts_book.grid.onejob", description=__doc__)
-    parser.add_argument("notebook", type=Path)
-    parser.add_argument("executed", type=Path)
-    parser.add_argument("parameters", type=json.loads)
-    parser.add_argument("--gpus", type=int, default=0, help="how many of the visible GPUs are for this job")
-    given = parser.parse_args(arguments)
+    notebook, executed, parameters, *gpus = arguments
     signal.signal(signal.SIGTERM, _interrupt)
+    given = json.loads(parameters)
     try:
-        with own_gpus(given.gpus):
-            run_job(given.notebook, given.executed, given.parameters)
+        if isinstance(given.get("architecture"), Mapping):
+            given["architecture"] = best_search(given["architecture"])
+        with own_gpus(int(*gpus)):
+            run_notebook(notebook, given, executed)
     except LdartsError as error:
         print(f"ldarts: error: {error}", file=sys.stderr)
         return 1 if isinstance(error, NotebookFailed) else 2
@@ -120,4 +92,4 @@ def _interrupt(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
+import pandas as pd
 from rich.table import Table
 
-from ldarts_book.grid.grid import Grid
+from ldarts_book.grid.grid import Grid, GridError
 from ldarts_book.grid.jobs import Job
 from ldarts_lib.datasets import catalogue
 from ldarts_lib.datasets.catalogue import IMAGENET
 from ldarts_lib.datasets.imagenet import folders
-from ldarts_lib.errors import DatasetMissing, LdartsError, RunError
+from ldarts_lib.errors import DatasetMissing, RunError
 from ldarts_lib.runs.directory import CONFIG, METRICS
 from ldarts_lib.runs.metrics import read_metrics
 
@@ -59,30 +57,19 @@ SOURCES = {
 """Where the estimates come from, in words."""
 
 
-class NotPossible(LdartsError, RuntimeError):
-    """A grid that cannot run here; the message names everything that is missing."""
-
-
-def gpu_hours(job: Job) -> float | None:
-    """An estimate of what a job of size paper costs on :data:`HARDWARE`; None for other sizes.
-
-    Its sources and assumptions are :data:`SOURCES`.
-    """
+def gpu_hours(job: Job) -> float:
+    """An estimate of what a job of size paper costs on :data:`HARDWARE`, by :data:`SOURCES`; else 0."""
     if job.size != "paper":
-        return None
+        return 0.0
     if job.kind == "evaluate":
-        hours = _TRAINING[job.recipe or ""]
+        hours = _TRAINING[job.recipe]
     else:
-        methods = _SEARCH.get(job.space or "", _SEARCH["darts"])
-        hours = methods.get(job.method or "", methods["lambda"])
+        methods = _SEARCH.get(job.space, _SEARCH["darts"])
+        hours = methods.get(job.method, methods["lambda"])
     return hours * _IMAGES.get(job.dataset, 50_000) / 50_000
 
 
-State = Literal["finished", "interrupted", "failed", "missing", "unusable"]
-
-
-@dataclass(frozen=True)
-class Status:
+class Standing(NamedTuple):
     """Where a job stands, and why: the problem of an unusable one, the error of a failed one.
 
     It is finished; interrupted (it will be continued); failed (its notebook ended with an error; it will be
@@ -90,28 +77,26 @@ class Status:
     another run: it is not touched).
     """
 
-    state: State
+    state: str
     reason: str = ""
 
 
-def status(job: Job, out: Path | str) -> Status:
+def standing(job: Job, out: Path) -> Standing:
     """Where a job of the grid in ``out`` stands."""
-    run = Path(out) / job.directory
-    if (run / METRICS).exists():
-        return _of_metrics(job, run / METRICS)
-    if error := _error(Path(out) / job.executed):
-        return Status("failed", error)
-    return Status("interrupted" if (run / CONFIG).exists() else "missing")
-
-
-def _of_metrics(job: Job, path: Path) -> Status:
+    run = out / job.directory
+    if not (run / METRICS).exists():
+        error = _error(out / job.executed)
+        begun = "interrupted" if (run / CONFIG).exists() else "missing"
+        return Standing("failed", error) if error else Standing(begun)
     try:
-        found = read_metrics(path).model_dump()
+        found = read_metrics(run / METRICS).model_dump()
     except RunError as error:
-        return Status("unusable", str(error))
+        return Standing("unusable", str(error))
     expected = [(key, value) for key, value in job.identity.items() if found.get(key) != value]
     differing = "; ".join(f"{key} = {found.get(key)!r}, expected {value!r}" for key, value in expected)
-    return Status("unusable", f"{path} is of another run: {differing}") if differing else Status("finished")
+    if differing:
+        return Standing("unusable", f"{run / METRICS} is of another run: {differing}")
+    return Standing("finished")
 
 
 def _error(notebook: Path) -> str:
@@ -125,54 +110,37 @@ def _error(notebook: Path) -> str:
     return f"{errors[-1].get('ename')}: {errors[-1].get('evalue')}" if errors else ""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of a plan: the jobs of one kind (``search``, or a recipe) in one part.
+def plan(grid: Grid, out: Path) -> pd.DataFrame:
+    """What is to do in a directory, which need not be there.
 
-    ``states`` counts the jobs in each :data:`State`; ``hours`` are the estimated GPU-hours of those that are
-    not finished, None without an estimate.
+    Columns: the number of ``jobs``, of those that are ``finished``, ``interrupted``, ``failed``, ``unusable``
+    and ``missing``, and the estimated ``GPU-hours to do``, under (part, job: ``search`` or
+    a recipe).
     """
-
-    part: str
-    what: str
-    jobs: int
-    states: Counter[str]
-    hours: float | None
-
-
-def plan(grid: Grid, out: Path | str) -> list[Row]:
-    """What is to do, part by part; the directory need not be there."""
-    groups: dict[tuple[str, str], list[tuple[Job, State]]] = {}
-    for job in grid.jobs():
-        groups.setdefault((job.part, job.recipe or job.kind), []).append((job, status(job, out).state))
     rows = []
-    for (part, what), jobs in groups.items():
-        left = [gpu_hours(job) for job, state in jobs if state != "finished"]
-        hours = None if None in left else sum(hour for hour in left if hour)
-        rows.append(Row(part, what, len(jobs), Counter(state for _, state in jobs), hours))
-    return rows
+    for job in grid.jobs():
+        state = standing(job, out).state
+        row = {"part": job.part, "job": job.recipe or job.kind, "jobs": 1}
+        row |= {name: int(name == state) for name in _STATES}
+        rows.append(row | {"GPU-hours to do": 0.0 if state == "finished" else gpu_hours(job)})
+    return pd.DataFrame(rows).groupby(["part", "job"], sort=False).sum()
 
 
-def plan_table(rows: Sequence[Row], title: str) -> Table:
-    """A plan for the terminal; the hours only if there are any."""
-    estimated = any(row.hours for row in rows)
+_STATES = ("finished", "interrupted", "failed", "unusable", "missing")
+
+
+def plan_table(rows: pd.DataFrame, title: str) -> Table:
+    """A plan for the terminal, without columns in which there is nothing to say."""
     table = Table(title=title, box=None, show_footer=True)
     table.add_column("part", "all")
     table.add_column("job")
-    table.add_column("jobs", str(sum(row.jobs for row in rows)), justify="right")
-    table.add_column("finished", str(sum(row.states["finished"] for row in rows)), justify="right")
-    table.add_column("other")
-    if estimated:
-        hours = sum(row.hours or 0 for row in rows)
-        table.add_column("GPU-hours to do", f"{hours:,.0f}", justify="right")
-    for row in rows:
-        others = [f"{count} {state}" for state, count in row.states.items() if state in _WORTH_SAYING]
-        cells = [row.part, row.what, str(row.jobs), str(row.states["finished"]), ", ".join(others)]
-        table.add_row(*cells, *([f"{row.hours or 0:,.0f}"] if estimated else []))
+    total = rows.sum()
+    shown = [name for name in rows if name in ("jobs", "finished") or (name != "missing" and total[name])]
+    for name in shown:
+        table.add_column(name, f"{total[name]:,.0f}", justify="right")
+    for names, row in rows[shown].iterrows():
+        table.add_row(*names, *(f"{value:,.0f}" for value in row))
     return table
-
-
-_WORTH_SAYING = ("interrupted", "failed", "unusable")
 
 
 def missing(grid: Grid, *, gpu_here: bool = True) -> list[str]:
@@ -188,9 +156,8 @@ def missing(grid: Grid, *, gpu_here: bool = True) -> list[str]:
             found.append(
                 "a CUDA device: torch sees none (make reproduce PROFILE=slurm sends jobs to a cluster)"
             )
-    jobs = grid.jobs()
     images = {record.name: record for record in catalogue.status()}
-    for name in dict.fromkeys(job.dataset for job in jobs if job.recipe != "lookup"):
+    for name in dict.fromkeys(job.dataset for job in grid.jobs() if job.recipe != "lookup"):
         if name == IMAGENET:
             try:
                 folders()
@@ -205,8 +172,8 @@ def refuse_if_impossible(grid: Grid, *, gpu_here: bool = True) -> None:
     """Stop before anything runs if something is missing.
 
     Raises:
-        NotPossible: all that is missing, in one message.
+        GridError: all that is missing, in one message.
     """
     if lacking := missing(grid, gpu_here=gpu_here):
         lines = "".join(f"\n  - {item}" for item in lacking)
-        raise NotPossible(f"this grid of size {grid.size} cannot run here, for it needs{lines}")
+        raise GridError(f"this grid of size {grid.size} cannot run here, for it needs{lines}")

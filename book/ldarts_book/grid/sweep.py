@@ -11,37 +11,20 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
 
 from ldarts_book.grid import plan as plans
-from ldarts_book.grid.grid import Grid, read_grid
-from ldarts_book.grid.plan import NotPossible, plan, plan_table, refuse_if_impossible, status
+from ldarts_book.grid.grid import WORKFLOW, Grid, GridError, find_grid, read_grid
+from ldarts_book.grid.plan import plan, plan_table, refuse_if_impossible, standing
 from ldarts_lib.errors import LdartsError
 from ldarts_lib.files import locked
-
-WORKFLOW = Path(str(files("ldarts_book.workflow")))
-"""The folder of Snakefile, profiles and grids."""
 
 
 class SweepFailed(LdartsError, RuntimeError):
     """Jobs of a grid are not finished; the message lists them, and where the notebooks of failed ones lie."""
-
-
-def find_grid(name: str | Path) -> Path:
-    """The file of a grid: a path, or the name of one that ships.
-
-    Raises:
-        NotPossible: there is no such file; the grids that ship are named.
-    """
-    shipped = {path.stem: path for path in sorted((WORKFLOW / "grids").glob("*.yaml"))}
-    path = Path(name) if Path(name).exists() else shipped.get(str(name), Path(name))
-    if not path.is_file():
-        raise NotPossible(f"there is no grid {name}: give a YAML file, or one of {', '.join(shipped)}")
-    return path.resolve()
 
 
 def show_plan(
@@ -56,10 +39,9 @@ def show_plan(
     """Print what a grid consists of, how much of it is done, what it costs and what is missing here.
 
     Raises:
-        NotPossible: something is missing, if ``check``.
+        GridError: something is missing, if ``check``.
     """
-    grid, console = read_grid(find_grid(name)), Console(highlight=False)
-    grid = grid.only(parts) if parts else grid
+    grid, console = read_grid(name, parts), Console(highlight=False)
     console.print(plan_table(plan(grid, out), f"{name}, size {grid.size}, in {out}"))
     if grid.size == "paper":
         console.print(f"\nGPU-hours are estimates for {plans.HARDWARE}:")
@@ -97,41 +79,40 @@ def sweep(
         options: of Snakemake itself.
 
     Raises:
-        GridError, NotPossible: before anything runs.
+        GridError: before anything runs.
         RunError: another process runs a grid there.
         SweepFailed: a job failed.
     """
-    path, out = find_grid(grid), Path(out)
-    chosen = read_grid(path)
-    given = dict(setting.partition("=")[::2] for setting in config)
-    if parts := parts or tuple(filter(None, given.pop("parts", "").split(","))):
-        chosen, given["parts"] = chosen.only(parts), ",".join(parts)
-    refuse_if_impossible(chosen, gpu_here=profile == "local")
+    out, given = Path(out), dict(setting.partition("=")[::2] for setting in config)
+    given |= {"parts": ",".join(parts)} if parts else {}
+    chosen = read_grid(grid, given.get("parts", "").split(",") if given.get("parts") else ())
+    local = profile == "local"
+    refuse_if_impossible(chosen, gpu_here=local)
     if find_spec("snakemake") is None:
-        raise NotPossible("Snakemake is not installed: pip install 'ldarts-lib[cluster]'")
+        raise GridError("Snakemake is not installed: pip install 'ldarts-lib[cluster]'")
     ids = [] if gpus == 0 or device in ("cpu", "mps") else visible_gpus()
     if (gpus or 0) > len(ids):
-        raise NotPossible(f"gpus = {gpus}: this process sees {len(ids)}")
+        raise GridError(f"gpus = {gpus}: this process sees {len(ids)}")
     ids = ids[:gpus]
-    given |= {"grid": str(path), "device": device}
-    if profile == "local":
+    given |= {"grid": str(find_grid(grid)), "device": device}
+    if local:
         given.setdefault("gpus", str(min(len(ids), 1)))
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(WORKFLOW / "Snakefile")),
         *("--profile", str(WORKFLOW / "profiles" / profile), "--directory", str(out)),
         *(("--cores", str(jobs)) if jobs else ()),
-        *(("--resources", f"gpu={max(len(ids), 1)}") if profile == "local" else ()),
+        *(("--resources", f"gpu={max(len(ids), 1)}") if local else ()),
         *options,
         *("--config", *(f"{name}={value}" for name, value in given.items())),
     ]
     environment = os.environ | ({"CUDA_VISIBLE_DEVICES": ",".join(ids)} if ids else {})
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
-        if profile == "local":  # nobody else is here: a lock of Snakemake's is that of one that was killed
+        if local:  # nobody else is here: a lock of Snakemake's is that of one that was killed
             shutil.rmtree(out / ".snakemake" / "locks", ignore_errors=True)
         code = _run(command, environment)
     if not {"--dry-run", "-n", "--unlock"} & set(options):
-        _report(chosen, out, path, code)
+        _report(chosen, out, f"{Path(grid).stem}, size {chosen.size}, in {out}", code)
 
 
 def visible_gpus() -> list[str]:
@@ -156,19 +137,15 @@ def _run(command: Sequence[str], environment: dict[str, str]) -> int:
         signal.signal(signal.SIGTERM, before)
 
 
-def _report(grid: Grid, out: Path, path: Path, code: int) -> None:
-    """Print what is finished and what is not.
-
-    Raises:
-        SweepFailed: a job is not finished, whatever Snakemake says.
-    """
-    Console(highlight=False).print(plan_table(plan(grid, out), f"{path.stem}, size {grid.size}, in {out}"))
+def _report(grid: Grid, out: Path, title: str, code: int) -> None:
+    """Print what is finished and what is not; raise SweepFailed for the latter, whatever Snakemake says."""
+    Console(highlight=False).print(plan_table(plan(grid, out), title))
     lines = []
     for job in grid.jobs():
-        state = status(job, out)
-        if state.state != "finished":
-            reason = f": {state.reason}; see {out / job.executed}" if state.state == "failed" else ""
-            lines.append(f"{state.state}: {job.directory}{reason or f': {state.reason}'.rstrip(': ')}")
+        state, reason = standing(job, out)
+        if state != "finished":
+            where = f"; see {out / job.executed}" if state == "failed" else ""
+            lines.append(f"{state}: {job.directory}" + (f": {reason}" if reason else "") + where)
     if lines or code:
         unfinished = "\n".join(lines) or "all jobs are finished, but the tables could not be written"
         raise SweepFailed(f"Snakemake ended with exit code {code}\n{unfinished}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
@@ -240,22 +239,13 @@ def cost(*parts: str) -> pd.DataFrame:
     """What parts of ``workflow/grids/paper.yaml`` (all by default) cost if nothing of them is done yet.
 
     Columns: ``jobs`` and ``GPU-hours``, under (part, job); hours are estimates for
-    ``ldarts_book.grid.plan.HARDWARE``, from :data:`ldarts_book.grid.plan.SOURCES`. Without a checkout there
-    is no grid and the table is empty.
+    :data:`ldarts_book.grid.plan.HARDWARE`, from :data:`ldarts_book.grid.plan.SOURCES`.
 
     Raises:
         GridError: an unknown part.
     """
-    path, columns = (
-        Path(str(files("ldarts_data"))).parent / "workflow/grids/paper.yaml",
-        ["jobs", "GPU-hours"],
-    )
-    if not path.is_file():
-        return pd.DataFrame(columns=columns)
-    grid = read_grid(path)
-    rows = plan(grid.only(parts) if parts else grid, Path("nowhere"))
-    lines = {(row.part, row.what): {"jobs": row.jobs, "GPU-hours": row.hours} for row in rows}
-    return _table(lines, ["part", "job"], columns).round(1)
+    rows = plan(read_grid("paper", parts), Path("nowhere")).rename(columns={"GPU-hours to do": "GPU-hours"})
+    return rows[["jobs", "GPU-hours"]].round(1)
 
 
 def _matching(rows: pd.DataFrame, wanted: Mapping[str, str | None]) -> pd.DataFrame:

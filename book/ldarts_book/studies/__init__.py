@@ -17,7 +17,7 @@ _HOMES = {
         "STOPPING", "contrasts", "holm", "last", "last_epochs", "mean_interval", "optimism", "outcomes",
         "readable", "report", "signed_rank", "summary", "with_stopping",
     ),
-    "chance": ("random_search", "references"),
+    "ldarts_lib.tables.chance": ("random_search", "references"),
 }  # fmt: skip
 __all__ = [name for names in _HOMES.values() for name in names]
 
@@ -26,5 +26,5 @@ def __getattr__(name: str) -> Any:
     """Searching loads torch and comparing scipy, which no other reader of a record needs."""
     for module, names in _HOMES.items():
         if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
+            return getattr(import_module(module if "." in module else f"{__name__}.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

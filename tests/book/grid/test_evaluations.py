@@ -1,95 +1,74 @@
-import json
+"""How good an architecture is: what is trained, what is looked up, what is refused, and what is recorded."""
+
 import os
 
 import pytest
 
 from ldarts_book.grid import evaluations as jobs
-from ldarts_lib.bilevel.protocols import protocol
-from ldarts_lib.bilevel.search import search as run_search
-from ldarts_lib.errors import ProtocolError, RunError
-from ldarts_lib.runs.directory import METRICS_VERSION, Run
+from ldarts_lib.errors import ProtocolError, RunError, UnknownName
+from ldarts_lib.runs.directory import Run
 from ldarts_lib.spaces.genotype import GenotypeError
 from ldarts_lib.spaces.published import published
 from ldarts_lib.tables.tables import open_table
+from runfolders import SEARCH, SEARCHED, write_run
 
 QUIET = {"device": "cpu", "progress": False}
 QUICK = {"epochs": 1, "images": 32}
+CELL = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
+RECURRENT = "Genotype(recurrent=[('tanh', 0), ('relu', 1)], concat=range(1, 3))"
 
 
-def search(space, out, dataset="digits", method="darts", **settings):
-    run_search(protocol(space, dataset, method, "smoke", seed=3, **settings), out, **QUIET)
-    return Run(out).read_json("metrics.json")
-
-
-@pytest.fixture(scope="module")
-def cell(tmp_path_factory):
+@pytest.fixture
+def cell(tmp_path):
     """The run directory of a finished search of NAS-Bench-201."""
-    out = tmp_path_factory.mktemp("jobs") / "search"
-    search("nasbench201", out, dataset="noisy-digits", epochs=1)
-    return out
+    write_run(tmp_path / "search", {**SEARCH, "space": "nasbench201", "genotype": CELL})
+    return str(tmp_path / "search")
 
 
-def test_a_search_and_its_evaluation(tmp_path, cell):
-    searched = json.loads((cell / "metrics.json").read_text())
-    assert (searched["version"], searched["stage"]) == (METRICS_VERSION, "search")
-    found = jobs.evaluate(str(cell), "digits", "nasbench201", "smoke", 5, tmp_path / "run", **QUIET, **QUICK)
-    assert found["architecture"] == "nasbench201/noisy-digits/darts/seed3"
-    assert found["searched"] == {
-        "space": "nasbench201",
-        "dataset": "noisy-digits",
-        "method": "darts",
-        "size": "smoke",
-        "seed": 3,
-        "changed": "epochs = 1",
-    }
-    assert found["genotype"] == searched["genotype"]
+def test_a_search_is_evaluated_once(tmp_path, cell):
+    arguments = (cell, "digits", "nasbench201", "smoke")
+    found = jobs.judge(*arguments, 5, tmp_path / "run", **QUIET, **QUICK)
+    assert found["architecture"] == "nasbench201/cifar10/lambda/seed1"
+    assert found["searched"] == {**SEARCHED, "space": "nasbench201"} and found["genotype"] == CELL
     assert (found["dataset"], found["seed"], found["epochs"]) == ("digits", 5, 1)
-
-
-def test_a_finished_job_is_not_repeated(tmp_path, cell):
-    arguments = (str(cell), "digits", "nasbench201", "smoke", 5, tmp_path / "run")
-    first = jobs.evaluate(*arguments, **QUIET, **QUICK)
     stamp = os.stat(tmp_path / "run" / "checkpoint.pt").st_mtime_ns
-    assert jobs.evaluate(*arguments, **QUIET, **QUICK) == first
+    assert jobs.judge(*arguments, 5, tmp_path / "run", **QUIET, **QUICK) == found
     assert os.stat(tmp_path / "run" / "checkpoint.pt").st_mtime_ns == stamp
     with pytest.raises(RunError, match=r"another run \(seed: 5 → 6\)"):
-        jobs.evaluate(*arguments[:4], 6, tmp_path / "run", **QUIET, **QUICK)
+        jobs.judge(*arguments, 6, tmp_path / "run", **QUIET, **QUICK)
 
 
 def test_a_look_up_reads_the_table(tmp_path, cell):
-    found = jobs.evaluate(str(cell), "noisy-digits", "lookup", "smoke", 0, tmp_path / "run", **QUIET)
+    found = jobs.judge(cell, "noisy-digits", "lookup", "smoke", 0, tmp_path / "run", **QUIET)
     assert found["test_accuracy"] == open_table("digits-201").accuracy(found["genotype"])
     assert found["benchmark"] == "digits-201"
     assert Run(tmp_path / "run").read_json("config.json")["recipe"] == "lookup"
-    assert jobs.evaluate(str(cell), "noisy-digits", "lookup", "smoke", 0, tmp_path / "run", **QUIET) == found
+    assert jobs.judge(cell, "noisy-digits", "lookup", "smoke", 0, tmp_path / "run", **QUIET) == found
 
 
 def test_a_look_up_in_nasbench201_gives_shares_and_not_percent(tmp_path):
-    cell = "|skip_connect~0|+|skip_connect~0|skip_connect~1|+|skip_connect~0|skip_connect~1|skip_connect~2|"
-    found = jobs.evaluate(cell, "cifar10", "lookup", "smoke", 0, tmp_path / "run", **QUIET)
+    found = jobs.judge(CELL, "cifar10", "lookup", "smoke", 0, tmp_path / "run", **QUIET)
     assert found["benchmark"] == "nasbench201"
     assert (found["valid_accuracy"], found["test_accuracy"]) == pytest.approx((0.3977, 0.5430))
 
 
 def test_a_look_up_without_a_table_is_refused(tmp_path, cell):
-    with pytest.raises(ProtocolError, match="no table has accuracies on 'svhn'; choose one of noisy-digits"):
-        jobs.evaluate(str(cell), "svhn", "lookup", "smoke", 0, tmp_path / "run", **QUIET)
+    with pytest.raises(UnknownName, match="'svhn'; choose one of noisy-digits"):
+        jobs.judge(cell, "svhn", "lookup", "smoke", 0, tmp_path / "run", **QUIET)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_published_cell_has_no_search(tmp_path):
-    found = jobs.evaluate("DARTS_V1", "digits", "cifar-small", "smoke", 0, tmp_path, **QUIET, **QUICK)
+    found = jobs.judge("DARTS_V1", "digits", "cifar-small", "smoke", 0, tmp_path, **QUIET, **QUICK)
     assert (found["architecture"], found["searched"]) == ("DARTS_V1", None)
     assert found["genotype"] == str(published("DARTS_V1"))
 
 
-def test_a_recurrent_cell_is_searched_and_trained(tmp_path):
-    searched = search("ptb", tmp_path / "search", dataset="civics", epochs=1)
-    assert (searched["space"], searched["stage"]) == ("ptb", "search")
-    found = jobs.evaluate(str(tmp_path / "search"), "civics", "ptb", "smoke", 0, tmp_path / "run", **QUIET)
-    assert found["searched"]["space"] == "ptb"
+def test_a_recurrent_cell_is_trained_on_a_text(tmp_path):
+    quick = {"epochs": 1, "units": 4, "batch_size": 64}
+    found = jobs.judge(RECURRENT, "civics", "ptb", "smoke", 0, tmp_path / "run", **QUIET, **quick)
     assert found["test_perplexity"] > 1
-    assert found["recipe"] == "ptb"
+    assert (found["recipe"], found["searched"]) == ("ptb", None)
 
 
 @pytest.mark.parametrize(
@@ -103,23 +82,23 @@ def test_a_recurrent_cell_is_searched_and_trained(tmp_path):
 )
 def test_what_does_not_fit_is_refused(tmp_path, architecture, recipe, message):
     with pytest.raises(GenotypeError, match=message):
-        jobs.evaluate(architecture, "digits", recipe, "smoke", 0, tmp_path / "run", **QUIET)
+        jobs.judge(architecture, "digits", recipe, "smoke", 0, tmp_path / "run", **QUIET)
 
 
 def test_an_unknown_recipe_lists_the_known_ones(tmp_path, cell):
-    with pytest.raises(ProtocolError, match=r"unknown recipe 'cifar11'; choose one of cifar, .*lookup"):
-        jobs.evaluate(str(cell), "digits", "cifar11", "smoke", 0, tmp_path / "run", **QUIET)
+    with pytest.raises(UnknownName, match=r"unknown recipe 'cifar11'; choose one of cifar, .*lookup"):
+        jobs.judge(cell, "digits", "cifar11", "smoke", 0, tmp_path / "run", **QUIET)
 
 
 def test_a_search_that_is_not_finished_cannot_be_evaluated(tmp_path):
     (tmp_path / "search").mkdir()
     with pytest.raises(RunError, match="no finished search"):
-        jobs.evaluate(str(tmp_path / "search"), "digits", "cifar", "smoke", 0, tmp_path / "run", **QUIET)
+        jobs.judge(str(tmp_path / "search"), "digits", "cifar", "smoke", 0, tmp_path / "run", **QUIET)
     (tmp_path / "search" / "metrics.json").write_text('{"skips": 3}')
     with pytest.raises(
         RunError, match="is not that of a search: it has no space, dataset, method, size, seed"
     ):
-        jobs.evaluate(str(tmp_path / "search"), "digits", "cifar", "smoke", 0, tmp_path / "run", **QUIET)
+        jobs.judge(str(tmp_path / "search"), "digits", "cifar", "smoke", 0, tmp_path / "run", **QUIET)
 
 
 def test_a_genotype_in_quotes_is_an_architecture():
@@ -129,11 +108,11 @@ def test_a_genotype_in_quotes_is_an_architecture():
 
 
 def test_a_look_up_takes_no_settings(tmp_path, cell):
-    arguments = (str(cell), "noisy-digits", "lookup")
+    arguments = (cell, "noisy-digits", "lookup")
     with pytest.raises(ProtocolError, match="the recipe 'lookup' trains nothing: drop epochs, foo"):
-        jobs.evaluate(*arguments, "smoke", 0, tmp_path / "run", **QUIET, epochs=7, foo=1)
+        jobs.judge(*arguments, "smoke", 0, tmp_path / "run", **QUIET, epochs=7, foo=1)
     with pytest.raises(ProtocolError, match="size = 'large'"):
-        jobs.evaluate(*arguments, "large", 0, tmp_path / "run", **QUIET)
+        jobs.judge(*arguments, "large", 0, tmp_path / "run", **QUIET)
     with pytest.raises(ProtocolError, match="devices = 2: the recipe 'lookup' runs on one device"):
-        jobs.evaluate(*arguments, "smoke", 0, tmp_path / "run", **QUIET, devices=2)
+        jobs.judge(*arguments, "smoke", 0, tmp_path / "run", **QUIET, devices=2)
     assert not (tmp_path / "run").exists()

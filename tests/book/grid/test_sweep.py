@@ -9,14 +9,15 @@ import time
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import torch
 
 from ldarts_book.grid import onejob
 from ldarts_book.grid import sweep as sweeps
 from ldarts_book.grid.grid import GridError, read_grid
-from ldarts_book.grid.plan import NotPossible, status
-from ldarts_book.grid.sweep import SweepFailed, find_grid, sweep, visible_gpus
+from ldarts_book.grid.plan import standing
+from ldarts_book.grid.sweep import SweepFailed, sweep, visible_gpus
 from ldarts_lib.errors import RunError
 from ldarts_lib.files import locked
 from tiny import GRID, write_notebooks
@@ -35,9 +36,10 @@ def arguments(tmp_path):
 
 def states(arguments):
     jobs = read_grid(arguments["grid"]).jobs()
-    return {job.directory: status(job, arguments["out"]).state for job in jobs}
+    return {job.directory: standing(job, arguments["out"]).state for job in jobs}
 
 
+@pytest.mark.slow
 def test_a_failed_job_is_named_the_others_run_and_the_next_sweep_goes_on(arguments, monkeypatch, capfd):
     monkeypatch.setenv("TINY_FAIL", f"{DARTS}/search")
     with pytest.raises(SweepFailed) as failed:
@@ -57,8 +59,13 @@ def test_a_failed_job_is_named_the_others_run_and_the_next_sweep_goes_on(argumen
     environment = json.loads((out / DARTS / "search/environment.json").read_text())
     assert (environment["device"], environment["LDARTS_THREADS"]) == ("cpu", "1")
     assert environment["began_at"] == 3  # the failed search had trained its epochs; it goes on from there
-    assert (out / "tables/summary.csv").exists()
+    assert len(pd.read_csv(out / "tables/results.csv")) == 4
+    assert pd.read_csv(out / "tables/summary.csv")["n"].tolist() == [1, 1]
     assert "grid, size smoke" in capfd.readouterr().out
+
+    os.utime(out / DARTS / "search/metrics.json")  # newer than the evaluation: finished all the same
+    sweep(**arguments)
+    assert "Nothing to be done" in capfd.readouterr().err
 
 
 @pytest.mark.slow
@@ -86,16 +93,13 @@ def test_a_sweep_that_was_killed_goes_on(arguments):
 
 
 def test_what_is_refused_before_anything_runs(arguments, tmp_path, monkeypatch):
-    with pytest.raises(NotPossible, match="give a YAML file, or one of demo, paper, smoke"):
-        find_grid("dmo")
-    assert find_grid("demo").name == "demo.yaml"
     with pytest.raises(GridError, match="unknown part nothing; choose among small"):
         sweep(**arguments, parts=["nothing"])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(NotPossible, match="CUDA device"):
+    with pytest.raises(GridError, match="CUDA device"):
         sweep("paper", tmp_path / "paper")
     monkeypatch.setattr(sweeps, "find_spec", lambda name: None)
-    with pytest.raises(NotPossible, match=r"pip install 'ldarts-lib\[cluster\]'"):
+    with pytest.raises(GridError, match=r"pip install 'ldarts-lib\[cluster\]'"):
         sweep(**arguments)
     assert not (tmp_path / "paper").exists() and not arguments["out"].exists()
 

@@ -37,6 +37,7 @@ def released():
     return {name: published(name) for name in published() if name.startswith("lambdadarts_")}
 
 
+@pytest.mark.slow
 def test_the_parameters_that_are_reported_are_those_of_the_cosine_cells(released):
     cosine = {name: cells for name, cells in released.items() if "corr" in name}
     found = count(cosine, channels=36, depth=20, classes=10)
@@ -46,6 +47,7 @@ def test_the_parameters_that_are_reported_are_those_of_the_cosine_cells(released
     assert found["with weights"].between(9, 10).all()
 
 
+@pytest.mark.slow
 def test_the_mobile_setting_holds_the_released_cells(released):
     network = {"channels": 48, "depth": 14, "classes": 1000, "resolution": 224, "stem": "imagenet"}
     found = count(released, **network)

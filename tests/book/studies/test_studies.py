@@ -177,7 +177,7 @@ def test_a_record_is_written_as_it_was(tmp_path, monkeypatch, ldarts):
 
 
 def test_reading_a_record_loads_no_torch():
-    code = "import sys; from ldarts_book import studies; studies.summary(studies.judged('precision'))"
+    code = "import sys; from ldarts_book import studies; studies.summary, studies.judged('precision')"
     subprocess.run([sys.executable, "-c", f"{code}; assert 'torch' not in sys.modules"], check=True)
 
 

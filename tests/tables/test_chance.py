@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ldarts_book.studies import chance
+from ldarts_lib.tables import chance
 from ldarts_lib.tables.computation import all_ops
 
 
@@ -32,7 +32,7 @@ def enumerated(chosen_by, cells, tries, judged_by):
     return np.mean(worth)
 
 
-@pytest.mark.parametrize("tries", [1, 2, 3, 4])
+@pytest.mark.parametrize("tries", [1, 2, 3])
 def test_the_best_of_random_cells_against_all_draws(few, tries):
     for judged in ("accuracy_0", "accuracy_1"):
         expected = enumerated(few["accuracy_0"], few["cells"], tries, few[judged])
