@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ settings.register_profile("repeatable", derandomize=True, deadline=None, max_exa
 settings.load_profile("repeatable")
 
 DEPTHS = {"stages": 1, "chain": 5}  # three normal cells each
+NODES = {"darts": 2, "darts8": 2, "s2": 2, "s3": 3, "s4": 2}  # s1, whose edges differ, and nasbench201 stay
 
 
 def held(name: str) -> Path:
@@ -35,6 +37,17 @@ def held(name: str) -> Path:
 def published() -> dict[str, Any]:
     """Published genotypes and candidate operations."""
     return json.loads(held("published_architectures.json").read_text())
+
+
+def small_space(name: str) -> Space:
+    """A search space with fewer nodes in its cells, but all candidate operations."""
+    space = SPACES[name]
+    cells = {
+        kind: replace(cell, nodes=nodes, candidates=cell.candidates[: sum(range(2, 2 + nodes))])
+        for kind, cell in space.cells.items()
+        if (nodes := NODES.get(name))
+    }
+    return replace(space, cells=cells or space.cells)
 
 
 def small_supernet(
@@ -67,10 +80,10 @@ def small_supernet(
     return net
 
 
-def small_batch(seed: int = 0, dtype: torch.dtype = torch.float64, size: int = 6) -> Batch:
-    """Random images [size, 1, 8, 8] and labels of three classes."""
+def small_batch(seed: int = 0, dtype: torch.dtype = torch.float64, size: int = 6, pixels: int = 8) -> Batch:
+    """Random images [size, 1, pixels, pixels] and labels of three classes."""
     draw = torch.Generator().manual_seed(1000 + seed)
-    images = torch.randn(size, 1, 8, 8, generator=draw, dtype=torch.float64)
+    images = torch.randn(size, 1, pixels, pixels, generator=draw, dtype=torch.float64)
     return Batch(images.to(dtype), torch.randint(3, (size,), generator=draw))
 
 

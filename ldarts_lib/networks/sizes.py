@@ -32,8 +32,9 @@ def sizes(genotype: Genotype, *, resolution: int = 32, channels_in: int = 3, **o
         resolution: height and width of the images in pixels.
         options: of :class:`~ldarts_lib.networks.discrete.DiscreteNetwork`: channels, depth, classes, ...
     """
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.device("meta"), torch.no_grad():
         network = DiscreteNetwork(None, genotype, channels_in=channels_in, **options).eval()
-        network(torch.empty(1, channels_in, resolution, resolution))
+        with FlopCounterMode(display=False) as counter:
+            network(torch.empty(1, channels_in, resolution, resolution))
     network.auxiliary = None
     return Sizes(sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2)

@@ -1,13 +1,17 @@
 """The fast supernet against the reference, in float64."""
 
+import copy
+from functools import cache
 from itertools import product
+from typing import NamedTuple
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers import DEPTHS, random_weights, small_batch, small_supernet, statistics
-from ldarts_lib.bilevel.gradients import gradients
+from helpers import DEPTHS, random_weights, small_batch, small_space, small_supernet, statistics
+from ldarts_lib.bilevel.gradients import Gradients, gradients
 from ldarts_lib.bilevel.half_steps import Bilevel
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.bilevel.regularizers import (
@@ -20,6 +24,7 @@ from ldarts_lib.bilevel.state import make_supernet
 from ldarts_lib.errors import ProtocolError
 from ldarts_lib.fast import execution
 from ldarts_lib.fast.supernet import FastSupernet
+from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet, initial_alphas
 from ldarts_lib.spaces.space import SPACES
 
@@ -34,6 +39,7 @@ WAYS = {
     "separate, checkpoints": {"strategy": "separate", "checkpoint": True},
 }
 TOLERANCE = 1e-9
+EXACT = Regularizer("cosine", "exact")
 
 
 class Calls(TorchDispatchMode):
@@ -48,18 +54,46 @@ class Calls(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def pair(space, way, monkeypatch, training=True, **settings):
-    """A reference and a fast supernet with the same weights, statistics and random numbers."""
+def generator():
+    return torch.Generator().manual_seed(3)
+
+
+class Case(NamedTuple):
+    """What the reference makes of a batch."""
+
+    state: dict[str, Tensor]  # parameters and statistics before the pass
+    batch: Batch
+    weights: dict[str, Tensor]
+    found: Gradients
+    penalty: tuple[Tensor, ...]
+    statistics: dict[str, Tensor]  # after the pass
+
+
+@cache
+def reference(
+    space, regularizer=EXACT, *, training=True, pixels=8, off_the_simplex=False, activation="relu"
+) -> Case:
+    net = small_supernet(small_space(space), generator=generator(), activation=activation).train(training)
+    state, batch, weights = copy.deepcopy(net.state_dict()), small_batch(pixels=pixels), random_weights(net)
+    if off_the_simplex:  # zero and negative weights, as a perturbation makes them
+        draw = torch.Generator().manual_seed(5)
+        for w in weights.values():
+            noise = torch.randn(w.shape, generator=draw, dtype=w.dtype)
+            w.data = noise * (torch.rand(w.shape, generator=draw) > 0.3)
+    found, penalty = regularized_gradients(net, batch, weights, regularizer)
+    assert max(p.abs().max() for p in penalty) > 1e-3
+    return Case(state, batch, weights, found, penalty, statistics(net))
+
+
+def fast_supernet(space, way, monkeypatch, activation="relu"):
+    """In training, with the weights, statistics and random numbers of the reference."""
     if way in ("separate", "separate, checkpoints"):
         monkeypatch.setattr(execution, "SMALL", 0)
-    generator = torch.Generator().manual_seed(3)
-    reference = small_supernet(space, generator=generator, **settings).train(training)
     sizes = {"channels": 2, "depth": DEPTHS[SPACES[space].macro], "classes": 3, "channels_in": 1}
-    generator = torch.Generator().manual_seed(3)
-    fast = FastSupernet(SPACES[space], generator=generator, **sizes, **settings, **WAYS[way])
-    fast = fast.double().train(training)
-    fast.load_state_dict(reference.state_dict())
-    return reference, fast
+    options = {"generator": generator(), "activation": activation, **WAYS[way]}
+    fast = FastSupernet(small_space(space), **options, **sizes).double()
+    fast.load_state_dict(reference(space, activation=activation).state)
+    return fast
 
 
 def error(found, expected):
@@ -68,32 +102,18 @@ def error(found, expected):
     return (difference / sum(b.square().sum() for b in expected)).sqrt().item()
 
 
-def assert_same_gradients(found, expected):
-    assert error([found.output], [expected.output]) < TOLERANCE
-    assert error(list(found.cells.values()), list(expected.cells.values())) < TOLERANCE
-    assert found.cells.keys() == expected.cells.keys()
-    assert error(found.weights, expected.weights) < TOLERANCE
-
-
-def assert_same_statistics(fast, reference):
-    expected = statistics(reference)
-    for name, buffer in fast.named_buffers():
-        if name in expected:
-            torch.testing.assert_close(buffer, expected[name], rtol=TOLERANCE, atol=1e-12)
-    assert expected.keys() == {name for name, _ in fast.named_buffers() if "rows_" not in name}
-
-
-def assert_equal(reference, fast, batch, weights, regularizer):
+def assert_equals_the_reference(space, way, monkeypatch, regularizer=EXACT, activation="relu", **options):
     """Logits, all gradients, the regularizer's too, and the statistics."""
-    expected, of_reference = regularized_gradients(reference, batch, weights, regularizer)
-    found, penalty = regularized_gradients(fast, batch, weights, regularizer)
-    assert_same_gradients(found, expected)
-    assert max(p.abs().max() for p in of_reference) > 1e-3
-    assert error(penalty, of_reference) < TOLERANCE
-    assert_same_statistics(fast, reference)
-
-
-EXACT = Regularizer("cosine", "exact")
+    expected = reference(space, regularizer, activation=activation, **options)
+    fast = fast_supernet(space, way, monkeypatch, activation).train(options.get("training", True))
+    found, penalty = regularized_gradients(fast, expected.batch, expected.weights, regularizer)
+    assert error([found.output], [expected.found.output]) < TOLERANCE
+    assert found.cells.keys() == expected.found.cells.keys()
+    assert error([*found.cells.values()], [*expected.found.cells.values()]) < TOLERANCE
+    assert error(found.weights, expected.found.weights) < TOLERANCE
+    assert error(penalty, expected.penalty) < TOLERANCE
+    buffers = {name: buffer for name, buffer in fast.named_buffers() if "rows_" not in name}
+    torch.testing.assert_close(buffers, expected.statistics, rtol=TOLERANCE, atol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -101,60 +121,54 @@ EXACT = Regularizer("cosine", "exact")
     [*product(SPACES, list(WAYS)[:3]), *product(["nasbench201", "darts", "s4"], list(WAYS)[3:])],
 )
 def test_everything_equals_the_reference(space, way, monkeypatch):
-    reference, fast = pair(space, way, monkeypatch)
-    weights = random_weights(reference)
-    for regularizer in (EXACT, Regularizer("sign", "central", 1e-3)):
-        assert_equal(reference, fast, small_batch(), weights, regularizer)
+    assert_equals_the_reference(space, way, monkeypatch)
+
+
+@SOME_SPACES
+@TWO_WAYS
+def test_finite_differences_equal_those_of_the_reference(space, way, monkeypatch):
+    assert_equals_the_reference(space, way, monkeypatch, Regularizer("sign", "central", 1e-3))
 
 
 @EVERY_SPACE
 @TWO_WAYS
 def test_everything_equals_the_reference_in_evaluation(space, way, monkeypatch):
-    reference, fast = pair(space, way, monkeypatch, training=False)
-    assert_equal(reference, fast, small_batch(), random_weights(reference), Regularizer("sign", "exact"))
+    assert_equals_the_reference(space, way, monkeypatch, Regularizer("sign", "exact"), training=False)
 
 
 @SOME_SPACES
 @TWO_WAYS
-def test_perturbed_weights_off_the_simplex(space, way, monkeypatch):
-    """Zero and negative weights, as a perturbation makes them."""
-    reference, fast = pair(space, way, monkeypatch)
-    draw = torch.Generator().manual_seed(5)
-    weights = {
-        kind: (
-            torch.randn(w.shape, generator=draw, dtype=w.dtype) * (torch.rand(w.shape, generator=draw) > 0.3)
-        )
-        for kind, w in random_weights(reference).items()
-    }
-    weights = {kind: w.requires_grad_() for kind, w in weights.items()}
-    assert_equal(reference, fast, small_batch(), weights, EXACT)
+def test_weights_off_the_simplex(space, way, monkeypatch):
+    assert_equals_the_reference(space, way, monkeypatch, off_the_simplex=True)
 
 
 @TWO_WAYS
 def test_odd_image_sizes(way, monkeypatch):
     """12 pixels become 6 and 3: the tricks that need even sizes step aside."""
-    reference, fast = pair("darts", way, monkeypatch)
-    draw, batch = torch.Generator().manual_seed(0), small_batch()
-    images = torch.randn(6, 1, 12, 12, generator=draw, dtype=torch.float64)
-    assert_equal(reference, fast, type(batch)(images, batch.targets), random_weights(reference), EXACT)
+    assert_equals_the_reference("darts", way, monkeypatch, pixels=12)
+
+
+@TWO_WAYS
+def test_a_smooth_supernet_equals_the_reference(way, monkeypatch):
+    assert_equals_the_reference("nasbench201", way, monkeypatch, activation="gelu")
+    smooth, kinked = (reference("nasbench201", activation=name).found for name in ("gelu", "relu"))
+    assert not torch.allclose(smooth.output, kinked.output)
 
 
 @SOME_SPACES
 @TWO_WAYS
 def test_gradients_by_the_architecture_weights_alone(space, way, monkeypatch):
-    reference, fast = pair(space, way, monkeypatch)
-    weights = random_weights(reference)
-    expected = gradients(reference, small_batch(), weights)
-    found = gradients(fast, small_batch(), weights, of_parameters=False)
+    fast, expected = fast_supernet(space, way, monkeypatch), reference(space)
+    found = gradients(fast, expected.batch, expected.weights, of_parameters=False)
     assert found.weights == ()
-    assert error(list(found.cells.values()), list(expected.cells.values())) < TOLERANCE
+    assert error([*found.cells.values()], [*expected.found.cells.values()]) < TOLERANCE
     assert fast.run.parameters  # the next pass differentiates ω again
 
 
 @TWO_WAYS
 def test_no_work_for_gradients_that_are_not_asked_for(way, monkeypatch):
     """The α half-step calls no convolution's gradient by its kernel."""
-    _, fast = pair("darts", way, monkeypatch)
+    fast = fast_supernet("darts", way, monkeypatch)
     weights = random_weights(fast)
     with Calls() as seen:
         gradients(fast, small_batch(), weights, of_parameters=False)
@@ -164,33 +178,23 @@ def test_no_work_for_gradients_that_are_not_asked_for(way, monkeypatch):
     assert seen.kernel_gradients > 0
 
 
-@SOME_SPACES
-def test_weights_cross_both_ways(space, monkeypatch):
-    reference, fast = pair(space, "batched", monkeypatch)
-    with torch.no_grad():
-        for parameter in fast.parameters():
-            parameter.mul_(0.5)
+@EVERY_SPACE
+def test_names_and_initial_weights_are_those_of_the_reference(space):
+    sizes = {"channels": 2, "depth": 3, "classes": 10}
+    torch.manual_seed(0)
+    reference = Supernet(small_space(space), **sizes)
+    torch.manual_seed(0)
+    fast = FastSupernet(small_space(space), **sizes)
+    pairs = zip(fast.named_parameters(), reference.named_parameters(), strict=True)
+    assert all(ours == theirs and torch.equal(p, q) for (ours, p), (theirs, q) in pairs)
     reference.load_state_dict(fast.state_dict())
-    images, weights = small_batch().inputs, random_weights(reference)
-    torch.testing.assert_close(fast(images, weights), reference(images, weights))
-    assert [name for name, _ in fast.named_parameters()] == [name for name, _ in reference.named_parameters()]
-
-
-def test_the_same_seed_gives_the_same_initial_weights():
-    sizes = {"channels": 4, "depth": 3, "classes": 10}
-    torch.manual_seed(0)
-    reference = Supernet(SPACES["darts"], **sizes)
-    torch.manual_seed(0)
-    fast = FastSupernet(SPACES["darts"], **sizes)
-    assert all(map(torch.equal, fast.parameters(), reference.parameters()))
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_hessian_by_architecture_weights(way, monkeypatch):
     """Second derivatives by the mixing weights themselves, for methods that look at the curvature."""
-    reference, fast = pair("nasbench201", way, monkeypatch)
     products = []
-    for net in (reference, fast):
+    for net in (small_supernet("nasbench201"), fast_supernet("nasbench201", way, monkeypatch)):
         weights, batch = random_weights(net), small_batch()
         with net.architecture_only():
             loss = torch.nn.functional.cross_entropy(net(batch.inputs, weights), batch.targets)
@@ -201,18 +205,24 @@ def test_the_hessian_by_architecture_weights(way, monkeypatch):
 
 
 def test_gradients_by_omega_cannot_be_differentiated_again(monkeypatch):
-    _, fast = pair("darts", "separate", monkeypatch)
+    fast = fast_supernet("darts", "separate", monkeypatch)
     batch, weights = small_batch(), random_weights(fast)
     loss = torch.nn.functional.cross_entropy(fast(batch.inputs, weights), batch.targets)
     with pytest.raises(RuntimeError, match="use the reference supernet"):
         torch.autograd.grad(loss, tuple(fast.parameters()), create_graph=True)
 
 
-@SOME_SPACES
-@pytest.mark.parametrize("strategy", ["separate", "batched"])
-@pytest.mark.parametrize("estimator", ["central", "forward", "exact"])
+@pytest.mark.parametrize(
+    ("space", "strategy", "estimator"),
+    [
+        *product(["nasbench201"], ["separate", "batched"], ["central", "forward", "exact"]),
+        *product(["s1"], ["separate", "batched"], ["exact"]),
+        ("s4", "separate", "central"),
+        ("s4", "batched", "exact"),
+    ],
+)
 def test_no_host_synchronization_inside_a_step(space, strategy, estimator):
-    depth = DEPTHS[SPACES[space].macro]
+    depth = 1 if space == "nasbench201" else 4  # two normal and two reduction cells
     chosen = protocol(space, channels=2, depth=depth, estimator=estimator, strategy=strategy, ramp="constant")
     net = make_supernet(chosen, classes=3, channels_in=1, generator=torch.Generator()).double()
     alphas = initial_alphas(SPACES[space], dtype=torch.float64)
@@ -233,7 +243,8 @@ def test_steps_equal_those_of_the_reference():
     """Three whole steps, optimizers included."""
     moved = []
     for implementation in ("reference", "fast"):
-        chosen = protocol("s3", supernet=implementation, channels=2, ramp="constant", estimator="exact")
+        options = {"channels": 2, "depth": 4, "ramp": "constant", "estimator": "exact"}
+        chosen = protocol("s3", supernet=implementation, **options)
         torch.manual_seed(0)
         net = make_supernet(chosen, classes=3, channels_in=1, generator=torch.Generator()).double()
         alphas = initial_alphas(SPACES["s3"], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -251,7 +262,7 @@ def test_an_unknown_strategy_is_refused():
 
 
 def test_finite_differences_refuse_low_precision(monkeypatch):
-    _, fast = pair("nasbench201", "separate", monkeypatch)
+    fast = fast_supernet("nasbench201", "separate", monkeypatch)
     weights, difference = random_weights(fast), Regularizer("cosine", "central")
     with torch.autocast("cpu"), pytest.raises(ImpreciseDifference, match="autocast is on: the perturbation"):
         regularized_gradients(fast, small_batch(), weights, difference)
@@ -270,7 +281,7 @@ def test_finite_differences_refuse_low_precision(monkeypatch):
 
 def test_bfloat16_changes_the_convolutions_only(monkeypatch):
     """Results keep the type of the images, and come close to full precision."""
-    _, fast = pair("darts", "separate", monkeypatch)
+    fast = fast_supernet("darts", "separate", monkeypatch)
     weights = random_weights(fast)
     full = gradients(fast, small_batch(), weights)
     fast.run.precision = torch.bfloat16
@@ -303,15 +314,6 @@ def test_the_protocol_chooses_the_supernet(name):
     assert type(net) is (Supernet if name == "reference" else FastSupernet)
     if name == "fast":
         assert net.run.strategy == "batched" and net.run.checkpoint and net.run.precision is None
-
-
-@TWO_WAYS
-def test_a_smooth_supernet_equals_the_reference(way, monkeypatch):
-    reference, fast = pair("nasbench201", way, monkeypatch, activation="gelu")
-    batch, weights = small_batch(), random_weights(reference)
-    assert_equal(reference, fast, batch, weights, EXACT)
-    kinked, _ = pair("nasbench201", way, monkeypatch)
-    assert not torch.allclose(kinked(batch.inputs, weights), reference(batch.inputs, weights))
 
 
 def test_separable_convolutions_are_fused_with_relu_only():
