@@ -23,10 +23,9 @@ OPS = ("302143", "322143", "000000", "111111", "434041")
 def digits():
     """320 images to train on, 300 to test."""
     images = load_images("noisy-digits")
-    first = {
-        f"{part}_{what}": n for part, n in (("search", 320), ("test", 300)) for what in ("images", "labels")
-    }
-    return replace(images, **{name: getattr(images, name)[:n] for name, n in first.items()})
+    search = {name: getattr(images, name)[:320] for name in ("search_images", "search_labels")}
+    test = {name: getattr(images, name)[:300] for name in ("test_images", "test_labels")}
+    return replace(images, **search, **test)
 
 
 @pytest.mark.parametrize("settings", [{}, {"depth": 2, "reduction": "residual", "channels": 2}])
