@@ -461,9 +461,13 @@ def collect(
     """
     from ldarts_book.published import results
 
-    found = results.read(source) if target is None else results.collect(source, target, overwrite=overwrite)
+    found = (
+        results.read_results(source)
+        if target is None
+        else results.collect(source, target, overwrite=overwrite)
+    )
     print(f"{len(found.rows)} runs below {source}")
-    print(results.report(found), end="")
+    print(results.as_text(found), end="")
 
 
 @app.command(name="run-notebook")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ldarts_lib.errors import LdartsError
+from ldarts_lib.errors import LdartsError, require_known
 
 TABLES = ("nasbench201", "darts-space", "s1-s4-one-search", "s1-s4-three-searches")
 """The tables: NAS-Bench-201, the DARTS space (and its transfer), S1 to S4 in two protocols."""
@@ -52,11 +52,11 @@ def _read() -> pd.DataFrame:
     rows = _csv("published_results.csv", [name for name in COLUMNS if name != "n"])
     shown = rows["value"] + (" ± " + rows["std"]).where(rows["std"] != "", "")
     rows[["value", "std"]] = rows[["value", "std"]].apply(pd.to_numeric)
-    return validate(rows).assign(shown=shown)
+    return checked(rows).assign(shown=shown)
 
 
-def read() -> pd.DataFrame:
-    """All published numbers, one row each, in the order of the file.
+def rows_of(table: str | None = None) -> pd.DataFrame:
+    """The published numbers of a table, or all, one row each, in the order of the file.
 
     Columns: ``table``, ``method``, ``space``, ``searched`` and ``evaluated`` (data sets; empty where the
     source does not say), ``quantity``, ``value`` (NaN where it is not available), ``std``, ``n`` (searches;
@@ -65,12 +65,16 @@ def read() -> pd.DataFrame:
     standard deviation as they are printed there).
 
     Raises:
-        PublishedError: the file breaks a rule of :func:`validate`.
+        PublishedError: the file breaks a rule of :func:`checked`.
+        UnknownName: no such table.
     """
-    return _read().copy()
+    if table is None:
+        return _read().copy()
+    require_known("table", table, TABLES)
+    return _read()[_read()["table"] == table]
 
 
-def validate(rows: pd.DataFrame) -> pd.DataFrame:
+def checked(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows, if each keeps the rules.
 
     Every value has a known table, quantity and source, and a protocol; every row without a value has a note.
@@ -81,28 +85,22 @@ def validate(rows: pd.DataFrame) -> pd.DataFrame:
     """
     if list(rows.columns) != list(COLUMNS):
         raise PublishedError(f"expected the columns {list(COLUMNS)}, got {list(rows.columns)}")
-    known = set(sources().index)
-    for place, row in enumerate(rows.to_dict("records"), start=2):
-        where = f"published_results.csv, line {place} ({row['method']}, {row['evaluated']})"
-        for field, allowed in (("table", TABLES), ("quantity", QUANTITIES)):
-            if row[field] not in allowed:
-                raise PublishedError(
-                    f"{where}: unknown {field} {row[field]!r}; choose one of {tuple(allowed)}"
-                )
-        for field in ("source", "reported_by"):
-            if unknown := [name for name in row[field].split("; ") if name and name not in known]:
-                raise PublishedError(f"{where}: unknown {field} {unknown[0]!r}; known are {sorted(known)}")
-        if pd.isna(row["value"]) and not row["note"]:
-            raise PublishedError(f"{where}: a row without a value needs a note that says why")
-        if pd.notna(row["value"]) and not (row["source"] and row["protocol"]):
-            raise PublishedError(f"{where}: the value {row['value']} has no source or no protocol")
-    twice = rows.duplicated(["table", "method", "space", "searched", "evaluated", "quantity"])
-    if twice.any():
-        raise PublishedError(f"twice in published_results.csv: {rows[twice].iloc[0].to_dict()}")
-    for name, several in rows[rows["table"].str.startswith("s1-s4")].groupby("table"):
-        protocols = several.loc[several["value"].notna(), "protocol"].unique()
-        if len(protocols) > 1:
-            raise PublishedError(f"table {name!r} mixes the protocols {list(protocols)}")
+    there, known = rows["value"].notna(), {"", *sources().index}
+    named = (rows["source"] + "; " + rows["reported_by"]).str.split("; ")
+    protocols = rows["protocol"].where(there & rows["table"].str.startswith("s1-s4"))
+    broken = {
+        "an unknown table": ~rows["table"].isin(TABLES),
+        "an unknown quantity": ~rows["quantity"].isin(QUANTITIES),
+        "an unknown source": ~named.map(known.issuperset),
+        "no value, and no note that says why": ~there & (rows["note"] == ""),
+        "a value without a source or a protocol": there & ((rows["source"] == "") | (rows["protocol"] == "")),
+        "a number that is there twice": rows.duplicated([*COLUMNS[:6]]),
+        "a table that mixes protocols": protocols.groupby(rows["table"]).transform("nunique") > 1,
+    }
+    for problem, where in broken.items():
+        if where.any():
+            line, row = where.idxmax() + 2, rows[where].iloc[0].to_dict()
+            raise PublishedError(f"published_results.csv, line {line}: {problem}: {row}")
     return rows
 
 
@@ -121,18 +119,6 @@ def figure1() -> pd.DataFrame:
     return _csv("published_figure1.csv", ["method", "note"])
 
 
-def rows_of(table: str) -> pd.DataFrame:
-    """The rows of one table.
-
-    Raises:
-        ValueError: no such table.
-    """
-    if table not in TABLES:
-        raise ValueError(f"unknown table {table!r}; choose one of {', '.join(TABLES)}")
-    rows = read()
-    return rows[rows["table"] == table]
-
-
 def nasbench201() -> pd.DataFrame:
     """NAS-Bench-201: methods × (data set, valid or test), percent, with the source of each row."""
     return _wide(rows_of("nasbench201"), QUANTITIES | {"test_accuracy": "test"})
@@ -148,8 +134,8 @@ def imagenet() -> pd.DataFrame:
     """The transfer to ImageNet: top-1 accuracy (percent), parameters (millions), data set of the search."""
     rows = rows_of("darts-space")
     rows = rows[rows["evaluated"] == "imagenet"]
-    searched = rows.groupby("method", sort=False)["searched"].first().replace("", "not noted")
     table = _wide(rows)
+    searched = rows.groupby("method")["searched"].first().replace("", "not noted")
     table.insert(0, "searched on", searched)
     return table
 
@@ -158,11 +144,10 @@ def s1_s4(table: str) -> pd.DataFrame:
     """S1 to S4: (data set, space) × methods, test error in percent; empty where it is not available.
 
     Raises:
-        ValueError: the table is neither ``s1-s4-one-search`` nor ``s1-s4-three-searches``, which must not be
-            mixed.
+        UnknownName: the table is neither ``s1-s4-one-search`` nor ``s1-s4-three-searches``, which must not
+            be mixed.
     """
-    if table not in (allowed := TABLES[2:]):
-        raise ValueError(f"unknown table {table!r}; choose one of {', '.join(allowed)}")
+    require_known("table", table, TABLES[2:])
     rows = rows_of(table)
     wide = rows.pivot(index=["evaluated", "space"], columns="method", values="shown")
     wide.index.names = ["data set", "space"]

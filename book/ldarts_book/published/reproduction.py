@@ -8,9 +8,9 @@ gives them. A table of published numbers takes rows of size ``paper`` only; what
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -18,7 +18,8 @@ from ldarts_book.grid.grid import read_grid
 from ldarts_book.grid.plan import plan
 from ldarts_book.names import METHODS
 from ldarts_book.published import numbers
-from ldarts_book.published.results import best
+from ldarts_book.published.results import best_of
+from ldarts_lib.errors import require_known
 
 NOT_RUN = "not run here"
 """What stands for a number of ours that does not exist."""
@@ -31,26 +32,33 @@ RECIPES: Mapping[str, str] = {
     "ptb": "language model, 850 units",
 }
 """The recipes of an evaluation in words."""
-COLUMNS = (
-    "stage", "recipe", "dataset", "size", "seed", "architecture", "searched_space", "searched_dataset",
-    "searched_method", "searched_size", "changed", "searched_changed", "searched_seed", "test_accuracy",
-    "best_test_accuracy", "valid_accuracy", "parameters", "test_perplexity", "path",
+_TEXTS = (
+    "stage", "recipe", "dataset", "size", "architecture", "searched_space", "searched_dataset",
+    "searched_method", "searched_size", "changed", "searched_changed",
 )  # fmt: skip
-"""The columns that the tables read; one that is missing counts as not recorded."""
+_NUMBERS = (
+    "searched_seed", "test_accuracy", "best_test_accuracy", "valid_accuracy", "parameters", "test_perplexity",
+)  # fmt: skip
+_QUANTITIES = {
+    "valid_accuracy": "validation accuracy (%)",
+    "test_accuracy": "test accuracy (%)",
+    "test_error": "test error (%)",
+    "parameters_millions": "parameters (M)",
+    "test_perplexity": "test perplexity",
+}
 
 
-@dataclass(frozen=True)
-class _Target:
+class _Target(NamedTuple):
     """Which of our runs belong beside a published table, and how they are summarized.
 
     ``recipes`` by the data set of the evaluation; ``methods`` with the label of the published row, empty
-    where there is none; ``searched`` is a data set, or ``each``: that of the evaluation.
+    where there is none; ``searched`` is a data set, or None for that of the evaluation.
     """
 
     recipes: Mapping[str, tuple[str, ...]]
     methods: Mapping[str, str]
     quantities: tuple[str, ...]
-    searched: str
+    searched: str | None
     statistics: tuple[str, ...]
 
 
@@ -65,24 +73,9 @@ _TARGETS: Mapping[str, _Target] = {
     "nasbench201": _Target(_LOOKUP, _BOTH, _ACCURACIES, "cifar10", ("mean", "best")),
     "darts-space": _Target(_TRAINED, _ORDERS | _SIGNS, _LARGE, "cifar10", ("mean", "best")),
     "s1-s4-one-search": _Target(
-        _SMALL | {"cifar10": ("cifar", "cifar-small")}, _BOTH, ("test_error",), "each", ("best",)
+        _SMALL | {"cifar10": ("cifar", "cifar-small")}, _BOTH, ("test_error",), None, ("best",)
     ),
-    "s1-s4-three-searches": _Target(_SMALL, _BOTH, ("test_error",), "each", ("mean",)),
-}
-_NOTHING = {"published": "", "reported": "", "published protocol": ""}
-_INDEX = ["method", "space", "data set", "quantity", "recipe"]
-_WORDS = {
-    "valid_accuracy": "validation accuracy (%)",
-    "test_accuracy": "test accuracy (%)",
-    "test_error": "test error (%)",
-    "parameters_millions": "parameters (M)",
-}
-_VALUES: Mapping[str, Callable[[pd.DataFrame], pd.Series]] = {
-    "valid_accuracy": lambda rows: 100 * rows["valid_accuracy"],
-    "test_accuracy": lambda rows: 100 * rows["test_accuracy"],
-    "test_error": lambda rows: 100 - 100 * rows["test_accuracy"],
-    "parameters_millions": lambda rows: rows["parameters"] / 1e6,
-    "test_perplexity": lambda rows: rows["test_perplexity"],
+    "s1-s4-three-searches": _Target(_SMALL, _BOTH, ("test_error",), None, ("mean",)),
 }
 
 
@@ -99,7 +92,7 @@ def beside(table: str, rows: pd.DataFrame) -> pd.DataFrame:
         there is none), ``n`` (searches), ``best`` (of these) and ``protocol``. What is not there is empty.
 
     Raises:
-        ValueError: no such table.
+        UnknownName: no such table.
     """
     published = numbers.rows_of(table)
     target, found = _TARGETS[table], paper(rows)
@@ -111,23 +104,18 @@ def beside(table: str, rows: pd.DataFrame) -> pd.DataFrame:
         }
         for row in published.itertuples()
     }
+    nothing = {"published": "", "reported": "", "published protocol": ""}
     keys = published.loc[published["quantity"].isin(target.quantities), ["space", "evaluated", "quantity"]]
     lines = {}
     for method, label in target.methods.items():
         for space, dataset, quantity in keys.drop_duplicates().itertuples(index=False):
             for recipe in target.recipes.get(dataset, ()):
-                wanted = {
-                    "searched_space": space,
-                    "searched_dataset": dataset if target.searched == "each" else target.searched,
-                    "searched_method": method,
-                    "dataset": dataset,
-                    "recipe": recipe,
-                }
-                ours = _ours(_matching(found, wanted), quantity, target)
-                lines[METHODS[method], space, dataset, _WORDS[quantity], recipe] = (
-                    theirs.get((label, space, dataset, quantity), _NOTHING) | ours
-                )
-    shown = _table(lines, _INDEX, [*_NOTHING, "ours", "n", "best", "protocol"])
+                searched = _searched(space, target.searched or dataset, method)
+                ours = _ours(_matching(found, dataset=dataset, recipe=recipe, **searched), quantity, target)
+                line = METHODS[method], space, dataset, _QUANTITIES[quantity], recipe
+                lines[line] = theirs.get((label, space, dataset, quantity), nothing) | ours
+    names = ["method", "space", "data set", "quantity", "recipe"]
+    shown = _table(lines, names, [*nothing, "ours", "n", "best", "protocol"])
     return shown if len(target.statistics) > 1 else shown.drop(columns="best")
 
 
@@ -135,17 +123,21 @@ def points(table: str, dataset: str, quantity: str, rows: pd.DataFrame) -> pd.Da
     """Published values and ours for a figure: index (method, whose), ``value``, ``low`` and ``high``.
 
     The ends of a bar are one standard deviation away, over our searches or as published; NaN if not known.
-    The table is one with one space, ``nasbench201`` or ``darts-space``; quantities as in :func:`per_search`.
+
+    Args:
+        table: one with one space, ``nasbench201`` or ``darts-space``.
+        dataset: of the evaluation.
+        quantity: one of ``test_accuracy``, ``valid_accuracy``, ``test_error``, ``parameters_millions``.
     """
+    require_known("quantity", quantity, _QUANTITIES)
     target, theirs = _TARGETS[table], numbers.rows_of(table)
-    found = _matching(paper(rows), {"dataset": dataset, "recipe": target.recipes[dataset][0]})
-    space = theirs["space"].iloc[0]
-    found = _matching(found, {"searched_space": space, "searched_dataset": target.searched})
+    found = _matching(paper(rows), dataset=dataset, recipe=target.recipes[dataset][0])
     methods = {label: method for method, label in target.methods.items()}
     marks = {}
-    for row in _matching(theirs, {"evaluated": dataset, "quantity": quantity}).itertuples():
+    for row in _matching(theirs, evaluated=dataset, quantity=quantity).itertuples():
         marks[row.method, "published"] = row.value, row.std
-        ours = per_search(_matching(found, {"searched_method": methods.get(row.method)}), quantity)
+        searched = _searched(theirs["space"].iloc[0], target.searched, methods.get(row.method))
+        ours = _per_search(_matching(found, **searched), quantity)
         if len(ours):
             marks[row.method, "run here"] = ours.mean(), ours.std()
     shown = pd.DataFrame(marks, index=["value", "std"]).T
@@ -154,27 +146,20 @@ def points(table: str, dataset: str, quantity: str, rows: pd.DataFrame) -> pd.Da
 
 def paper(rows: pd.DataFrame) -> pd.DataFrame:
     """The evaluations of size ``paper``, of cells searched at this size if at all; no setting is changed."""
-    rows = evaluations(rows)
+    rows = _evaluations(rows)
     as_published = (rows[["changed", "searched_changed"]] == "").all(axis=1)
     return rows[(rows["size"] == "paper") & rows["searched_size"].isin(["paper", ""]) & as_published]
 
 
-def evaluations(rows: pd.DataFrame) -> pd.DataFrame:
-    """The evaluations among the runs, with all of :data:`COLUMNS`; empty text where one was not recorded."""
-    rows = rows.reindex(columns=[*COLUMNS, *(name for name in rows if name not in COLUMNS)])
-    texts = [name for name in COLUMNS[:12] if name != "seed"]
-    rows = rows.astype(dict.fromkeys(texts, object)).fillna(dict.fromkeys(texts, ""))
+def _evaluations(rows: pd.DataFrame) -> pd.DataFrame:
+    """The evaluations among the runs, accuracies in percent; texts that were not recorded are empty."""
+    rows = rows.reindex(columns=[*_TEXTS, *_NUMBERS, "path"])
+    texts = rows[list(_TEXTS)].astype(object).fillna("")
+    values = rows[list(_NUMBERS)].astype(float)
+    percent = 100 * values.filter(like="accuracy")
+    more = {"test_error": 100 - percent["test_accuracy"], "parameters_millions": values["parameters"] / 1e6}
+    rows = rows.assign(**texts, **values).assign(**percent, **more)
     return rows[rows["stage"] == "evaluate"]
-
-
-def per_search(rows: pd.DataFrame, quantity: str) -> pd.Series:
-    """One number for each search: the mean over the trainings of its cell; accuracies and errors in percent.
-
-    Raises:
-        ValueError: the quantity is not ``test_accuracy``, ``valid_accuracy``, ``test_error``,
-            ``parameters_millions`` or ``test_perplexity``.
-    """
-    return _values(rows, quantity).groupby(rows["architecture"]).mean().dropna()
 
 
 def mean_std(values: Sequence[float] | pd.Series) -> str:
@@ -192,14 +177,14 @@ def trained_published(rows: pd.DataFrame) -> pd.DataFrame:
     ``best epoch`` (the mean of what the trainings had at the epoch that is best on the test images: chosen by
     the test set, shown to be compared with the column before), ``parameters (M)``.
     """
-    rows = _matching(paper(rows), {"searched_space": ""})
     lines = {}
-    for key, several in rows.groupby(["architecture", "dataset", "recipe"], sort=True):
-        found = _summary(_values(several, "test_accuracy"), "test_accuracy")
+    trained = _matching(paper(rows), searched_space="")
+    for key, several in trained.groupby(["architecture", "dataset", "recipe"], sort=True):
+        found = _summary(several["test_accuracy"], "test_accuracy")
         lines[key] = found | {
             "test accuracy (%)": found["ours"],
-            "best epoch": f"{100 * several['best_test_accuracy'].astype(float).mean():.2f}",
-            "parameters (M)": f"{_values(several, 'parameters_millions').mean():.2f}",
+            "best epoch": f"{several['best_test_accuracy'].mean():.2f}",
+            "parameters (M)": f"{several['parameters_millions'].mean():.2f}",
         }
     columns = ["n", "test accuracy (%)", "best", "best epoch", "parameters (M)"]
     return _table(lines, ["architecture", "data set", "recipe"], columns)
@@ -210,9 +195,9 @@ def perplexities(rows: pd.DataFrame) -> pd.DataFrame:
 
     Columns: ``published`` (nothing: no result is known to us), ``ours``, ``n``, ``best``.
     """
-    rows, lines = _matching(paper(rows), {"recipe": "ptb"}), {}
+    rows, lines = _matching(paper(rows), recipe="ptb"), {}
     for method in ("darts", "lambda", "lambda-sign"):
-        values = per_search(_matching(rows, {"searched_method": method}), "test_perplexity")
+        values = _per_search(_matching(rows, searched_method=method), "test_perplexity")
         lines[METHODS[method]] = {"published": ""} | _summary(values, "test_perplexity")
     return pd.DataFrame(lines).T.rename_axis("method")
 
@@ -223,16 +208,22 @@ def machinery(rows: pd.DataFrame) -> pd.DataFrame:
     Columns: ``n`` (searches), ``ours`` (test accuracy in percent, or perplexity) and ``best``, under (size,
     space, searched on, method, architecture, evaluated on, recipe); ``architecture`` names a published one.
     """
-    rows = evaluations(rows)
-    rows = rows[~rows.index.isin(paper(rows).index)]
-    rows = rows.assign(published=rows["architecture"].where(rows["searched_space"] == "", ""))
-    keys = ["size", "searched_space", "searched_dataset", "searched_method", "published", "dataset", "recipe"]
+    found = _evaluations(rows).drop(index=paper(rows).index)
+    found = found.assign(published=found["architecture"].where(found["searched_space"] == "", ""))
+    names = {
+        "size": "size",
+        "searched_space": "space",
+        "searched_dataset": "searched on",
+        "searched_method": "method",
+        "published": "architecture",
+        "dataset": "evaluated on",
+        "recipe": "recipe",
+    }
     lines = {}
-    for key, several in rows.groupby(keys, sort=True):
+    for key, several in found.groupby(list(names), sort=True):
         quantity = "test_perplexity" if key[-1] == "ptb" else "test_accuracy"
-        lines[key] = _summary(per_search(several, quantity), quantity)
-    names = ["size", "space", "searched on", "method", "architecture", "evaluated on", "recipe"]
-    return _table(lines, names, ["n", "ours", "best"])
+        lines[key] = _summary(_per_search(several, quantity), quantity)
+    return _table(lines, list(names.values()), ["n", "ours", "best"])
 
 
 def cost(*parts: str) -> pd.DataFrame:
@@ -248,43 +239,43 @@ def cost(*parts: str) -> pd.DataFrame:
     return rows[["jobs", "GPU-hours"]].round(1)
 
 
-def _matching(rows: pd.DataFrame, wanted: Mapping[str, str | None]) -> pd.DataFrame:
+def _searched(space: str, dataset: str | None, method: str | None) -> dict[str, str | None]:
+    return {"searched_space": space, "searched_dataset": dataset, "searched_method": method}
+
+
+def _matching(rows: pd.DataFrame, **wanted: str | None) -> pd.DataFrame:
     """The rows that have a value in each of some columns."""
-    for column, value in wanted.items():
-        rows = rows[rows[column] == value]
-    return rows
+    return rows[(rows[list(wanted)] == list(wanted.values())).all(axis=1)]
 
 
-def _values(rows: pd.DataFrame, quantity: str) -> pd.Series:
-    if quantity not in _VALUES:
-        raise ValueError(f"unknown quantity {quantity!r}; choose one of {', '.join(_VALUES)}")
-    return _VALUES[quantity](rows).astype(float)
+def _per_search(rows: pd.DataFrame, quantity: str) -> pd.Series:
+    """One number for each search: the mean over the trainings of its cell."""
+    return rows[quantity].groupby(rows["architecture"]).mean().dropna()
 
 
-def _summary(values: pd.Series, quantity: str) -> dict[str, object]:
+def _summary(values: pd.Series, quantity: str) -> dict[str, Any]:
     """The columns ``n``, ``ours`` and ``best``."""
-    shown = f"{best(values, quantity):.2f}" if len(values) else ""
+    shown = f"{best_of(values, quantity):.2f}" if len(values) else ""
     return {"ours": mean_std(values) or NOT_RUN, "n": len(values), "best": shown}
 
 
-def _ours(rows: pd.DataFrame, quantity: str, target: _Target) -> dict[str, object]:
+def _ours(rows: pd.DataFrame, quantity: str, target: _Target) -> dict[str, Any]:
     """The columns of our side, of the searches in ``rows``."""
-    found = _summary(per_search(rows, quantity), quantity)
+    found = _summary(_per_search(rows, quantity), quantity)
     if not found["n"]:
         return found | {"protocol": ""}
     if "mean" not in target.statistics:
         found["ours"] = f"{found['best']} (best of {found['n']})"
     recipe = rows["recipe"].iloc[0]
-    seeds = ", ".join(str(int(seed)) for seed in sorted(rows["searched_seed"].astype(int).unique()))
-    chosen = rows["path"].astype(str).str.contains("/best/").any()
+    seeds = ", ".join(str(int(seed)) for seed in sorted(rows["searched_seed"].unique()))
     protocol = f"size paper, {recipe}: {RECIPES[recipe]}; searches with the seeds {seeds}"
-    return found | {
-        "protocol": protocol + (", the best of several by its test accuracy elsewhere" if chosen else "")
-    }
+    if rows["path"].astype(str).str.contains("/best/").any():
+        protocol += ", the best of several by its test accuracy elsewhere"
+    return found | {"protocol": protocol}
 
 
 def _table(
-    lines: Mapping[tuple[str, ...], Mapping[str, object]], names: Sequence[str], columns: Sequence[str]
+    lines: Mapping[tuple[str, ...], Mapping[str, Any]], names: Sequence[str], columns: Sequence[str]
 ) -> pd.DataFrame:
     index = pd.MultiIndex.from_tuples(lines, names=names) if lines else None
     return pd.DataFrame(list(lines.values()), index=index, columns=columns)

@@ -3,38 +3,38 @@
 from __future__ import annotations
 
 import gzip
-import json
 import re
 import shutil
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from ldarts_lib.errors import LdartsError, RunError
-from ldarts_lib.files import write_atomically, write_json
+from ldarts_lib.files import read_json, write_atomically, write_json
 from ldarts_lib.runs.directory import CONFIG, ENVIRONMENT, GENOTYPE, HISTORY, METRICS
-from ldarts_lib.runs.metrics import IDENTITY, Metrics, check_config, read_metrics
+from ldarts_lib.runs.metrics import IDENTITY, check_config, read_metrics
 
 MEASURES = ("test_accuracy", "best_test_accuracy", "test_perplexity")
 """What evaluations are compared by."""
-_BETTER_LOWER = ("test_perplexity", "test_error", "parameters_millions")
 GROUP = (
-    *("size", "searched_size", "searched_space", "searched_dataset", "searched_method", "architecture"),
-    *("recipe", "dataset", "searched_changed", "changed"),
-)
+    "size", "searched_size", "searched_space", "searched_dataset", "searched_method", "architecture",
+    "recipe", "dataset", "searched_changed", "changed",
+)  # fmt: skip
 """What evaluations must have in common to be averaged; ``architecture`` is the name of a published one."""
+_KEYS = (
+    "stage", *IDENTITY, "changed", "recipe", "architecture",
+    *(f"searched_{key}" for key in (*IDENTITY, "changed")),
+)  # fmt: skip
 
 
 class ResultsError(LdartsError, RuntimeError):
     """Results that contradict each other, or would overwrite others; the message names the files."""
 
 
-@dataclass(frozen=True)
-class Results:
-    """What :func:`read` found.
+class Results(NamedTuple):
+    """What :func:`read_results` found.
 
     Attributes:
         rows: one row per run, in the order of the folders: the keys of its ``metrics.json`` (empty where
@@ -50,15 +50,15 @@ def recorded(folder: str) -> Results:
     """The finished runs below a folder; for an empty text those that ship in ``data/results``, if any.
 
     Raises:
-        ResultsError: as :func:`read`.
+        ResultsError: as :func:`read_results`.
     """
     shipped = Path(str(files("ldarts_data"))) / "results"
     if not folder and not shipped.is_dir():
         return Results(pd.DataFrame(columns=[*_KEYS, *MEASURES, "epochs", "path"]), [])
-    return read(folder or shipped)
+    return read_results(folder or shipped)
 
 
-def read(source: Path | str) -> Results:
+def read_results(source: Path | str) -> Results:
     """Read every ``metrics.json`` below a folder; what cannot be used is skipped and named.
 
     Raises:
@@ -74,30 +74,23 @@ def read(source: Path | str) -> Results:
             check_config(path, metrics)
         except RunError as error:
             problems.append(str(error))
-        else:
-            rows.append(_row(metrics) | {"path": path.parent.relative_to(source).as_posix()})
-    names = dict.fromkeys([*_KEYS, *MEASURES, "epochs", *(key for row in rows for key in row), "path"])
-    frame = pd.DataFrame(rows, columns=list(names))
-    for _, group in frame.groupby(list(_KEYS), dropna=False, sort=False):
-        if len(group) > 1:
-            first, second = (source / path for path in group["path"].iloc[:2])
-            raise ResultsError(
-                f"{first} and {second} claim to be the same run; they are not averaged: move one elsewhere"
-            )
+            continue
+        row = metrics.model_dump()
+        searched = {f"searched_{key}": value for key, value in (row.pop("searched", None) or {}).items()}
+        rows.append({**row, **searched, "path": path.parent.relative_to(source).as_posix()})
+    names = dict.fromkeys([*_KEYS, *MEASURES, "epochs", *(key for row in rows for key in row)])
+    names = [*(name for name in names if name != "path"), "path"]
+    frame = pd.DataFrame(rows, columns=names)
+    twins = frame[frame.duplicated([*_KEYS], keep=False)]
+    for _, (first, second, *_) in twins.groupby([*_KEYS], dropna=False, sort=False)["path"]:
+        raise ResultsError(
+            f"{source / first} and {source / second} claim to be the same run; they are not averaged: move "
+            "one elsewhere"
+        )
     return Results(frame, problems)
 
 
-_SEARCHED = tuple(f"searched_{key}" for key in (*IDENTITY, "changed"))
-_KEYS = ("stage", *IDENTITY, "changed", "recipe", "architecture", *_SEARCHED)
-
-
-def _row(metrics: Metrics) -> dict[str, Any]:
-    values = metrics.model_dump()
-    searched = values.pop("searched", None) or {}
-    return values | {f"searched_{key}": value for key, value in searched.items()}
-
-
-def summary(rows: pd.DataFrame) -> pd.DataFrame:
+def seed_means(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean, spread and best of the evaluations that differ in nothing but their seeds.
 
     Sizes, recipes and runs with changed settings are never mixed.
@@ -112,26 +105,26 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     evaluated = rows[rows["stage"] == "evaluate"].copy()
     evaluated["architecture"] = evaluated["architecture"].where(evaluated["searched_space"].isna())
     found = []
-    for values, group in evaluated.groupby(list(GROUP), dropna=False):
+    for values, group in evaluated.groupby([*GROUP], dropna=False):
         if group["epochs"].nunique(dropna=False) > 1:
             paths = ", ".join(group.drop_duplicates("epochs")["path"])
             raise ResultsError(f"{paths} were trained for different numbers of epochs; they are not averaged")
         for measure in MEASURES:
             if (several := group[measure]).notna().any():
-                found.append(
-                    [*values, measure, len(several), several.mean(), several.std(), best(several, measure)]
-                )
+                statistics = len(several), several.mean(), several.std(), best_of(several, measure)
+                found.append([*values, measure, *statistics])
     return pd.DataFrame(found, columns=[*GROUP, "measure", "n", "mean", "std", "best"])
 
 
-def best(values: pd.Series, measure: str) -> float:
+def best_of(values: pd.Series, measure: str) -> float:
     """The best of several values: the lowest perplexity, error or number of parameters, else the highest."""
-    return values.min() if measure in _BETTER_LOWER else values.max()
+    lower = measure in ("test_perplexity", "test_error", "parameters_millions")
+    return values.min() if lower else values.max()
 
 
-def report(found: Results) -> str:
+def as_text(found: Results) -> str:
     """What was skipped and why, and the summary, as text."""
-    table = summary(found.rows).dropna(axis="columns", how="all")
+    table = seed_means(found.rows).dropna(axis="columns", how="all")
     lines = [f"skipped: {problem}" for problem in found.problems]
     if len(table):
         lines.append(table.fillna("").to_string(index=False, float_format="{:.4f}".format))
@@ -142,13 +135,12 @@ def write_tables(source: Path | str, target: Path | str) -> Results:
     """Write ``results.csv`` (one line per run) and ``summary.csv`` of all runs below a folder.
 
     Raises:
-        ResultsError: as :func:`read` and :func:`summary`.
+        ResultsError: as :func:`read_results` and :func:`seed_means`.
     """
-    results, target = read(source), Path(target)
+    results, target = read_results(source), Path(target)
     target.mkdir(parents=True, exist_ok=True)
-    for name, table in {"results": results.rows, "summary": summary(results.rows)}.items():
-        filled = table.dropna(axis="columns", how="all")
-        filled = filled.convert_dtypes()  # whole numbers, with gaps, stay whole
+    for name, table in {"results": results.rows, "summary": seed_means(results.rows)}.items():
+        filled = table.dropna(axis="columns", how="all").convert_dtypes()  # so whole numbers stay whole
         text = filled.to_csv(index=False, lineterminator="\n")
         write_atomically(target / f"{name}.csv", lambda file, text=text: file.write(text.encode()))
     return results
@@ -164,11 +156,11 @@ def collect(source: Path | str, target: Path | str, *, overwrite: bool = False) 
     run may replace one with another outcome.
 
     Raises:
-        ResultsError: as :func:`read`; or a run is there with another outcome, and nothing is copied.
+        ResultsError: as :func:`read_results`; or a run is there with another outcome, and nothing is copied.
     """
     source, target = Path(source), Path(target)
-    results = read(source)
-    paths = [path for path in results.rows["path"] if not _same_outcome(source / path, target / path)]
+    results = read_results(source)
+    paths = [path for path in results.rows["path"] if _outcome(source / path) != _outcome(target / path)]
     if conflicts := [path for path in paths if (target / path / METRICS).exists() and not overwrite]:
         raise ResultsError(
             f"{target} already has other results of {', '.join(conflicts)}; nothing was copied (--overwrite "
@@ -180,25 +172,22 @@ def collect(source: Path | str, target: Path | str, *, overwrite: bool = False) 
     return results
 
 
-def _same_outcome(run: Path, other: Path) -> bool:
+def _outcome(run: Path) -> dict[str, Any] | None:
+    """What a run found, but for the time; None if it cannot be read."""
     try:
-        found, stored = (
-            read_metrics(path / METRICS).model_dump(exclude={"seconds"}) for path in (run, other)
-        )
+        return read_metrics(run / METRICS).model_dump(exclude={"seconds"})
     except RunError:
-        return False
-    return found == stored
+        return None
 
 
 def _copy(run: Path, target: Path, source: Path) -> None:
     target.mkdir(parents=True)
-    history = run / HISTORY
-    if history.exists():
-        packed = gzip.compress(history.read_bytes(), mtime=0)
+    if (run / HISTORY).exists():
+        packed = gzip.compress((run / HISTORY).read_bytes(), mtime=0)
         write_atomically(target / f"{HISTORY}.gz", lambda file: file.write(packed))
     for name in (CONFIG, ENVIRONMENT, GENOTYPE, METRICS):  # the metrics last: they say that it is complete
         if (run / name).exists():
-            write_json(target / name, _portable(json.loads((run / name).read_text()), source.resolve()))
+            write_json(target / name, _portable(read_json(run / name), source.resolve()))
 
 
 def _portable(value: Any, source: Path) -> Any:

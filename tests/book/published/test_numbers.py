@@ -23,7 +23,7 @@ NOT_LEGIBLE = {("cifar10", "s1"), ("cifar100", "s1"), ("cifar100", "s3"), ("svhn
 
 @pytest.fixture
 def rows():
-    return published_results.read()
+    return published_results.rows_of()
 
 
 def value(rows, **wanted):
@@ -138,28 +138,28 @@ def test_sources_have_titles_and_citations_that_exist(repository):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"table": "s1-s4"}, "unknown table 's1-s4'"),
-        ({"quantity": "accuracy"}, "unknown quantity 'accuracy'"),
-        ({"source": "memory"}, "unknown source 'memory'"),
-        ({"protocol": ""}, "no source or no protocol"),
-        ({"value": float("nan"), "note": ""}, "needs a note"),
+        ({"table": "s1-s4"}, "line 6: an unknown table: .*'s1-s4'"),
+        ({"quantity": "accuracy"}, "an unknown quantity"),
+        ({"source": "memory"}, "an unknown source"),
+        ({"protocol": ""}, "without a source or a protocol"),
+        ({"value": float("nan"), "note": ""}, "no note"),
     ],
 )
 def test_a_row_that_breaks_a_rule_is_named(rows, change, message):
     broken = rows[list(published_results.COLUMNS)].copy()
     broken.loc[4, list(change)] = list(change.values())
     with pytest.raises(PublishedError, match=message):
-        published_results.validate(broken)
+        published_results.checked(broken)
 
 
 def test_doubles_and_mixed_protocols_are_refused(rows):
     rows = rows[list(published_results.COLUMNS)]
     with pytest.raises(PublishedError, match="twice"):
-        published_results.validate(pd.concat([rows, rows.iloc[[3]]], ignore_index=True))
+        published_results.checked(pd.concat([rows, rows.iloc[[3]]], ignore_index=True))
     first = rows.index[rows["table"] == "s1-s4-one-search"][0]
     mixed = rows.copy()
     mixed.loc[first, "protocol"] = "mean of 3 searches"
-    with pytest.raises(PublishedError, match="mixes the protocols"):
-        published_results.validate(mixed)
+    with pytest.raises(PublishedError, match="mixes protocols"):
+        published_results.checked(mixed)
     with pytest.raises(PublishedError, match="expected the columns"):
-        published_results.validate(rows.drop(columns="note"))
+        published_results.checked(rows.drop(columns="note"))

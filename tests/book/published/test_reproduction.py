@@ -137,7 +137,6 @@ def test_recorded_runs_come_from_the_folder_that_is_named(tmp_path):
     with pytest.raises(ResultsError, match="there is no folder"):
         recorded(str(tmp_path / "nowhere"))
     assert recorded(str(tmp_path)).rows.empty
-    assert set(reproduction.COLUMNS) >= {"stage", "size", "searched_size"}
     assert reproduction.paper(recorded("").rows).columns.is_unique
 
 
@@ -155,7 +154,7 @@ def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="unknown table 'figure1'"):
         reproduction.beside("figure1", EMPTY)
     with pytest.raises(ValueError, match="unknown quantity 'loss'"):
-        reproduction.per_search(frame(evaluated("darts", "cifar10", "lambda", 0)), "loss")
+        reproduction.points("nasbench201", "cifar10", "loss", EMPTY)
 
 
 def test_a_single_search_has_no_deviation():

@@ -7,8 +7,7 @@ import statistics
 import pandas as pd
 import pytest
 
-from ldarts_book.published import results
-from ldarts_book.published.results import ResultsError, collect, read, summary, write_tables
+from ldarts_book.published.results import ResultsError, collect, read_results, seed_means, write_tables
 from runfolders import EVALUATION, SEARCH, SEARCHED, write_run
 
 
@@ -30,7 +29,7 @@ def runs(tmp_path):
 
 
 def test_one_row_for_each_run(runs):
-    found = read(runs)
+    found = read_results(runs)
     assert not found.problems
     assert list(found.rows["path"]) == ["search", "seed0", "seed1", "seed2"]
     search = found.rows.iloc[0]
@@ -46,11 +45,11 @@ def test_one_row_for_each_run(runs):
 
 
 def test_an_empty_folder_and_a_missing_one(tmp_path):
-    found = read(tmp_path)
+    found = read_results(tmp_path)
     assert found.rows.empty
-    assert summary(found.rows).empty
+    assert seed_means(found.rows).empty
     with pytest.raises(ResultsError, match="there is no folder"):
-        read(tmp_path / "none")
+        read_results(tmp_path / "none")
 
 
 @pytest.mark.parametrize(
@@ -74,7 +73,7 @@ def test_an_empty_folder_and_a_missing_one(tmp_path):
 )
 def test_a_file_that_cannot_be_used_is_named_and_skipped(runs, damage, expected):
     damage(runs / "seed0")
-    found = read(runs)
+    found = read_results(runs)
     (problem,) = found.problems
     assert str(runs / "seed0/metrics.json") in problem
     assert pd.Series([problem]).str.contains(expected).all()
@@ -84,22 +83,22 @@ def test_a_file_that_cannot_be_used_is_named_and_skipped(runs, damage, expected)
 def test_two_runs_that_claim_to_be_the_same_are_refused(runs):
     write_run(runs / "copy", evaluation(1, 0.99))
     with pytest.raises(ResultsError, match=r"copy and .*seed1 claim to be the same run"):
-        read(runs)
+        read_results(runs)
 
 
 def test_two_searches_that_claim_to_be_the_same_are_refused(runs):
     write_run(runs / "again", SEARCH)
     with pytest.raises(ResultsError, match=r"again and .*search claim"):
-        read(runs)
+        read_results(runs)
 
 
 def test_another_training_seed_is_another_run(runs):
     write_run(runs / "more", evaluation(1, 0.99, seed=1))
-    assert len(read(runs).rows) == 5
+    assert len(read_results(runs).rows) == 5
 
 
 def test_the_summary_is_that_of_the_sample(runs):
-    table = summary(read(runs).rows).set_index("measure")
+    table = seed_means(read_results(runs).rows).set_index("measure")
     accuracies = [0.90, 0.94, 0.95]
     row = table.loc["test_accuracy"]
     assert row["n"] == 3
@@ -122,7 +121,7 @@ def test_sizes_recipes_and_data_sets_are_never_mixed(runs):
         "searched setting": {"searched": {**SEARCHED, "changed": "lambda_max = 0.5"}},
     }.items():
         write_run(runs / name, {**EVALUATION, **changes})
-    table = summary(read(runs).rows)
+    table = seed_means(read_results(runs).rows)
     table = table[table["measure"] == "test_accuracy"]
     assert sorted(table["n"]) == [1, 1, 1, 1, 1, 1, 1, 3]
     single = table[table["n"] == 1]
@@ -137,14 +136,14 @@ def test_the_best_perplexity_is_the_lowest(runs):
         del text[key]
     for seed, perplexity in enumerate([58.0, 56.5]):
         write_run(runs / f"text{seed}", {**text, "seed": seed, "test_perplexity": perplexity})
-    row = summary(read(runs).rows).set_index("measure").loc["test_perplexity"]
+    row = seed_means(read_results(runs).rows).set_index("measure").loc["test_perplexity"]
     assert (row["best"], row["n"]) == (56.5, 2)
 
 
 def test_runs_of_different_lengths_are_not_averaged(runs):
     write_run(runs / "short", evaluation(3, 0.5, epochs=10))
     with pytest.raises(ResultsError, match=r"seed0, short .*different numbers of epochs"):
-        summary(read(runs).rows)
+        seed_means(read_results(runs).rows)
 
 
 def test_tables_are_written(runs, tmp_path):
@@ -192,7 +191,7 @@ def test_what_is_collected_is_complete_small_and_portable(runs, tmp_path):
         "url": private["url"],
     }
     assert "someone" not in (target / "seed0/environment.json").read_text()
-    pd.testing.assert_frame_equal(read(target).rows, read(runs).rows)
+    pd.testing.assert_frame_equal(read_results(target).rows, read_results(runs).rows)
 
 
 def test_collecting_again_keeps_equal_outcomes_and_refuses_others(runs, tmp_path):
@@ -210,7 +209,7 @@ def test_collecting_again_keeps_equal_outcomes_and_refuses_others(runs, tmp_path
         collect(runs, target)
     assert not (target / "newer").exists()
     collect(runs, target, overwrite=True)
-    assert read(target).rows.set_index("path").loc["seed1", "test_accuracy"] == 0.1
+    assert read_results(target).rows.set_index("path").loc["seed1", "test_accuracy"] == 0.1
 
 
 def test_runs_that_cannot_be_used_are_not_collected(runs, tmp_path):
@@ -225,4 +224,4 @@ def test_a_copy_without_metrics_is_completed(runs, tmp_path):
     collect(runs, target)
     (target / "seed2/metrics.json").unlink()
     collect(runs, target)
-    assert results.read(target).rows["path"].tolist() == ["search", "seed0", "seed1", "seed2"]
+    assert read_results(target).rows["path"].tolist() == ["search", "seed0", "seed1", "seed2"]
