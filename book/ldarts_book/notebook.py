@@ -11,19 +11,19 @@ Nothing is executed to read them. :func:`run_notebook` checks what it is given b
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from io import TextIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_origin
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError, ValidationInfo, create_model, field_validator
 
 from ldarts_lib.errors import LdartsError
 from ldarts_lib.runs.processes import ending
 from ldarts_lib.runs.threads import prepare
+from ldarts_lib.settings import Settings, explain
 
 if TYPE_CHECKING:
     import torch
@@ -46,38 +46,23 @@ class NotebookFailed(LdartsError, RuntimeError):
     """A cell raised an error, or the kernel died; the message says where the traceback lies."""
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """The type of a parameter, a key of :data:`TYPES`, its value in the notebook, and what it may be."""
+class Parameters(Settings):
+    """The parameters that a cell declares: their names, types, choices and defaults are its fields."""
 
-    kind: str
-    default: Any
-    choices: tuple[Any, ...] = ()
-
-    def read(self, value: Any) -> Any:
-        """``value`` as the declared type, from text too (``"3"``, ``"true"``, ``"1, 2"``).
-
-        Raises:
-            ValueError: it does not fit.
-        """
-        kind: Any = TYPES[self.kind]
-        text = isinstance(value, str) and kind is not str
-        if kind is list:
-            kind = list[type(self.default[0]) if self.default else str]
-            if text:
-                value = [part.strip(" '\"") for part in value.strip(" []").split(",") if part.strip()]
-        found = TypeAdapter(kind).validate_python(value, strict=not text)
-        if self.choices and not set(found if self.kind == "list" else [found]) <= set(self.choices):
-            raise ValueError("not among the choices")
-        return found
-
-    def __str__(self) -> str:
-        choices = f"one of {', '.join(map(repr, self.choices))}"
-        return self.kind if not self.choices else choices if self.kind != "list" else f"list of {choices}"
+    @field_validator("*", mode="before")
+    @classmethod
+    def _written(cls, value: Any, info: ValidationInfo) -> Any:
+        """Of text, pydantic reads all types but lists; to it, True is a number."""
+        kind = cls.model_fields[info.field_name].annotation
+        if isinstance(value, bool) and kind in (int, float):
+            raise ValueError(f"{info.field_name} = {value}: expected a number")
+        if isinstance(value, str) and get_origin(kind) is list:
+            return [part.strip(" '\"") for part in value.strip(" []").split(",") if part.strip()]
+        return value
 
 
-def declarations(source: str) -> dict[str, Parameter]:
-    """The parameters that the source of a cell declares, in order.
+def declarations(source: str) -> type[Parameters]:
+    """The parameters that the source of a cell declares.
 
     Raises:
         NotebookError: it does anything else, or declares none.
@@ -88,28 +73,31 @@ def declarations(source: str) -> dict[str, Parameter]:
         raise NotebookError(f"line {error.lineno}: {error.msg}") from None
     if not statements:
         raise NotebookError("it declares no parameter")
-    return dict(_declaration(statement, lines) for statement in statements)
+    fields = dict(_field(statement, lines) for statement in statements)
+    return create_model("Parameters", __base__=Parameters, **fields)
 
 
-def _declaration(statement: ast.stmt, lines: Sequence[bytes]) -> tuple[str, Parameter]:
-    try:
-        match statement:
-            case ast.AnnAssign(ast.Name(name), ast.Name(kind), ast.expr() as value):
-                comment = _COMMENT.match(lines[value.end_lineno - 1][value.end_col_offset :].decode())
-                default, choices = ast.literal_eval(value), ast.literal_eval(comment["choices"] or "()")
-                parameter = Parameter(kind, default, tuple(choices))
-                if not isinstance(default, str) or kind == "str":  # as a default, text is no number
-                    parameter.read(default)
-                    return name, parameter
-    except (KeyError, SyntaxError, TypeError, ValueError):
-        pass
+def _field(statement: ast.stmt, lines: Sequence[bytes]) -> tuple[str, tuple[Any, Any]]:
+    # What is none ends in the error below, by one of these exceptions or by its name.
+    with suppress(AttributeError, KeyError, SyntaxError, TypeError, ValueError):
+        comment = _COMMENT.match(lines[statement.end_lineno - 1][statement.end_col_offset :].decode())
+        choices, default = map(ast.literal_eval, (comment["choices"] or "[]", ast.unparse(statement.value)))
+        kind: Any = TYPES[statement.annotation.id]
+        if kind is list:
+            kind = list[type(default[0]) if default else str]
+        if choices:
+            words = Literal[tuple(choices)]
+            kind = {str: words, list[str]: list[words]}[kind]
+        TypeAdapter(kind).validate_python(default, strict=True)
+        if not statement.target.id.startswith("_"):
+            return statement.target.id, (kind, default)
     raise NotebookError(
         f"line {statement.lineno}: expected `name: type = value  # what it is for`, with a type of "
         f"{', '.join(TYPES)} and a literal of it, got `{ast.unparse(statement)}`"
     )
 
 
-def notebook_parameters(path: Path | str) -> dict[str, Parameter]:
+def notebook_parameters(path: Path | str) -> type[Parameters]:
     """The parameters that a notebook declares in its one cell tagged ``parameters``.
 
     Raises:
@@ -127,26 +115,16 @@ def notebook_parameters(path: Path | str) -> dict[str, Parameter]:
         raise NotebookError(f"{path}: {error}") from None
 
 
-def validate(declared: Mapping[str, Parameter], given: Mapping[str, object]) -> dict[str, Any]:
-    """The given values as their declared types.
+def validate(declared: type[Parameters], given: Mapping[str, object]) -> dict[str, Any]:
+    """The given values, objects or text, as their declared types.
 
     Raises:
         ParameterError: it lists every unknown name and every bad value, with what is allowed.
     """
-    values, problems = {}, []
-    for name, value in given.items():
-        if name not in declared:
-            close = difflib.get_close_matches(name, declared, n=1)
-            problems.append(f"unknown parameter {name!r}" + "".join(f" (did you mean {c!r}?)" for c in close))
-            continue
-        try:
-            values[name] = declared[name].read(value)
-        except ValueError:  # pydantic's, too
-            problems.append(f"{name} = {value!r}: expected {declared[name]}")
-    if problems:
-        allowed = "; ".join(f"{name}: {parameter}" for name, parameter in declared.items())
-        raise ParameterError(f"{'; '.join(problems)}\nallowed parameters: {allowed}")
-    return values
+    try:
+        return declared(**given).model_dump(exclude_unset=True)
+    except ValidationError as error:
+        raise ParameterError(explain(error, declared).replace("setting", "parameter")) from None
 
 
 def begin(namespace: dict[str, Any], folder: Path | str | None = None) -> tuple[Path, torch.device | None]:
@@ -183,15 +161,16 @@ def begin(namespace: dict[str, Any], folder: Path | str | None = None) -> tuple[
 
 def _checked(namespace: Mapping[str, Any], history: Sequence[str]) -> dict[str, Any]:
     """The parameters of the last cell that declares some, with those that papermill wrote after it."""
-    declared, injected = {}, []
+    declared, injected = Parameters, []
     for source in history:
         if source.lstrip().partition("\n")[0] == "# Parameters":
             injected = re.findall(r"^(?!PAPERMILL_)(\w+) = ", source, re.MULTILINE)
         with suppress(NotebookError):
             declared, injected = declarations(source), []
-    if injected and not declared:
+    known = declared.model_fields
+    if injected and not known:
         raise ParameterError(f"no cell that ran declares the parameters {', '.join(injected)}")
-    names = {*injected} - {*declared} | {name for name in declared if name in namespace}
+    names = {*injected} - {*known} | {name for name in known if name in namespace}
     return validate(declared, {name: namespace.get(name) for name in sorted(names)})
 
 
@@ -214,16 +193,15 @@ def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str)
         NotebookFailed: a cell failed; the executed notebook holds the traceback.
     """
     parameters = validate(notebook_parameters(path), given)
-    import nbformat
     import papermill
     from nbclient.exceptions import DeadKernelError
+    from nbformat import read
 
     executed = Path(out) if Path(out).suffix == ".ipynb" else Path(out) / f"{Path(path).stem}.ipynb"
     if executed.resolve() == Path(path).resolve():
         raise NotebookError(f"the executed notebook would overwrite {executed} itself")
     executed.parent.mkdir(parents=True, exist_ok=True)
-    partial = executed.with_suffix(".partial.ipynb")
-    failure, ends = None, []
+    partial, failure, ends = executed.with_suffix(".partial.ipynb"), None, []
     with _Relay() as relay:
         try:
             papermill.execute_notebook(
@@ -236,26 +214,19 @@ def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str)
                 stderr_file=relay,
             )
         except papermill.PapermillExecutionError as error:
-            failure = f"{_first_line(error.source)}: {error.ename}: {error.evalue}"
+            failure = error.source, f"{error.ename}: {error.evalue}"
         except DeadKernelError:
-            cells = nbformat.read(partial, 4).cells
-            started = [cell for cell in cells if cell.metadata.get("papermill", {}).get("start_time")]
-            failure = f"{_first_line(started[-1].source)}: the kernel {ending(ends[-1])}"
+            started = [c for c in read(partial, 4).cells if c.metadata.get("papermill", {}).get("start_time")]
+            failure = started[-1].source, f"the kernel {ending(ends[-1])}"
     partial.replace(executed)
     if failure:
-        raise NotebookFailed(f"{path} failed in the cell {failure}\nthe executed notebook lies in {executed}")
+        where = f"the cell {failure[0].strip().partition(chr(10))[0]!r}: {failure[1]}"
+        raise NotebookFailed(f"{path} failed in {where}\nthe executed notebook lies in {executed}")
     return executed
 
 
-def _first_line(source: str) -> str:
-    return repr(source.strip().partition("\n")[0])
-
-
 def _running_interpreter(ends: list[int]) -> type[KernelManager]:
-    """A kernel manager that starts ``sys.executable``, whatever kernelspecs are installed.
-
-    It adds the exit code of a kernel that it finds dead to ``ends``.
-    """
+    """Starts ``sys.executable``, whatever kernelspecs are installed; ``ends`` gets the dead's exit codes."""
     import zmq
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
@@ -274,26 +245,23 @@ def _running_interpreter(ends: list[int]) -> type[KernelManager]:
     return RunningInterpreter
 
 
-class _Relay:
+class _Relay(TextIOBase):
     """Shows the finished lines that a notebook prints above papermill's bar, and below it the one begun."""
 
-    def __enter__(self) -> _Relay:
+    def __init__(self) -> None:
         from tqdm import tqdm
 
         self.bar, self.rest = tqdm(bar_format="{desc}", position=1, leave=False, disable=None), ""
-        return self
 
     def write(self, text: str) -> None:
         # Of a line that carriage returns rewrite, as progress bars do, a terminal leaves the last state.
         *lines, self.rest = (self.rest + text).split("\n")
+        *lines, begun = (line.rstrip("\r").rpartition("\r")[2] for line in (*lines, self.rest))
         for line in lines:
-            self.bar.write(line.rstrip("\r").rpartition("\r")[2])
-        self.bar.set_description_str(self.rest.rstrip("\r").rpartition("\r")[2])
+            self.bar.write(line)
+        self.bar.set_description_str(begun)
 
-    def flush(self) -> None:
-        """Papermill calls it after every write, which shows the text already."""
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         if self.rest:
             self.write("\n")
         self.bar.close()

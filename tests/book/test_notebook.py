@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nbformat
 import papermill
@@ -82,10 +82,12 @@ def reader(tmp_path, monkeypatch):
 
 def test_declarations_are_read_in_order_with_types_defaults_and_choices(tmp_path):
     declared = notebooks.notebook_parameters(write(tmp_path / "n.ipynb", *PLAIN))
-    assert list(declared) == ["size", "seeds", "rate", "out", "steps", "flag"]
-    assert [p.kind for p in declared.values()] == ["str", "int", "float", "str", "list", "bool"]
-    assert [p.default for p in declared.values()] == ["smoke", 3, 0.1, "runs", [1, 2], False]
-    assert declared["size"].choices == ("smoke", "demo") and declared["out"].choices == ()
+    fields = declared.model_fields
+    kinds = {"size": Literal["smoke", "demo"], "seeds": int, "rate": float}
+    kinds |= {"out": str, "steps": list[int], "flag": bool}
+    assert list(fields) == list(kinds)
+    assert {name: field.annotation for name, field in fields.items()} == kinds
+    assert [field.default for field in fields.values()] == ["smoke", 3, 0.1, "runs", [1, 2], False]
 
 
 @pytest.mark.parametrize("tagged", [(), (0, 1)])
@@ -114,6 +116,8 @@ def test_a_notebook_has_exactly_one_tagged_cell(tmp_path, tagged):
         "x: dict = {}  # options",
         "x: int | None = 1  # limit",
         "x: list = [1, 'a']  # mixed",
+        "x: int = 1  # @param [1, 2] numbers",
+        "_x: int = 1  # hidden",
         "x: int = (",
         "%matplotlib inline",
         "",
@@ -129,7 +133,7 @@ def test_a_malformed_declaration_is_named(tmp_path, capsys, source):
 
 def test_a_declaration_may_take_several_lines():
     declared = declarations("x: list = [  # first\n    'ä',\n]  # the names\n")
-    assert declared["x"].default == ["ä"]
+    assert declared().x == ["ä"]
 
 
 # Validation
@@ -159,41 +163,44 @@ def test_values_and_text_are_read_to_the_declared_type(declaration, given, expec
 def test_a_list_may_be_limited_to_choices():
     declared = declarations("x: list = ['a']  # @param ['a', 'b'] -- help")
     assert notebooks.validate(declared, {"x": "b,a"}) == {"x": ["b", "a"]}
-    with pytest.raises(ParameterError, match="expected list of one of 'a', 'b'"):
+    with pytest.raises(ParameterError, match=r"x.1 = 'c': Input should be 'a' or 'b'"):
         notebooks.validate(declared, {"x": "a,c"})
 
 
 @pytest.mark.parametrize(
-    ("declaration", "given"),
+    ("declaration", "given", "expected"),
     [
-        ("int = 1", "1.5"),
-        ("int = 1", 1.5),
-        ("int = 1", True),
-        ("int = 1", None),
-        ("float = 1.0", "fast"),
-        ("float = 1.0", False),
-        ("bool = True", "maybe"),
-        ("bool = True", 2),
-        ("str = ''", 3),
-        ("list = [1]", "1,x"),
-        ("list = [1]", "[1, __import__('os')]"),
-        ("list = [1]", 1),
+        ("int = 1", "1.5", "x = '1.5': Input should be a valid integer"),
+        ("int = 1", 1.5, "x = 1.5: Input should be a valid integer"),
+        ("int = 1", True, "x = True: expected a number"),
+        ("int = 1", None, "x = None: Input should be a valid integer"),
+        ("float = 1.0", "fast", "x = 'fast': Input should be a valid number"),
+        ("float = 1.0", False, "x = False: expected a number"),
+        ("bool = True", "maybe", "x = 'maybe': Input should be a valid boolean"),
+        ("bool = True", 2, "x = 2: Input should be a valid boolean"),
+        ("str = ''", 3, "x = 3: Input should be a valid string"),
+        ("list = [1]", "1,x", "x.1 = 'x': Input should be a valid integer"),
+        (
+            "list = [1]",
+            "[1, __import__('os')]",
+            "x.1 = \"__import__('os')\": Input should be a valid integer",
+        ),
+        ("list = [1]", 1, "x = 1: Input should be a valid list"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name_value_and_type(declaration, given):
+def test_what_does_not_fit_is_refused_by_name_value_and_type(declaration, given, expected):
     with pytest.raises(ParameterError) as caught:
         notebooks.validate(declarations(f"x: {declaration}  # help"), {"x": given})
-    assert f"x = {given!r}: expected {declaration.partition(' ')[0]}" in str(caught.value)
+    assert str(caught.value).startswith(expected)
 
 
 def test_all_problems_are_reported_at_once_with_what_is_allowed():
     with pytest.raises(ParameterError) as caught:
         notebooks.validate(declarations(PARAMETERS), {"sede": 3, "size": "hugee", "rate": 1})
     message = str(caught.value)
-    assert "unknown parameter 'sede' (did you mean 'seeds'?)" in message
-    assert "size = 'hugee': expected one of 'smoke', 'demo'" in message
+    assert "unknown parameter 'sede'; the parameters are size, seeds, rate, out, steps, flag" in message
+    assert "size = 'hugee': Input should be 'smoke' or 'demo'" in message
     assert "rate = " not in message
-    assert "allowed parameters: size: one of 'smoke', 'demo'; seeds: int; rate: float" in message
 
 
 # Execution
@@ -230,16 +237,12 @@ def test_a_shadowing_kernelspec_is_not_used_and_a_rerun_replaces(tmp_path, monke
     assert "reached" in printed(notebooks.run_notebook(path, {}, executed.parent))
 
 
-def test_nothing_runs_or_is_written_if_a_parameter_is_bad(tmp_path):
+def test_nothing_runs_or_is_written_if_a_parameter_or_the_place_is_bad(tmp_path):
     witness = tmp_path / "ran"
     path = write(tmp_path / "n.ipynb", f"open({str(witness)!r}, 'w')", PARAMETERS)
     with pytest.raises(ParameterError, match="sede"):
         notebooks.run_notebook(path, {"sede": 3}, tmp_path / "runs")
     assert not witness.exists() and not (tmp_path / "runs").exists()
-
-
-def test_a_notebook_is_not_overwritten_by_its_own_execution(tmp_path):
-    path = write(tmp_path / "n.ipynb", *PLAIN)
     before = path.read_bytes()
     with pytest.raises(NotebookError, match="overwrite"):
         notebooks.run_notebook(path, {}, tmp_path)
@@ -258,18 +261,11 @@ def test_a_failed_cell_is_named_and_its_traceback_kept(tmp_path):
     assert printed(executed) == "reached\n"
 
 
-@pytest.mark.parametrize(
-    ("death", "ending"),
-    [
-        ("os._exit(9)", "ended with exit code 9$"),
-        ("os.kill(os.getpid(), signal.SIGSEGV)", "was killed by SIGSEGV$"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", r"was killed by SIGKILL \(out of memory, most often\)$"),
-    ],
-)
-def test_a_dead_kernel_is_a_failure_too(tmp_path, death, ending):
-    kill = f"print('last words', flush=True)\nimport os, signal; {death}"
+def test_a_dead_kernel_is_a_failure_too(tmp_path):
+    kill = "print('last words', flush=True)\nimport os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
     path = write(tmp_path / "n.ipynb", SETUP, PARAMETERS, kill, "print('later')")
-    with pytest.raises(NotebookFailed, match=rf"(?m)in the cell .print.'last words'.*the kernel {ending}"):
+    expected = r"(?m)in the cell .print.'last words'.*the kernel was killed by SIGSEGV$"
+    with pytest.raises(NotebookFailed, match=expected):
         notebooks.run_notebook(path, {}, tmp_path / "runs")
     assert (tmp_path / "runs" / "n.ipynb").exists()
 
@@ -286,25 +282,13 @@ def test_prints_are_shown_whole_and_progress_at_its_last_state(capfd):
 
 def test_plain_papermill_stops_at_unknown_names_and_bad_values(tmp_path):
     path = write(tmp_path / "n.ipynb", *PLAIN)
-    given = ["-p", "sede", "3", "-p", "size", "hugee", "-p", "seeds", "4"]
-    result = subprocess.run(
-        [sys.executable, "-m", "papermill", path, tmp_path / "out.ipynb", *given],
-        capture_output=True,
-        text=True,
-        env=os.environ,
-    )
-    assert result.returncode != 0
-    assert "ParameterError: unknown parameter 'sede' (did you mean 'seeds'?)" in result.stderr
-    assert "size = 'hugee': expected one of 'smoke', 'demo'" in result.stderr
+    given = {"sede": 3, "size": "hugee", "seeds": 4}
+    with pytest.raises(papermill.PapermillExecutionError) as caught:
+        papermill.execute_notebook(path, tmp_path / "out.ipynb", given, progress_bar=False)
+    assert caught.value.ename == "ParameterError"
+    assert "unknown parameter 'sede'; the parameters are size, seeds" in caught.value.evalue
+    assert "size = 'hugee': Input should be 'smoke' or 'demo'" in caught.value.evalue
     assert "reached" not in printed(tmp_path / "out.ipynb")
-
-
-def test_plain_papermill_runs_good_values_as_their_declared_types(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    path = write(tmp_path / "n.ipynb", SETUP, PARAMETERS, BEGIN, "print(repr((rate, steps)))")
-    given = {"rate": 1, "steps": [5], "PAPERMILL_OUTPUT_PATH": "x"}
-    papermill.execute_notebook(path, tmp_path / "out.ipynb", given, progress_bar=False)
-    assert "(1.0, [5])" in printed(tmp_path / "out.ipynb")
 
 
 def test_a_reader_edits_and_reruns_cells(reader):
@@ -312,7 +296,7 @@ def test_a_reader_edits_and_reruns_cells(reader):
     reader.run(PARAMETERS.replace("rate: float = 0.1", "rate: float = 1"), BEGIN)
     assert reader["rate"] == 1.0 and type(reader["rate"]) is float
     reader.run("seeds = 'many'")
-    with pytest.raises(ParameterError, match="seeds = 'many': expected int"):
+    with pytest.raises(ParameterError, match="seeds = 'many': Input should be a valid integer"):
         reader.run(BEGIN)
     reader.run(PARAMETERS, BEGIN)
     reader.run("x: dict = {}  # a scratch cell", "a = 'a'; b: str = a  # another", "%precision 3", BEGIN)
@@ -325,8 +309,8 @@ def test_a_reader_corrects_an_injected_cell(reader):
     with pytest.raises(SyntaxError):
         reader.run("# Parameters\nseeds = \n")
     reader.run(BEGIN)
-    reader.run("# Parameters\nseeds = 5\n", BEGIN)
-    assert reader["seeds"] == 5
+    reader.run("# Parameters\nrate = 1\nsteps = [5]\nPAPERMILL_OUTPUT_PATH = 'x'\n", BEGIN)
+    assert (repr(reader["rate"]), reader["steps"]) == ("1.0", [5])
     reader.run("# Parameters\nsede = 3\n", PARAMETERS, BEGIN)
     assert reader["seeds"] == 3
 
