@@ -343,7 +343,7 @@ def bench(
         json: Also write the rows to this file.
     """
     prepare(threads=threads)
-    from ldarts_book import speed
+    from ldarts_book.studies import bench as benches
     from ldarts_lib.files import write_json
     from ldarts_lib.runs.environment import device_report, resolve_device
 
@@ -351,9 +351,9 @@ def bench(
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)
     print(device_report(where))
-    rows = speed.measure(spaces, rounds, quick=quick, device=where)
+    rows = benches.measure(spaces, rounds, quick=quick, device=where)
     title = "One search step; ratio: reference / this one"
-    _print_table(speed.COLUMNS, [row.cells for row in rows], title=title)
+    _print_table(benches.COLUMNS, [row.cells for row in rows], title=title)
     if json is not None:
         write_json(json, [asdict(row) for row in rows])
         print(f"rows: {json}")

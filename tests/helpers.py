@@ -87,6 +87,15 @@ def small_batch(seed: int = 0, dtype: torch.dtype = torch.float64, size: int = 6
     return Batch(images.to(dtype), torch.randint(3, (size,), generator=draw))
 
 
+def drawn_alphas(net: Supernet, seed: int = 3) -> dict[str, Tensor]:
+    """α as large as at the end of a search, [edges, operations] per kind, in float64."""
+    draw = torch.Generator().manual_seed(seed)
+    return {
+        kind: 0.7 * torch.randn(cell.shape, generator=draw, dtype=torch.float64)
+        for kind, cell in net.space.cells.items()
+    }
+
+
 def random_weights(net: Supernet, seed: int = 0) -> dict[str, Tensor]:
     """Softmax weights that differ from cell to cell: leaves [cells, edges, operations] per kind."""
     draw = torch.Generator().manual_seed(2000 + seed)

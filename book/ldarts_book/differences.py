@@ -7,45 +7,46 @@ jumps by the length of the perturbation; the exact gradient, which holds almost 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from ldarts_book.studies.theory import copies, drawn, searched
 from ldarts_lib.bilevel.alignment import Form
 from ldarts_lib.bilevel.gradients import flat, gradients
+from ldarts_lib.bilevel.protocols import SearchProtocol
 from ldarts_lib.bilevel.regularizers import Regularizer, perturbation, regularized_gradients
-from ldarts_lib.bilevel.state import SearchState, make_supernet
+from ldarts_lib.bilevel.state import make_supernet
 from ldarts_lib.networks.batches import Batch
-from ldarts_lib.networks.supernet import Supernet, architecture_weights
+from ldarts_lib.networks.supernet import Supernet
 
 EPSILONS = tuple(10.0**k for k in range(-7, 1))
 _SMALLEST = 1e-12
 
 
-def scene(state: SearchState, batch: Batch) -> tuple[Supernet, Batch, dict[str, Tensor]]:
-    """The supernet of a search as a textbook network in float64, with a batch and architecture weights.
-
-    Args:
-        state: the search, at whatever epoch.
-        batch: images and labels.
-    """
-    settings = state.protocol.model_copy(update={"supernet": "reference"})
-    classes = state.bilevel.supernet.macro.head[-1].out_features
+def scene(settings: SearchProtocol, epochs: int) -> tuple[Supernet, Batch, dict[str, Tensor]]:
+    """The supernet of a search after some epochs, as a textbook network in float64, a batch, and its p."""
+    state = searched(settings, epochs)
+    batch, supernet = drawn(state.training), state.bilevel.supernet
     net = make_supernet(
-        settings, classes=classes, channels_in=batch.inputs.shape[1], generator=torch.Generator()
+        settings.model_copy(update={"supernet": "reference"}),
+        classes=supernet.macro.head[-1].out_features,
+        channels_in=batch.inputs.shape[1],
+        generator=torch.Generator(),
     )
-    net.load_state_dict(state.bilevel.supernet.state_dict())
+    net.load_state_dict(supernet.state_dict())
     alphas = {kind: alpha.detach().double() for kind, alpha in state.bilevel.alphas.items()}
-    return net.double(), Batch(batch.inputs.double(), batch.targets), architecture_weights(alphas, net.layout)
+    return net.double(), Batch(batch.inputs.double(), batch.targets), copies(net, alphas)
 
 
 def against_exact(
     supernet: Supernet,
     batch: Batch,
-    weights: dict[str, Tensor],
+    weights: Mapping[str, Tensor],
     epsilons: Sequence[float] = EPSILONS,
     *,
     form: Form = "cosine",
@@ -60,10 +61,7 @@ def against_exact(
 
     Args:
         supernet: a reference supernet in training mode, best in float64.
-        batch: images and labels.
-        weights: of its cells.
         epsilons: values of ε0.
-        form: of the regularizer.
         frozen: whether all passes use the activations that are on in the unperturbed network, so that
             nothing can switch.
     """
@@ -72,19 +70,19 @@ def against_exact(
     )
     exact = flat(exact)
     length = flat(loss.weights).norm()
-    rows = []
-    with activations(supernet) as record:
+    rows, record = [], _Activations()
+    with ExitStack() as watched:
+        for relu in (module for module in supernet.modules() if isinstance(module, nn.ReLU)):
+            watched.enter_context(relu.register_forward_hook(record))
         base = gradients(supernet, batch, weights)
-        unperturbed = record.masks()
+        record.forced = dict(record.on) if frozen else None
         direction, scale = perturbation(Regularizer(form), base.cells)
         for epsilon in epsilons:
             ends = {}
             for sign in (1, -1):
-                record.replay(unperturbed if frozen else None)
                 moved = {k: w.detach() + sign * epsilon * direction.get(k, 0.0) for k, w in weights.items()}
                 found = gradients(supernet, batch, {k: w.requires_grad_() for k, w in moved.items()})
-                ends[sign] = (flat(found.weights), record.masks())
-            record.replay(None)
+                ends[sign] = (flat(found.weights), dict(record.on))
             forward = (ends[1][0] - flat(base.weights)) * scale / epsilon
             backward = (flat(base.weights) - ends[-1][0]) * scale / epsilon
             central = (forward + backward) / 2
@@ -122,40 +120,19 @@ def panels(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, tuple[pd.I
     }
 
 
-class Activations:
-    """Which activations of the ReLUs of a network are on, pass by pass, and a way to hold them fixed."""
+@dataclass
+class _Activations:
+    """Which activations of the ReLUs were on in the last pass, and those that alone are let through."""
 
-    def __init__(self) -> None:
-        self._seen: dict[nn.Module, Tensor] = {}
-        self._forced: dict[nn.Module, Tensor] | None = None
+    on: dict[nn.Module, Tensor] = field(default_factory=dict)
+    forced: dict[nn.Module, Tensor] | None = None
 
-    def masks(self) -> dict[nn.Module, Tensor]:
-        """Of each ReLU, where its input was positive in the last pass."""
-        return dict(self._seen)
-
-    def replay(self, masks: dict[nn.Module, Tensor] | None) -> None:
-        """Let exactly these activations through from now on; None for those of a positive input."""
-        self._forced = masks
-
-    def __call__(self, module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor | None:
-        """A forward hook."""
-        self._seen[module] = inputs[0] > 0
-        return None if self._forced is None else inputs[0] * self._forced[module]
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor], _: Tensor) -> Tensor | None:
+        self.on[module] = inputs[0] > 0
+        return None if self.forced is None else inputs[0] * self.forced[module]
 
 
-@contextmanager
-def activations(network: nn.Module) -> Iterator[Activations]:
-    """Within it, the ReLUs of a network are watched."""
-    record = Activations()
-    hooks = [m.register_forward_hook(record) for m in network.modules() if isinstance(m, nn.ReLU)]
-    try:
-        yield record
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def _flips(one: dict[nn.Module, Tensor], other: dict[nn.Module, Tensor]) -> dict[str, float]:
+def _flips(one: Mapping[nn.Module, Tensor], other: Mapping[nn.Module, Tensor]) -> dict[str, float]:
     """How many activations differ, and their share; NaN without any ReLU."""
     switched = sum((one[module] != other[module]).sum().item() for module in one)
     total = sum(mask.numel() for mask in one.values())

@@ -1,4 +1,4 @@
-"""What the table Digits-201 says: landmarks, noise, and how far it can be trusted.
+"""What the table Digits-201 says: landmarks, noise, how far it can be trusted, and beside NAS-Bench-201.
 
 Functions take the frame of Digits-201 (:func:`~ldarts_lib.tables.tables.open_table`), one row per
 computation, or some of its rows. Means over cells weight each row with the strings that it stands for
@@ -15,12 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from ldarts_book.studies import digits201 as digits201
-from ldarts_lib.evaluation.standalone import Recipe as Recipe
-from ldarts_lib.evaluation.standalone import standalone_accuracies as standalone_accuracies
-from ldarts_lib.evaluation.standalone import standalone_accuracy as standalone_accuracy
 from ldarts_lib.tables.computation import classes, computation
-from ldarts_lib.tables.computation import decode as decode
 
 LANDMARKS: Mapping[str, str] = {
     "3x3 everywhere, skip on 3<-0": "333133",
@@ -34,6 +29,16 @@ LANDMARKS: Mapping[str, str] = {
 DISCONNECTED = "0"
 """The computation of all cells whose input does not reach the output."""
 
+REAL: Mapping[str, str] = {
+    "CIFAR-10": "cifar10_test",
+    "CIFAR-100": "cifar100_test",
+    "ImageNet16-120": "imagenet16_test",
+}
+"""The data sets of NAS-Bench-201, and the column that a search is judged by."""
+
+TOPS = (10, 100, 1000)
+"""The numbers of best strings whose overlap is reported."""
+
 
 def landmarks(table: pd.DataFrame) -> pd.DataFrame:
     """The best cell, the cells of :data:`LANDMARKS`, the worst connected cell, and the disconnected one.
@@ -43,15 +48,11 @@ def landmarks(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         ``ops``, ``cells`` (strings that compute the same), ``accuracy``, ``std`` and ``place`` (1 for the
         best computation), under the names of the cells, from the best to the worst.
-
-    Raises:
-        KeyError: the table does not hold one of them.
     """
     connected = table["accuracy"].drop(DISCONNECTED)
-    named = {name: computation(ops).key for name, ops in LANDMARKS.items()}
     keys = {
         "best": connected.idxmax(),
-        **named,
+        **{name: computation(ops).key for name, ops in LANDMARKS.items()},
         "worst connected": connected.idxmin(),
         "disconnected": DISCONNECTED,
     }
@@ -83,18 +84,15 @@ def by_convolutions(table: pd.DataFrame) -> pd.DataFrame:
 
     Columns: ``computations``, ``cells`` (strings), ``lowest``, ``mean`` (over strings) and ``highest``.
     """
-    applied = applied_convolutions(table)
-    groups = table.groupby(applied)
-    total = (table["accuracy"] * table["cells"]).groupby(applied).sum()
-    return pd.DataFrame(
-        {
-            "computations": groups.size(),
-            "cells": groups["cells"].sum(),
-            "lowest": groups["accuracy"].min(),
-            "mean": total / groups["cells"].sum(),
-            "highest": groups["accuracy"].max(),
-        }
+    weighted = table.assign(total=table["accuracy"] * table["cells"])
+    found = weighted.groupby(applied_convolutions(table)).agg(
+        computations=("cells", "size"),
+        cells=("cells", "sum"),
+        lowest=("accuracy", "min"),
+        mean=("total", "sum"),
+        highest=("accuracy", "max"),
     )
+    return found.assign(mean=found["mean"] / found["cells"])
 
 
 def explained_by_convolutions(table: pd.DataFrame) -> float:
@@ -110,24 +108,14 @@ def seed_correlations(table: pd.DataFrame) -> pd.DataFrame:
 
     Columns: ``Pearson``, ``Spearman`` and ``Kendall`` (τ-b), one row per pair of seeds, each computation
     counted once.
-
-    Raises:
-        ValueError: the table has fewer than two seeds.
     """
-    seeds = _seeds(table)
-    pairs = list(combinations(seeds, 2))
-    if not pairs:
-        raise ValueError(f"expected at least two seeds, got {list(seeds)}")
-    rows = [
-        {
-            "Pearson": stats.pearsonr(seeds[one], seeds[other]).statistic,
-            "Spearman": stats.spearmanr(seeds[one], seeds[other]).statistic,
-            "Kendall": stats.kendalltau(seeds[one], seeds[other]).statistic,
-        }
-        for one, other in pairs
-    ]
-    names = [" and ".join(name.removeprefix("accuracy_") for name in pair) for pair in pairs]
-    return pd.DataFrame(rows, index=pd.Index(names, name="seeds"))
+    seeds = table.filter(like="accuracy_").rename(columns=lambda name: name.removeprefix("accuracy_"))
+    rows = {
+        f"{one} and {other}": {"Pearson": stats.pearsonr(seeds[one], seeds[other]).statistic}
+        | _rank_correlations(seeds[one], seeds[other])
+        for one, other in combinations(seeds, 2)
+    }
+    return pd.DataFrame(rows).T.rename_axis("seeds")
 
 
 def reliability(correlation: float, seeds: Sequence[int]) -> pd.Series:
@@ -151,38 +139,97 @@ def noise(table: pd.DataFrame) -> float:
 
 
 def retrained(table: pd.DataFrame, ops: Sequence[str], accuracies: npt.ArrayLike) -> pd.DataFrame:
-    """Accuracies of new trainings beside those of the table.
-
-    Args:
-        table: the table.
-        ops: six digits of each cell.
-        accuracies: [cells, seeds], between 0 and 1.
+    """Accuracies of new trainings, [cells, seeds], beside those of the table.
 
     Returns:
         ``computation``, ``table``, ``again`` (mean over the seeds), ``difference`` and ``z`` (the difference
-        in units of the standard deviation that the noise of both means gives it), under the digits.
-
-    Raises:
-        ValueError: there are not as many rows as cells.
+        in units of the standard deviation that the noise of both means gives it), under the digits ``ops``.
     """
-    again = np.asarray(accuracies, dtype=float)
-    if again.ndim != 2 or len(again) != len(ops):
-        raise ValueError(f"expected accuracies [{len(ops)}, seeds], got {list(again.shape)}")
+    new = np.asarray(accuracies, dtype=float)
     keys = [computation(one).key for one in ops]
-    known = table.loc[keys, "accuracy"].to_numpy()
-    difference = again.mean(1) - known
-    expected = noise(table) * np.sqrt(1 / again.shape[1] + 1 / _seeds(table).shape[1])
+    found = {"computation": keys, "table": table.loc[keys, "accuracy"].to_numpy(), "again": new.mean(1)}
+    difference = found["again"] - found["table"]
+    seeds = table.filter(like="accuracy_").shape[1]
+    expected = noise(table) * np.sqrt(1 / new.shape[1] + 1 / seeds)
     return pd.DataFrame(
-        {
-            "computation": keys,
-            "table": known,
-            "again": again.mean(1),
-            "difference": difference,
-            "z": difference / expected,
-        },
-        index=pd.Index(ops, name="ops"),
+        found | {"difference": difference, "z": difference / expected}, pd.Index(ops, name="ops")
     )
 
 
-def _seeds(table: pd.DataFrame) -> pd.DataFrame:
-    return table.filter(like="accuracy_")
+def against_nasbench201(table: pd.DataFrame, real: pd.DataFrame) -> pd.DataFrame:
+    """How far Digits-201 and NAS-Bench-201 rank cells alike, and NAS-Bench-201 itself on its data sets.
+
+    Rows compare ``first`` with ``second`` over ``which`` strings: all, or only the *connected* ones, whose
+    input reaches their output (on NAS-Bench-201 they are those above chance). The last rows give the scale:
+    data sets of NAS-Bench-201 with each other; and CIFAR-10 with itself, over pairs of strings that compute
+    the same, its own noise ceiling.
+
+    Args:
+        table: Digits-201.
+        real: the frame of NAS-Bench-201.
+
+    Returns:
+        ``first``, ``second``, ``which``, ``cells`` (how many are compared), ``Spearman``, ``Kendall`` (τ-b)
+        and ``top 10`` ... (the share of :func:`top_overlap`; NaN for the pairs).
+    """
+    digits = expand(table)
+    real = real.loc[digits.index]
+    connected = (digits["computation"] != DISCONNECTED).to_numpy()
+    ours = {("Digits-201", name): (digits["accuracy"], real[column]) for name, column in REAL.items()}
+    theirs = {
+        (one, other): (real[REAL[one]], real[REAL[other]])
+        for one, other in (("CIFAR-10", "CIFAR-100"), ("CIFAR-10", "ImageNet16-120"))
+    }
+    rows = []
+
+    def compare(one: str, other: str, which: str, first: pd.Series, second: pd.Series) -> dict[str, object]:
+        names = {"first": one, "second": other, "which": which, "cells": len(first)}
+        return names | _rank_correlations(first, second)
+
+    for names, (first, second) in (ours | theirs).items():
+        for which, chosen in (("all", slice(None)), ("connected", connected)):
+            both = first[chosen], second[chosen]
+            rows.append(compare(*names, which, *both) | {f"top {k}": top_overlap(*both, k) for k in TOPS})
+    pairs = twins(real, REAL["CIFAR-10"])
+    rows.append(compare("CIFAR-10", "CIFAR-10", "pairs that compute the same", *pairs))
+    return pd.DataFrame(rows)
+
+
+def top_overlap(first: pd.Series, second: pd.Series, k: int) -> float:
+    """The share of the best k by one accuracy that are among the best k by the other, [n] accuracies each.
+
+    Ties at the border are broken at random: the result is the expectation. Unrelated accuracies of n cells
+    give k/n.
+    """
+    return float((_chance_of_top(first, k) * _chance_of_top(second, k)).sum() / k)
+
+
+def twins(real: pd.DataFrame, column: str) -> tuple[pd.Series, pd.Series]:
+    """An accuracy of two strings of each connected computation, with trainings of their own.
+
+    They differ by the noise of NAS-Bench-201. Strings that agree in every accuracy share their trainings and
+    count as one; a computation with a single training is left out.
+
+    Returns:
+        The first and the last string of each, under the keys of the computations.
+    """
+    accuracies = real.drop(columns="index")
+    keys = pd.Series({ops: key for key, several in classes().items() for ops in several}, name="computation")
+    trained = accuracies.assign(computation=keys).drop_duplicates()
+    trained = trained[trained["computation"] != DISCONNECTED].sort_index()
+    several = trained[trained.duplicated("computation", keep=False)].groupby("computation")[column]
+    return several.first(), several.last()
+
+
+def _rank_correlations(first: pd.Series, second: pd.Series) -> dict[str, float]:
+    return {
+        "Spearman": stats.spearmanr(first, second).statistic,
+        "Kendall": stats.kendalltau(first, second).statistic,
+    }
+
+
+def _chance_of_top(values: pd.Series, k: int) -> npt.NDArray[np.float64]:
+    """How probably each value is among the best k, if ties are broken at random."""
+    first = values.rank(method="min", ascending=False).to_numpy()
+    last = values.rank(method="max", ascending=False).to_numpy()
+    return np.clip((k - first + 1) / (last - first + 1), 0, 1)

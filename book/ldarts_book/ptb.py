@@ -9,20 +9,28 @@ them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from ldarts_lib.bilevel import alignment
-from ldarts_lib.bilevel.recurrent_state import RecurrentState as RecurrentState
-from ldarts_lib.datasets.corpus import Reader
-from ldarts_lib.datasets.corpus import columns_of as columns_of
-from ldarts_lib.datasets.corpus import load_text as load_text
+from ldarts_lib.bilevel.alignment import layer_alignment
+from ldarts_lib.bilevel.recurrent_protocols import RecurrentProtocol
+from ldarts_lib.bilevel.recurrent_state import RecurrentState
+from ldarts_lib.datasets.corpus import Corpus, Reader, load_text
 from ldarts_lib.networks.batches import Inputs, Prediction, TextBatch
 from ldarts_lib.networks.recurrent_supernet import RecurrentSupernet
 from ldarts_lib.networks.supernet import architecture_weights
-from ldarts_lib.spaces.space import PTB as PTB
+
+
+def searched(
+    settings: RecurrentProtocol, device: torch.device | str = "cpu"
+) -> tuple[Corpus, RecurrentState, list[dict[str, Any]]]:
+    """A whole search: its text, its state at the end, and its history."""
+    text = load_text(settings.dataset, min_count=settings.min_count, device=device)
+    state = RecurrentState.start(settings, text, device)
+    return text, state, [state.run_epoch(epoch) for epoch in range(settings.epochs)]
 
 
 def gradients_by_step(supernet: RecurrentSupernet, batch: TextBatch, alphas: Mapping[str, Tensor]) -> Tensor:
@@ -33,8 +41,6 @@ def gradients_by_step(supernet: RecurrentSupernet, batch: TextBatch, alphas: Map
 
     Args:
         supernet: in evaluation mode, or without dropout, whose masks would differ from word to word.
-        batch: a window of a text.
-        alphas: the architecture parameters.
 
     Raises:
         ValueError: the supernet drops something.
@@ -70,7 +76,6 @@ def last_against_all(
     Args:
         supernet: as for :func:`gradients_by_step`.
         text: in columns, [rows, columns]; it is read from the beginning for each length.
-        alphas: the architecture parameters.
         lengths: of the windows, in words.
         windows: how many of each length at most.
 
@@ -115,6 +120,6 @@ def _compare(by_step: Tensor) -> dict[str, float]:
     return {
         "cosine": torch.cosine_similarity(every, last, dim=-1).mean().item(),
         "share": (last.norm(dim=-1) / every.norm(dim=-1)).mean().item(),
-        "alignment": alignment.layer_alignment(every).item(),
-        "alignment of the last step": alignment.layer_alignment(last).item(),
+        "alignment": layer_alignment(every).item(),
+        "alignment of the last step": layer_alignment(last).item(),
     }

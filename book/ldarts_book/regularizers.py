@@ -6,36 +6,31 @@ fixed, and so by another route than :mod:`ldarts_lib.bilevel.regularizers`. No s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from ldarts_book.dynamics import softmax_jacobian
+from ldarts_book.studies.theory import Weights, copies, loss, shared, softmax_jacobian
 from ldarts_lib.bilevel.alignment import cell_norms, cosine_delta, layer_alignment
 from ldarts_lib.bilevel.gradients import flat
 from ldarts_lib.bilevel.regularizers import REGULARIZED_KIND, Regularizer, regularized_gradients
 from ldarts_lib.networks.batches import Batch
-from ldarts_lib.networks.supernet import Supernet, architecture_weights
+from ldarts_lib.networks.supernet import Supernet
 
 Measure = Callable[[Tensor], Tensor]
 """A function of the rows g_l, [cells, edges×operations] → a scalar."""
 
 
 def measure_by_weights(
-    supernet: Supernet, batch: Batch, weights: Mapping[str, Tensor], measure: Measure = layer_alignment
+    supernet: Supernet, batch: Batch, weights: Weights, measure: Measure = layer_alignment
 ) -> tuple[Tensor, ...]:
-    """∂R(g(ω))/∂ω by automatic differentiation of the whole composition.
+    """∂R(g(ω))/∂ω by automatic differentiation of the whole composition, as ``supernet.parameters()``.
 
     Args:
-        supernet: holds ω.
-        batch: images and labels.
         weights: per cell kind [cells, edges, operations], leaves that require gradients.
         measure: R.
-
-    Returns:
-        In the order of ``supernet.parameters()``.
     """
     _, g = _loss_and_rows(supernet, batch, weights)
     return torch.autograd.grad(measure(g), tuple(supernet.parameters()), materialize_grads=True)
@@ -44,16 +39,12 @@ def measure_by_weights(
 def measure_along(
     supernet: Supernet,
     batch: Batch,
-    weights: Mapping[str, Tensor],
+    weights: Weights,
     direction: tuple[Tensor, ...],
     distance: float,
     measure: Measure = layer_alignment,
 ) -> float:
-    """R(g(ω + distance·direction)), from first derivatives of the loss alone; ω is put back.
-
-    Args:
-        direction: in the order of ``supernet.parameters()``.
-    """
+    """R(g(ω + distance·direction)), from first derivatives of the loss alone; ω is put back."""
     parameters = list(supernet.parameters())
     start = [parameter.detach().clone() for parameter in parameters]
     try:
@@ -66,34 +57,25 @@ def measure_along(
             torch._foreach_copy_(parameters, start)
 
 
-def alignment_by_alpha(
-    supernet: Supernet, batch: Batch, alphas: Mapping[str, Tensor]
-) -> tuple[float, float, Tensor]:
-    """The loss, Λ, and ∂Λ/∂α at fixed ω, by differentiating through the softmax that all cells share.
-
-    Args:
-        alphas: per cell kind α, [edges, operations]; the derivative is by those of the normal cells.
-    """
-    leaves, weights = _shared(supernet, alphas)
-    loss, g = _loss_and_rows(supernet, batch, weights)
+def alignment_by_alpha(supernet: Supernet, batch: Batch, alphas: Weights) -> tuple[float, float, Tensor]:
+    """The loss, Λ, and ∂Λ/∂α of the normal cells at fixed ω, through the softmax that all cells share."""
+    leaves = {kind: alpha.detach().clone().requires_grad_() for kind, alpha in alphas.items()}
+    p = shared(supernet, {kind: leaf.softmax(-1) for kind, leaf in leaves.items()})
+    value, g = _loss_and_rows(supernet, batch, p)
     alignment = layer_alignment(g)
     (found,) = torch.autograd.grad(alignment, leaves[REGULARIZED_KIND])
-    return loss.item(), alignment.item(), found
+    return value.item(), alignment.item(), found
 
 
-def mixed_by_cells(supernet: Supernet, batch: Batch, weights: Mapping[str, Tensor]) -> Tensor:
-    """H·δ with the Hessian H of the loss by all copies of p, and δ of the cosine form held fixed.
-
-    Returns:
-        [cells, edges, operations].
-    """
+def mixed_by_cells(supernet: Supernet, batch: Batch, weights: Weights) -> Tensor:
+    """H·δ, [cells, edges, operations]: the Hessian H of the loss by all p_l, δ of the cosine form fixed."""
     _, g = _loss_and_rows(supernet, batch, weights)
     (found,) = torch.autograd.grad(g, weights[REGULARIZED_KIND], cosine_delta(g.detach()))
     return found
 
 
 def climb_by_alpha(
-    supernet: Supernet, batch: Batch, alphas: Mapping[str, Tensor], *, steps: int, learning_rate: float = 0.05
+    supernet: Supernet, batch: Batch, alphas: Weights, *, steps: int, learning_rate: float = 0.05
 ) -> tuple[pd.DataFrame, Tensor]:
     """Raise Λ by moving the α of the normal cells along ∂Λ/∂α with Adam, while ω stays as it is.
 
@@ -104,27 +86,22 @@ def climb_by_alpha(
     optimizer = torch.optim.Adam([moving[REGULARIZED_KIND]], lr=learning_rate, maximize=True)
     rows = []
     for step in range(steps + 1):
-        loss, alignment, moving[REGULARIZED_KIND].grad = alignment_by_alpha(supernet, batch, moving)
-        rows.append({"loss": loss, "alignment": alignment})
+        value, alignment, moving[REGULARIZED_KIND].grad = alignment_by_alpha(supernet, batch, moving)
+        rows.append({"loss": value, "alignment": alignment})
         if step < steps:
             optimizer.step()
     return pd.DataFrame(rows), moving[REGULARIZED_KIND]
 
 
-def batch_agreement(
-    supernet: Supernet, batches: Sequence[Batch], weights: Mapping[str, Tensor]
-) -> dict[str, float]:
-    """How long ∂Λ/∂ω is beside ∂L/∂ω, and how far the batches agree on each of the two.
-
-    Args:
-        batches: at least two; no running statistics move.
-        weights: per cell kind [cells, edges, operations], leaves that require gradients.
+def batch_agreement(supernet: Supernet, images: Batch, weights: Weights, size: int = 64) -> dict[str, float]:
+    """How long ∂Λ/∂ω is beside ∂L/∂ω, and how far batches of this size agree on each of the two.
 
     Returns:
         ``ratio``, the mean length of ∂Λ/∂ω by that of ∂L/∂ω; ``loss`` and ``alignment``, the mean cosine over
         all pairs of batches of the one and of the other.
     """
     exact = Regularizer("cosine", "exact")
+    batches = map(Batch, images.inputs.split(size), images.targets.split(size))
     found = [regularized_gradients(supernet, b, weights, exact, update_statistics=False) for b in batches]
     by_loss = torch.stack([flat(base.weights) for base, _ in found])
     by_alignment = torch.stack([flat(penalty) for _, penalty in found])
@@ -135,40 +112,30 @@ def batch_agreement(
     }
 
 
-def response_to_weights(supernet: Supernet, batch: Batch, weights: Mapping[str, Tensor]) -> Tensor:
+def response_to_weights(supernet: Supernet, batch: Batch, weights: Weights) -> Tensor:
     """∂g/∂ω: [cells×edges×operations, number of parameters]; one backward pass for each row."""
     _, g = _loss_and_rows(supernet, batch, weights)
     return _jacobian(g, tuple(supernet.parameters()))
 
 
-def response_to_alpha(supernet: Supernet, batch: Batch, alphas: Mapping[str, Tensor]) -> Tensor:
+def response_to_alpha(supernet: Supernet, batch: Batch, alphas: Weights) -> Tensor:
     """∂g/∂α, all cells sharing α: [cells×edges×operations, edges×operations].
 
     The second derivatives by the copies of p are symmetric, so that one backward pass of Σ_l g_l gives a
     column.
     """
-    weights = architecture_weights(alphas, supernet.layout)
-    copies = weights[REGULARIZED_KIND]
+    weights = copies(supernet, alphas)
+    p = weights[REGULARIZED_KIND]
     _, g = _loss_and_rows(supernet, batch, weights)
-    by_p = _jacobian(g.sum(0), (copies,)).T.unflatten(1, copies.shape[1:])
-    return torch.einsum("reo,eop->rep", by_p, softmax_jacobian(copies[0].detach())).flatten(1)
+    by_p = _jacobian(g.sum(0), (p,)).T.unflatten(1, p.shape[1:])
+    return torch.einsum("reo,eop->rep", by_p, softmax_jacobian(p[0].detach())).flatten(1)
 
 
-def _shared(supernet: Supernet, alphas: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Copies of α that require gradients, and per kind p = softmax(α) expanded to all cells."""
-    leaves = {kind: alpha.detach().clone().requires_grad_() for kind, alpha in alphas.items()}
-    weights = {
-        kind: leaf.softmax(-1).expand(supernet.layout.count(kind), *leaf.shape)
-        for kind, leaf in leaves.items()
-    }
-    return leaves, weights
-
-
-def _loss_and_rows(supernet: Supernet, batch: Batch, weights: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+def _loss_and_rows(supernet: Supernet, batch: Batch, weights: Weights) -> tuple[Tensor, Tensor]:
     """The loss and its gradients by the copies of p, [cells, edges×operations], both differentiable."""
-    loss = batch.losses(supernet(batch.inputs, weights, update_statistics=False))
-    (g,) = torch.autograd.grad(loss, weights[REGULARIZED_KIND], create_graph=True)
-    return loss, g.flatten(1)
+    value = loss(supernet, batch, weights)
+    (g,) = torch.autograd.grad(value, weights[REGULARIZED_KIND], create_graph=True)
+    return value, g.flatten(1)
 
 
 def _jacobian(g: Tensor, variables: tuple[Tensor, ...]) -> Tensor:

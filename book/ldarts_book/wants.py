@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import pandas as pd
+from torch import Tensor
 
 from ldarts_book import studies
-from ldarts_lib.bilevel import alignment as alignment
-from ldarts_lib.bilevel.gradients import gradients as gradients
-from ldarts_lib.bilevel.state import SearchState as SearchState
-from ldarts_lib.networks.batches import Batch as Batch
-from ldarts_lib.networks.supernet import architecture_weights as architecture_weights
+from ldarts_book.studies.theory import cells, copies, drawn, searched
+from ldarts_lib.bilevel.protocols import SearchProtocol
+
+
+def first_gradients(settings: SearchProtocol) -> Tensor:
+    """g of a search before its first step, on a batch of α: [cells, edges×operations]."""
+    state = searched(settings)
+    supernet = state.bilevel.supernet
+    return cells(supernet, drawn(state.validation), copies(supernet, state.bilevel.alphas)).flatten(1)
 
 
 def deciders(epochs: pd.DataFrame, count: int = 10) -> pd.DataFrame:

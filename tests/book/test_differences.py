@@ -8,11 +8,9 @@ from torch import nn
 
 from helpers import random_weights, small_batch, small_supernet
 from ldarts_book import differences
+from ldarts_book.studies.theory import drawn, searched
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.bilevel.regularizers import Regularizer, perturbation, regularized_gradients
-from ldarts_lib.bilevel.state import SearchState
-from ldarts_lib.datasets.images import load_images
-from ldarts_lib.networks.batches import Batch
 
 LENGTHS = (1e-6, 1e-2, 1e-1)
 
@@ -82,12 +80,11 @@ def test_nothing_is_left_on_the_network():
 
 
 def test_the_scene_is_the_network_of_the_search():
-    state = SearchState.start(protocol(method="darts", size="smoke"), load_images("noisy-digits"))
-    state.run_epoch(0)
-    batch = Batch(*next(state.training.epoch(32, torch.Generator().manual_seed(0), augment=False)))
-    net, images, weights = differences.scene(state, batch)
+    settings = protocol(method="darts", size="smoke", epochs=1)
+    net, images, weights = differences.scene(settings, 1)
+    state = searched(settings, 1)
+    batch, single = drawn(state.training), {kind: w.float() for kind, w in weights.items()}
     logits = net(images.inputs, weights, update_statistics=False)
-    single = {kind: w.float() for kind, w in weights.items()}
     expected = state.bilevel.supernet(batch.inputs, single, update_statistics=False)
     assert logits.dtype == torch.float64
     torch.testing.assert_close(logits.float(), expected, rtol=1e-3, atol=1e-4)

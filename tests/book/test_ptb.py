@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ldarts_book.ptb import averaged, gradients_by_step, last_against_all
-from ldarts_lib.bilevel import alignment
+from ldarts_lib.bilevel.alignment import layer_alignment
 from ldarts_lib.bilevel.gradients import gradients
 from ldarts_lib.datasets.corpus import Reader
 from ldarts_lib.networks.batches import Inputs, TextBatch
@@ -63,7 +63,7 @@ def test_windows_are_compared(setting):
     batch = TextBatch.of(*Reader(text, supernet.initial_hidden(5)).read(4))
     by_step = gradients_by_step(supernet, batch, alphas)
     first = found[found["length"] == 4].iloc[0]
-    assert first["alignment"] == pytest.approx(alignment.layer_alignment(by_step.sum(0)).item())
+    assert first["alignment"] == pytest.approx(layer_alignment(by_step.sum(0)).item())
 
 
 def test_dropout_is_refused(setting):

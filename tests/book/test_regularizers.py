@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from helpers import random_weights, small_batch, small_supernet
-from ldarts_book.dynamics import softmax_jacobian
+from helpers import drawn_alphas, random_weights, small_batch, small_supernet
 from ldarts_book.regularizers import (
     alignment_by_alpha,
     batch_agreement,
@@ -18,11 +17,13 @@ from ldarts_book.regularizers import (
     response_to_alpha,
     response_to_weights,
 )
+from ldarts_book.studies.theory import copies, softmax_jacobian
 from ldarts_lib.bilevel.alignment import layer_alignment, sign_alignment
 from ldarts_lib.bilevel.gradients import flat, gradients
 from ldarts_lib.bilevel.half_steps import softmax_backward
 from ldarts_lib.bilevel.regularizers import Regularizer, regularized_gradients
-from ldarts_lib.networks.supernet import Supernet, architecture_weights
+from ldarts_lib.networks.batches import Batch
+from ldarts_lib.networks.supernet import Supernet
 
 STEP = 1e-6
 
@@ -34,9 +35,7 @@ def net() -> Supernet:
 
 @pytest.fixture
 def alphas(net: Supernet) -> dict[str, Tensor]:
-    draw = torch.Generator().manual_seed(3)
-    shapes = {kind: cell.shape for kind, cell in net.space.cells.items()}
-    return {kind: torch.randn(*s, generator=draw, dtype=torch.float64) for kind, s in shapes.items()}
+    return drawn_alphas(net)
 
 
 def rows(net, weights):
@@ -48,7 +47,7 @@ def moved(alphas, direction, distance):
 
 
 def shared_rows(net, alphas):
-    return rows(net, architecture_weights(alphas, net.layout))
+    return rows(net, copies(net, alphas))
 
 
 @pytest.mark.parametrize(("form", "measure"), [("cosine", layer_alignment), ("sign", sign_alignment)])
@@ -84,7 +83,7 @@ def test_along_puts_the_weights_back_even_if_the_measure_fails(net):
 
 def test_alignment_by_alpha_is_the_derivative_through_the_shared_softmax(net, alphas):
     loss, alignment, found = alignment_by_alpha(net, small_batch(), alphas)
-    weights = architecture_weights(alphas, net.layout)
+    weights = copies(net, alphas)
     assert loss == pytest.approx(gradients(net, small_batch(), weights).loss.item())
     assert alignment == pytest.approx(layer_alignment(rows(net, weights)).item())
     direction = torch.randn(*found.shape, generator=torch.Generator().manual_seed(2), dtype=found.dtype)
@@ -106,7 +105,7 @@ def test_climbing_raises_the_alignment_and_leaves_the_rest(net, alphas):
 
 
 def test_the_responses_are_the_derivatives_of_the_rows(net, alphas):
-    weights = architecture_weights(alphas, net.layout)
+    weights = copies(net, alphas)
     of_alpha = response_to_alpha(net, small_batch(), alphas)
     cells, (edges, operations) = net.layout.count("normal"), alphas["normal"].shape
     assert of_alpha.shape == (cells * edges * operations, edges * operations)
@@ -132,7 +131,8 @@ def test_the_responses_are_the_derivatives_of_the_rows(net, alphas):
 def test_batches_agree_by_the_mean_cosine_of_their_gradients(net):
     weights, batches = random_weights(net), [small_batch(seed) for seed in range(3)]
     before = [buffer.clone() for buffer in net.buffers()]
-    found = batch_agreement(net, batches, weights)
+    together = Batch(torch.cat([b.inputs for b in batches]), torch.cat([b.targets for b in batches]))
+    found = batch_agreement(net, together, weights, size=6)
     by_loss = [flat(gradients(net, batch, weights).weights) for batch in batches]
     by_alignment = [flat(measure_by_weights(net, batch, weights)) for batch in batches]
     for key, vectors in {"loss": by_loss, "alignment": by_alignment}.items():

@@ -1,117 +1,89 @@
+"""The chapter on speed: what it says must be what the records say, and these can be made again."""
+
+from __future__ import annotations
+
 import json
+from pathlib import Path
 
+import pandas as pd
 import pytest
-import torch
 
-from ldarts_book.precision import precision_effects
-from ldarts_book.speed import BenchmarkError, Scale, Usage, benchmark
+from ldarts_book.speed import precision_effects, throughput
 
-TINY = Scale(2, {"stages": 1, "chain": 5}, 8, 4)
+ROWS = {"official": 39, "quick": 36}
 
 
 @pytest.fixture(scope="module")
-def rows():
-    return benchmark(scale=TINY, spaces=["darts", "nasbench201"], costs=["none", "central"], rounds=2)
+def folder(repository: Path) -> Path:
+    return repository / "data" / "recorded" / "bench"
 
 
-def test_every_combination_is_measured(rows):
-    found = {(r.space, r.implementation, r.regularizer, r.checkpoint) for r in rows}
-    implementations = ("reference", "fast", "batched")
-    expected = {
-        (space, name, cost, False)
-        for space in ("darts", "nasbench201")
-        for name in implementations
-        for cost in ("none", "central")
-    }
-    assert found == expected | {(space, "fast", "central", True) for space in ("darts", "nasbench201")}
-    assert len(rows) == len(found)
-    for row in rows:
-        assert 0 < row.fastest <= row.seconds <= row.slowest and row.n == 2
-        assert 0 < row.kernel_calls < row.operator_calls and row.peak_memory_mb > 0
-        assert row.implementation != "reference" or row.ratio == 1
+def rows(folder: Path, name: str) -> pd.DataFrame:
+    return pd.DataFrame(json.loads((folder / f"{name}.json").read_text()))
 
 
-def by_name(rows, space, cost):
-    chosen = [r for r in rows if (r.space, r.regularizer, r.checkpoint) == (space, cost, False)]
-    return {row.implementation: row for row in chosen}
+@pytest.mark.parametrize("name", ROWS)
+def test_the_page_shows_the_measured_rows(folder, name):
+    shown, measured = pd.read_csv(folder / f"{name}.csv"), rows(folder, name)
+    assert len(shown) == len(measured) == ROWS[name]
+    assert list(shown.space) == list(measured.space)
+    assert list(shown.regularizer.fillna("none")) == list(measured.regularizer)
+    assert list(shown.seconds) == list(measured.seconds.round(3))
+    assert list(shown.ratio) == list(measured.ratio.round(2))
+    assert list(shown.MiB) == list(measured.peak_memory_mb.round())
+    assert list(shown.calls) == list(measured.operator_calls)
+    assert list(shown.n) == list(measured.n)
 
 
-def test_what_can_be_counted_is_less_than_the_references(rows):
-    """Calls and bytes do not depend on the machine."""
-    darts = by_name(rows, "darts", "central")
-    assert darts["batched"].operator_calls <= darts["reference"].operator_calls / 3
-    assert darts["fast"].peak_memory_mb < 0.8 * darts["reference"].peak_memory_mb
-    (recomputed,) = (r for r in rows if r.space == "darts" and r.checkpoint)
-    assert recomputed.peak_memory_mb < 0.6 * darts["fast"].peak_memory_mb
-    assert darts["reference"].operator_calls > by_name(rows, "darts", "none")["reference"].operator_calls
+def test_the_exact_gradient_is_faster_than_the_difference(folder):
+    for name in ROWS:
+        table = rows(folder, name)
+        fast = table[(table.implementation == "fast") & ~table.checkpoint].set_index(["space", "regularizer"])
+        for space in ("darts", "s2", "nasbench201"):
+            assert fast.seconds[space, "exact"] < fast.seconds[space, "central"]
 
 
-def test_usage_counts_calls_and_live_bytes():
-    with Usage() as usage:
-        a = torch.ones(1000)
-        b = a + 1
-        del a
-        c = b.view(10, 100)
-        c.add_(1)
-        d = c * 2
-    assert usage.calls == 5 and usage.kernels == 4
-    assert usage.peak == 8000 and usage.alive == 8000
-    assert d.sum() == 6000
+def test_the_batched_strategy_makes_a_third_of_the_calls(folder):
+    for name in ROWS:
+        table = rows(folder, name)
+        calls = table[~table.checkpoint].set_index(["space", "implementation", "regularizer"]).operator_calls
+        assert calls["darts", "batched", "central"] <= calls["darts", "reference", "central"] / 3
 
 
-@pytest.mark.slow
-def test_workers_measure_the_same_things(rows):
-    """Calls and bytes are counted, not timed: another process finds the same."""
-    again = benchmark(
-        scale=TINY, spaces=["darts", "nasbench201"], costs=["none", "central"], rounds=1, workers=2
-    )
-    for found, expected in zip(again, rows, strict=True):
-        assert found.operator_calls == expected.operator_calls
-        assert found.peak_memory_mb == expected.peak_memory_mb
+def test_packs_finish_three_times_as_many_searches(folder):
+    shown, measured = pd.read_csv(folder / "together.csv"), rows(folder, "together")
+    assert list(shown["ratio"]) == list(measured["ratio"].round(2))
+    assert list(shown["seconds"]) == list(measured["seconds"].round(1))
+    packed = measured[measured["together"] == 10]
+    assert (packed["ratio"] >= 3).all() and set(packed["method"]) == {"darts", "lambda"}
 
 
-def test_bad_requests_are_refused():
-    with pytest.raises(BenchmarkError, match="rounds = 0: expected at least 1"):
-        benchmark(scale=TINY, rounds=0)
-    with pytest.raises(BenchmarkError, match="the reference, which is not among"):
-        benchmark(scale=TINY, implementations=["fast"])
+def test_where_the_records_come_from(folder):
+    provenance = json.loads((folder / "provenance.json").read_text())
+    assert {"commands", "commit", "date", "cpu", "threads", "versions"} <= set(provenance)
+    assert set(provenance["commands"]) == {"official", "quick", "precision", "together"}
+    shown, measured = pd.read_csv(folder / "precision.csv"), rows(folder, "precision")
+    assert list(shown["error of the loss gradient"]) == pytest.approx(list(measured.loss), rel=0.01)
+    half = measured[measured.precision == "bfloat16"]
+    errors = half[["cells", "loss", "regularizer"]]
+    assert len(half) == 3 and (errors > 0.05).all().all() and (errors < 0.5).all().all()
 
 
 def test_lower_precision_is_measured():
-    full, half = precision_effects(["nasbench201"], epochs=1)
-    assert (full.precision, half.precision) == ("float32", "bfloat16")
-    assert full.alignment_float64 == half.alignment_float64
-    for measure in ("cells", "loss", "regularizer"):
-        assert 0 < getattr(full, measure) < 0.01 < getattr(half, measure) < 1  # float32 by machine
+    table = precision_effects(["nasbench201"], epochs=1).set_index("precision")
+    assert list(table.index) == ["float32", "bfloat16"]
+    assert table["alignment_float64"].nunique() == 1
+    errors = table[["cells", "loss", "regularizer"]]
+    assert (errors > 0).all().all()  # float32 by machine
+    assert (errors.loc["float32"] < 0.01).all() and errors.loc["bfloat16"].between(0.01, 1).all()
 
 
-def test_the_command_line_writes_the_rows(capsys, monkeypatch, tmp_path):
-    from ldarts_book import speed as bench
-    from ldarts_lib import cli
-
-    monkeypatch.setattr(bench, "QUICK", TINY)
-    monkeypatch.setattr("ldarts_book.speed.cores", lambda: 1)
-    file = tmp_path / "new" / "rows.json"
-    arguments = ["bench", "--quick", "--spaces", "nasbench201", "--json", str(file)]
-    monkeypatch.setattr("sys.argv", ["ldarts", *arguments])
-    cli.main()
-    assert "nasbench201" in capsys.readouterr().out
-    records = json.loads(file.read_text())
-    wanted = {
-        "space",
-        "implementation",
-        "regularizer",
-        "seconds",
-        "ratio",
-        "peak_memory_mb",
-        "operator_calls",
-    }
-    assert all(wanted <= record.keys() for record in records)
-    pairs = {(r["implementation"], r["regularizer"]) for r in records}
-    costs = ("none", "central", "forward", "exact")
-    assert pairs == {(i, c) for i in ("reference", "fast", "batched") for c in costs}
-    monkeypatch.setattr("sys.argv", ["ldarts", "bench", "--threads", "0"])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    assert stop.value.code == 2
-    assert "threads = 0: expected at least 1" in capsys.readouterr().err
+@pytest.mark.slow
+def test_the_same_searches_are_made_one_by_one_and_packed():
+    table = throughput((1, 2), searches=2, epochs=1, methods=["darts"], size="smoke", workers=1)
+    assert table[["method", "together", "searches", "epochs"]].values.tolist() == [
+        ["darts", 1, 2, 1],
+        ["darts", 2, 2, 1],
+    ]
+    single, packed = table["seconds"]
+    assert table["ratio"].tolist() == pytest.approx([1, single / packed])

@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-from ldarts_book.names import METHODS as _NAMES
+from ldarts_book.studies.study import METHODS as _NAMES
 
 INK, GREY, PALE = "#222222", "#8b9199", "#d9dde2"
 ACCENT = "#a3195b"

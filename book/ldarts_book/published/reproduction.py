@@ -16,9 +16,9 @@ import pandas as pd
 
 from ldarts_book.grid.grid import read_grid
 from ldarts_book.grid.plan import plan
-from ldarts_book.names import METHODS
 from ldarts_book.published import numbers
 from ldarts_book.published.results import best_of
+from ldarts_book.studies.study import METHODS
 from ldarts_lib.errors import require_known
 
 NOT_RUN = "not run here"

@@ -63,6 +63,17 @@ def folder(keys: Mapping[str, Any], space: str = "nasbench201") -> str:
     return f"{'-'.join(words)}-seed{keys['seed']}"
 
 
+METHODS: Mapping[str, str] = {
+    "darts": "DARTS",
+    "lambda": "Λ-DARTS",
+    "darts-2nd": "DARTS, second order",
+    "lambda-sign": "Λ-DARTS, sign form",
+    "lambda-projected": "Λ-DARTS, projected",
+    "lambda-random": "random direction",
+    "lambda-noise": "noise of equal length",
+}
+"""What the search methods are called, in tables, in figures and as variants of a study."""
+
 CHOOSING = range(10)
 """Seeds on which settings may be chosen."""
 REPORTED = range(10, 30)

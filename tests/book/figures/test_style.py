@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from ldarts_book import figures, names
+from ldarts_book import figures
 from ldarts_book.figures import style
+from ldarts_book.studies.study import METHODS as NAMES
 from ldarts_lib.bilevel.protocols import METHODS
 from ldarts_lib.spaces.genotype import ACTIVATION_NAMES, OPERATION_NAMES
 
@@ -34,9 +35,9 @@ def distance(one: str, other: str) -> float:
 
 
 def test_every_method_has_a_name_and_a_look_of_its_own():
-    assert set(style.METHODS) == set(names.METHODS) == set(METHODS)
+    assert set(style.METHODS) == set(NAMES) == set(METHODS)
     looks = list(style.METHODS.values())
-    assert [look.label for look in looks] == list(names.METHODS.values())
+    assert [look.label for look in looks] == list(NAMES.values())
     for part in ("colour", "marker"):
         assert len({getattr(look, part) for look in looks}) == len(looks), part
     assert not {look.marker for look in looks} & {look.marker for look in REST}

@@ -1,0 +1,271 @@
+"""The benchmark of the search step: reference against fast and batched supernet.
+
+A step is a whole one: α half-step, ω half-step with its regularizer, clip and both optimizers, on random
+images. The reference is the textbook: every edge and operation a module call of its own, and an α half-step
+that differentiates everything, as the official code does.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from tqdm import tqdm
+
+from ldarts_lib.bilevel.gradients import Gradients, gradients
+from ldarts_lib.bilevel.half_steps import Bilevel
+from ldarts_lib.bilevel.protocols import protocol
+from ldarts_lib.errors import LdartsError
+from ldarts_lib.fast.supernet import FastSupernet
+from ldarts_lib.networks.batches import Batch
+from ldarts_lib.networks.supernet import Supernet, initial_alphas
+from ldarts_lib.runs.processes import process_pool
+from ldarts_lib.runs.threads import cores
+
+Implementation = Literal["reference", "fast", "batched"]
+Cost = Literal["none", "central", "forward", "exact"]
+SPACES = ("darts", "s2", "nasbench201")
+COLUMNS = ("space", "supernet", "regularizer", "seconds", "n", "ratio", "MiB", "calls")
+MEBIBYTE = 2**20
+MINUTES = 10
+
+
+class BenchmarkError(LdartsError, ValueError):
+    """A benchmark that cannot be run as asked; the message says why."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The size of the networks: channels, depth per macro network, height and width, batch."""
+
+    channels: int
+    depths: Mapping[str, int]
+    size: int
+    batch: int
+
+
+OFFICIAL = Scale(16, {"stages": 5, "chain": 8}, 32, 64)
+QUICK = Scale(8, {"stages": 1, "chain": 5}, 16, 32)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: space, implementation, and the estimator of the regularizer's gradient, or none.
+
+    Attributes:
+        checkpoint: whether each cell is computed again in the backward pass.
+        seconds, fastest, slowest: median, least and most of the n measured steps.
+        ratio: median over the rounds of the reference's seconds, with the same regularizer, by this one's.
+        peak_memory_mb: largest sum of the tensors of one step beyond what existed before, in MiB.
+        operator_calls: calls of PyTorch operators in one step, views and allocations included.
+        kernel_calls: those that compute, without views and allocations.
+    """
+
+    space: str
+    implementation: str
+    regularizer: str
+    checkpoint: bool
+    seconds: float
+    fastest: float
+    slowest: float
+    n: int
+    ratio: float
+    peak_memory_mb: float
+    operator_calls: int
+    kernel_calls: int
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """The line as text, for the table with the head :data:`COLUMNS`."""
+        name = f"{self.implementation}, checkpoints" if self.checkpoint else self.implementation
+        numbers = (f"{self.seconds:.3f}", str(self.n), f"{self.ratio:.2f}", f"{self.peak_memory_mb:.0f}")
+        return self.space, name, self.regularizer, *numbers, f"{self.operator_calls:,}"
+
+
+class TextbookBilevel(Bilevel):
+    """The α half-step as in the official code, which finds all weight gradients and drops them."""
+
+    def architecture_gradients(self, validation: Batch, weights: Mapping[str, Tensor]) -> Gradients:
+        return gradients(self.supernet, validation, weights)
+
+
+def measure(spaces: Sequence[str], rounds: int | None, *, quick: bool, device: torch.device) -> list[Row]:
+    """The benchmark of the chapter, or a quick one of small networks, on a CPU in two processes."""
+    alone = not quick or torch.get_num_threads() > 1 or device.type != "cpu" or cores() == 1
+    return benchmark(
+        scale=QUICK if quick else OFFICIAL,
+        spaces=spaces,
+        rounds=(1 if quick else 3) if rounds is None else rounds,
+        checkpoints=not quick,
+        workers=1 if alone else 2,
+        device=device,
+    )
+
+
+def benchmark(
+    *,
+    scale: Scale = OFFICIAL,
+    spaces: Sequence[str] = SPACES,
+    implementations: Sequence[Implementation] = get_args(Implementation),
+    costs: Sequence[Cost] = get_args(Cost),
+    rounds: int = 3,
+    checkpoints: bool = True,
+    workers: int = 1,
+    device: torch.device | str = "cpu",
+) -> list[Row]:
+    """Measure every combination; the implementations of a space and a cost take turns, round by round.
+
+    Args:
+        implementations: ``reference`` must be among them, the ratios are to it.
+        costs: estimators of the regularizer's gradient, and ``none``.
+        rounds: measured steps of each candidate, after the one that counts calls and memory; at most as many
+            as begin within ten minutes, of which each space and cost has an equal share.
+        checkpoints: whether to measure the fast supernet with a checkpoint per cell, too (``central``).
+        workers: processes side by side, with one thread each if there are several; less wall time, and
+            seconds that suffer a little from the neighbour.
+    """
+    if "reference" not in implementations:
+        raise BenchmarkError(f"the ratios are to the reference, which is not among {list(implementations)}")
+    if rounds < 1:
+        raise BenchmarkError(f"rounds = {rounds}: expected at least 1")
+    tasks = [(space, cost) for space in spaces for cost in costs]
+    measure = partial(
+        _measure,
+        scale=scale,
+        implementations=tuple(implementations),
+        rounds=rounds,
+        share=MINUTES * 60 / len(tasks),
+        checkpoints=checkpoints,
+        device=torch.device(device),
+    )
+    rows = []
+    with ExitStack() as stack:
+        run = map if workers == 1 else stack.enter_context(process_pool(workers, device)).map
+        for found in tqdm(run(measure, tasks), total=len(tasks), desc="measuring", unit="regularizer"):
+            rows += found
+    return rows
+
+
+def _measure(
+    task: tuple[str, Cost],
+    *,
+    scale: Scale,
+    implementations: Sequence[Implementation],
+    rounds: int,
+    share: float,
+    checkpoints: bool,
+    device: torch.device,
+) -> list[Row]:
+    space, cost = task
+    deadline = time.monotonic() + share
+    keys = [(implementation, False) for implementation in implementations]
+    if checkpoints and cost == "central" and "fast" in implementations:
+        keys.append(("fast", True))
+    draw = torch.Generator().manual_seed(0)
+    batches = [_batch(scale, draw, device) for _ in range(2)]
+    problems = {key: _problem(space, scale, key[0], cost, key[1], device) for key in keys}
+    seconds: dict[tuple[Implementation, bool], list[float]] = {key: [] for key in keys}
+    usage = {}
+    for key, problem in problems.items():
+        with Usage() as usage[key]:
+            problem.step(*batches)
+    for done in range(rounds):
+        if done and time.monotonic() > deadline:
+            break
+        for key, problem in problems.items():
+            seconds[key].append(_timed(lambda problem=problem: problem.step(*batches), device))
+    rows = []
+    for key, own in seconds.items():
+        ratio = statistics.median(r / s for r, s in zip(seconds["reference", False], own, strict=True))
+        steps = statistics.median(own), min(own), max(own), len(own), ratio
+        used = usage[key].peak / MEBIBYTE, usage[key].calls, usage[key].kernels
+        rows.append(Row(space, key[0], cost, key[1], *steps, *used))
+    return rows
+
+
+def _batch(scale: Scale, draw: torch.Generator, device: torch.device) -> Batch:
+    images = torch.randn(scale.batch, 3, scale.size, scale.size, generator=draw)
+    return Batch(images.to(device), torch.randint(10, (scale.batch,), generator=draw).to(device))
+
+
+def _problem(
+    space: str,
+    scale: Scale,
+    implementation: Implementation,
+    cost: Cost,
+    checkpoint: bool,
+    device: torch.device,
+) -> Bilevel:
+    torch.manual_seed(0)
+    described = protocol(space).search_space
+    depth = scale.depths[described.macro]
+    sizes = {"channels": scale.channels, "depth": depth, "classes": 10}
+    sizes["generator"] = torch.Generator(device).manual_seed(0)
+    if implementation == "reference":
+        supernet, bilevel = Supernet(described, **sizes), TextbookBilevel
+    else:
+        strategy = "batched" if implementation == "batched" else "separate"
+        supernet = FastSupernet(described, strategy=strategy, checkpoint=checkpoint, **sizes)
+        bilevel = Bilevel
+    settings = {"method": "darts"} if cost == "none" else {"method": "lambda", "estimator": cost}
+    chosen = protocol(space, "cifar10", size="paper", depth=depth, ramp="constant", **settings)
+    problem = bilevel(supernet.to(device).train(), initial_alphas(described, device=device), chosen)
+    problem.start_epoch(0)
+    for optimizer in (problem.weight_optimizer, problem.alpha_optimizer):
+        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()  # creates momentum and the like, which is not measured
+        optimizer.zero_grad()
+    return problem
+
+
+def _timed(step: Callable[[], object], device: torch.device) -> float:
+    wait = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
+    wait()
+    begin = time.perf_counter()
+    step()
+    wait()
+    return time.perf_counter() - begin
+
+
+class Usage(TorchDispatchMode):
+    """Counts operator calls, and the bytes of all tensors that are alive at once."""
+
+    ALLOCATIONS = frozenset(["empty", "empty_strided", "new_empty"])
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = self.kernels = self.alive = self.peak = 0
+        self._seen: set[int] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.calls += 1
+        self.kernels += not function.is_view and function.overloadpacket.__name__ not in self.ALLOCATIONS
+        result = function(*args, **(kwargs or {}))
+        if not function.is_view and not function._schema.is_mutable:
+            for tensor in result if isinstance(result, list | tuple) else (result,):
+                if isinstance(tensor, Tensor):
+                    self._remember(tensor.untyped_storage())
+        return result
+
+    def _remember(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        self.alive += size
+        self.peak = max(self.peak, self.alive)
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self._seen.discard(key)
+        self.alive -= size
