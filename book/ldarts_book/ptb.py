@@ -28,7 +28,7 @@ def searched(
     settings: RecurrentProtocol, device: torch.device | str = "cpu"
 ) -> tuple[Corpus, RecurrentState, list[dict[str, Any]]]:
     """A whole search: its text, its state at the end, and its history."""
-    text = load_text(settings.dataset, min_count=settings.min_count, device=device)
+    text = load_text(settings.dataset, min_count=settings.min_count)
     state = RecurrentState.start(settings, text, device)
     return text, state, [state.run_epoch(epoch) for epoch in range(settings.epochs)]
 

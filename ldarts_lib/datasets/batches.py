@@ -14,8 +14,7 @@ class Augmentation:
     """Random changes of the training images.
 
     Attributes:
-        padding: black pixels around the image, of which a window of the old size is cut at random;
-            0 for none.
+        padding: black pixels around the image, of which a window of the old size is cut at random.
         flip: whether an image is mirrored left to right with probability 1/2.
     """
 
@@ -45,8 +44,7 @@ class Batches:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.images, self.labels = images, labels
-        self.augmentation = augmentation
-        self.dtype = dtype
+        self.augmentation, self.dtype = augmentation, dtype
         scale = 255 if images.dtype == torch.uint8 else 1
         self._mean, self._std = scale * mean.to(dtype), scale * std.to(dtype)
 
@@ -59,7 +57,11 @@ class Batches:
         Raises:
             ValueError: the batch is empty or larger than the split.
         """
-        return -(-len(self) // self._checked(batch_size))
+        if not 1 <= batch_size <= len(self):
+            raise ValueError(
+                f"batch size {batch_size} does not fit a split of {len(self)} images; choose 1 to {len(self)}"
+            )
+        return -(-len(self) // batch_size)
 
     def epoch(
         self, batch_size: int, generator: torch.Generator, *, augment: bool
@@ -70,15 +72,13 @@ class Batches:
         up to batch_size - 1 images are seen twice.
 
         Args:
-            batch_size: images per batch, at most as many as there are.
             generator: on the CPU; one state gives the same batches on every device.
-            augment: whether to apply the augmentation.
 
         Yields:
             images [batch, channels, height, width] and labels [batch] (int64).
 
         Raises:
-            ValueError: the batch is empty or larger than the split.
+            ValueError: as :meth:`steps`.
         """
         steps = self.steps(batch_size)
         order = torch.randperm(len(self), generator=generator)
@@ -88,22 +88,15 @@ class Batches:
             images = self.images[chosen]
             if augment:
                 images = augmented(images, self.augmentation, generator)
-            yield self.standardized(images), self.labels[chosen]
+            yield self._standardized(images), self.labels[chosen]
 
     def all(self) -> tuple[Tensor, Tensor]:
         """All images, standardized, in their stored order, and their labels."""
-        return self.standardized(self.images), self.labels
+        return self._standardized(self.images), self.labels
 
-    def standardized(self, images: Tensor) -> Tensor:
-        """(images - mean) / std in the floating type of the batches."""
+    def _standardized(self, images: Tensor) -> Tensor:
+        # (x − μ) / σ, in each channel
         return (images.to(self.dtype) - self._mean) / self._std
-
-    def _checked(self, batch_size: int) -> int:
-        if not 1 <= batch_size <= len(self):
-            raise ValueError(
-                f"batch size {batch_size} does not fit a split of {len(self)} images; choose 1 to {len(self)}"
-            )
-        return batch_size
 
 
 def augmented(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
@@ -111,13 +104,12 @@ def augmented(images: Tensor, augmentation: Augmentation, generator: torch.Gener
 
     Args:
         images: not standardized yet, so that the padding is black.
-        augmentation: which of the two.
         generator: on the CPU.
     """
     count = len(images)
     if augmentation.padding:
         offsets = torch.randint(2 * augmentation.padding + 1, (2, count), generator=generator)
-        images = crop(images, augmentation.padding, offsets.to(images.device, non_blocking=True))
+        images = _cropped(images, augmentation.padding, offsets.to(images.device, non_blocking=True))
     if augmentation.flip:
         mirrored = torch.rand(count, generator=generator) < 0.5
         mirrored = mirrored.to(images.device, non_blocking=True).view(-1, 1, 1, 1)
@@ -125,16 +117,11 @@ def augmented(images: Tensor, augmentation: Augmentation, generator: torch.Gener
     return images
 
 
-def crop(images: Tensor, padding: int, offsets: Tensor) -> Tensor:
-    """Windows of the old size out of images padded with black.
-
-    Args:
-        images: [batch, channels, height, width].
-        padding: pixels on each side.
-        offsets: [2, batch], upper and left border of each window, 0 to 2·padding.
-    """
+def _cropped(images: Tensor, padding: int, offsets: Tensor) -> Tensor:
+    """Windows of the old size; ``offsets`` [2, batch] are their upper and left borders, 0 to 2·padding."""
     batch, channel, row, column = (torch.arange(size, device=images.device) for size in images.shape)
     padded = torch.nn.functional.pad(images, [padding] * 4)
+    # y[n, c, i, j] = x[n, c, top(n) + i, left(n) + j], with x padded
     rows = (offsets[0, :, None] + row)[:, None, :, None]
     columns = (offsets[1, :, None] + column)[:, None, None, :]
     return padded[batch.view(-1, 1, 1, 1), channel.view(-1, 1, 1), rows, columns]
@@ -145,12 +132,13 @@ def cutout(images: Tensor, length: int, generator: torch.Generator) -> Tensor:
 
     Args:
         images: [batch, channels, height, width], standardized, so that 0 is the mean.
-        length: side of the square in pixels; parts beyond the border are lost.
+        length: side s of the square in pixels; parts beyond the border are lost.
         generator: on the CPU.
     """
     height, width = images.shape[-2:]
 
     def covered(size: int) -> Tensor:
+        # y − ⌊s/2⌋ ≤ i < y − ⌊s/2⌋ + s, around a center y that is uniform among the pixels (book/darts_space)
         first = torch.randint(size, (len(images), 1), generator=generator) - length // 2
         pixels = torch.arange(size)
         inside = (first <= pixels) & (pixels < first + length)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from ldarts_lib.datasets import corpus, downloads
 from ldarts_lib.datasets.embedded import EMBEDDED
@@ -21,9 +19,7 @@ class Status:
     """Whether a data set can be loaded here: for ``ldarts info``.
 
     Attributes:
-        name: the data set.
-        present: whether its files are there.
-        location: where they are or belong.
+        location: where its files are or belong.
         megabytes: size of the download; 0 for what ships.
         how: how to get it.
     """
@@ -31,24 +27,23 @@ class Status:
     name: str
     present: bool
     location: str
-    megabytes: int
-    how: str
+    megabytes: int = 0
+    how: str = ""
 
 
-def status(root: str | os.PathLike | None = None) -> list[Status]:
+def status() -> list[Status]:
     """The state of all images that fit on a device and of all texts with a name."""
-    folder = downloads.data_root(root)
-    found = [Status(name, True, f"inside the package {package}", 0, "") for name, package in EMBEDDED.items()]
-    for source in map(downloads.download_of, downloads.DOWNLOADED):
-        where, how = str(folder / source.folder), source.instructions(folder)
-        found.append(Status(source.name, source.present(folder), where, source.megabytes, how))
-    found.append(Status("civics", True, "inside the package ldarts_data", 0, ""))
-    ptb = corpus.folder_of("ptb", root)
-    present, how = corpus.present(ptb), corpus.ptb_instructions(ptb)
-    return [*found, Status("ptb", present, str(ptb), corpus.PTB_MEGABYTES, how)]
+    root, ptb = downloads.data_root(), corpus.folder_of("ptb")
+    ships = EMBEDDED | {"civics": "ldarts_data"}
+    *images, civics = [Status(name, True, f"inside the package {where}") for name, where in ships.items()]
+    for one in map(downloads.download_of, downloads.DOWNLOADED):
+        where, how = str(root / one.folder), one.instructions(root)
+        images.append(Status(one.name, one.present(root), where, one.megabytes, how))
+    how = corpus.ptb_instructions(ptb)
+    return [*images, civics, Status("ptb", corpus.present(ptb), str(ptb), corpus.PTB_MEGABYTES, how)]
 
 
-def fetch(name: str, root: str | os.PathLike | None = None) -> Status:
+def fetch(name: str) -> Status:
     """Download images if they are missing, and verify their checksums.
 
     Raises:
@@ -58,14 +53,7 @@ def fetch(name: str, root: str | os.PathLike | None = None) -> Status:
     """
     require_known("data set", name, DATASETS)
     if name in downloads.DOWNLOADED:
-        folder = downloads.data_root(root)
-        download_if_missing(name, folder)
-        downloads.download_of(name).verify(folder)
-    return next(record for record in status(root) if record.name == name)
-
-
-def download_if_missing(name: str, folder: Path) -> None:
-    """Fetch a data set that is not there, if that can be done automatically."""
-    source = downloads.download_of(name)
-    if source.automatic and not source.present(folder):
-        downloads.download(name, folder)
+        root, source = downloads.data_root(), downloads.download_of(name)
+        source.fetch(root)
+        source.verify(root)
+    return next(record for record in status() if record.name == name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,9 +25,8 @@ TEXTS = ("civics", "ptb")
 """The texts with a name; a folder is one too."""
 PARTS = ("train", "valid", "test")
 END, UNKNOWN = "<eos>", "<unk>"
-PTB_WORDS = {"train": 929_589, "valid": 73_760, "test": 82_430}
-"""Words of the Penn Treebank as Mikolov prepared it, ends of lines included."""
-PTB_VOCABULARY = 10_000
+PTB_WORDS = {"train": 929_589, "valid": 73_760, "test": 82_430}, 10_000
+"""Words of the Penn Treebank as Mikolov prepared it, ends of lines included, and how many are different."""
 PTB_MEGABYTES = 6
 
 
@@ -36,7 +35,6 @@ class Corpus:
     """A text as numbers of words.
 
     Attributes:
-        name: its name or folder.
         vocabulary: the words, in the order in which they come first in the training part.
         train, valid, test: the parts, int64, [words].
     """
@@ -47,25 +45,14 @@ class Corpus:
     valid: Tensor
     test: Tensor
 
-    def to(self, device: torch.device | str) -> Corpus:
-        """The same text on another device."""
-        return replace(self, **{part: getattr(self, part).to(device) for part in PARTS})
 
-
-def load_text(
-    name: str,
-    *,
-    min_count: int = 1,
-    root: str | os.PathLike | None = None,
-    device: torch.device | str = "cpu",
-) -> Corpus:
-    """Read a text.
+def load_text(name: str, *, min_count: int = 1, root: str | os.PathLike | None = None) -> Corpus:
+    """Read a text, to the CPU.
 
     Args:
         name: one of :data:`TEXTS`, or a folder.
         min_count: words that come less often than this in the training part are ``<unk>``.
         root: where ``ptb`` lies; by default $LDARTS_DATA, else ~/.cache/ldarts.
-        device: where to put it.
 
     Raises:
         DatasetMissing: a file or the folder is not there; the message says what belongs where.
@@ -79,15 +66,18 @@ def load_text(
     kept = [word for word, count in counts.items() if count >= min_count]
     vocabulary = tuple(dict.fromkeys([*kept, END, UNKNOWN]))
     numbers = {word: number for number, word in enumerate(vocabulary)}
-    unknown = numbers[UNKNOWN]
     parts = {
-        part: torch.tensor([numbers.get(word, unknown) for word in words], device=device)
+        part: torch.tensor([numbers.get(word, numbers[UNKNOWN]) for word in words])
         for part, words in texts.items()
     }
-    corpus = Corpus(name, vocabulary, **parts)
     if name == "ptb":
-        _require_usual(corpus, folder)
-    return corpus
+        found, usual = ({part: len(words) for part, words in texts.items()}, len(vocabulary)), PTB_WORDS
+        if found != usual:
+            raise DatasetCorrupt(
+                f"ptb: the files in {folder} hold {found[0]} words and {found[1]} different ones, expected "
+                f"{usual[0]} and {usual[1]}. To use another text, name its folder as the data set"
+            )
+    return Corpus(name, vocabulary, **parts)
 
 
 def columns_of(corpus: Corpus, part: str, columns: int, device: torch.device | str = "cpu") -> Tensor:
@@ -99,10 +89,8 @@ def columns_of(corpus: Corpus, part: str, columns: int, device: torch.device | s
     text = getattr(corpus, part)
     rows = len(text) // columns
     if rows < 2:
-        raise ProtocolError(
-            f"{columns} columns need at least {2 * columns} words, but the {part} part of {corpus.name} has "
-            f"{len(text)}"
-        )
+        short = f"but the {part} part of {corpus.name} has {len(text)}"
+        raise ProtocolError(f"{columns} columns need at least {2 * columns} words, {short}")
     return text[: rows * columns].view(columns, rows).T.contiguous().to(device)
 
 
@@ -110,7 +98,7 @@ class Reader:
     """Reads columns of words from the beginning, window by window.
 
     Args:
-        text: [rows, columns], of at least two rows.
+        text: as :func:`columns_of` cuts it.
         hidden: what a model remembers at the beginning.
 
     Attributes:
@@ -141,7 +129,7 @@ class Reader:
         return words, self.hidden, targets.flatten()
 
 
-def folder_of(name: str, root: str | os.PathLike | None) -> Path:
+def folder_of(name: str, root: str | os.PathLike | None = None) -> Path:
     """Where a text lies or belongs."""
     if name == "civics":
         return Path(str(files("ldarts_data"))) / "texts" / name
@@ -171,7 +159,14 @@ def _read(name: str, folder: Path, part: str) -> list[str]:
     """All words of a part, with the ends of its lines."""
     path = _path(folder, part)
     if path is None:
-        raise DatasetMissing(_missing(name, folder, part))
+        wanted = "the files train.txt, valid.txt and test.txt"
+        missing = f"{folder / f'{part}.txt'} is missing"
+        if name == "ptb":
+            raise DatasetMissing(f"ptb: {missing}; {ptb_instructions(folder)}")
+        if folder.is_dir():
+            raise DatasetMissing(f"{missing}; a text is {wanted}")
+        known = ", ".join(TEXTS)
+        raise DatasetMissing(f"{name!r} is no text: choose one of {known}, or a folder with {wanted}")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -179,23 +174,3 @@ def _read(name: str, folder: Path, part: str) -> list[str]:
     if not text.strip():
         raise DatasetCorrupt(f"{path} is empty; it should hold lines of words")
     return [word for line in text.removesuffix("\n").split("\n") for word in (*line.split(), END)]
-
-
-def _missing(name: str, folder: Path, part: str) -> str:
-    if name == "ptb":
-        return f"ptb: {folder / f'{part}.txt'} is missing; {ptb_instructions(folder)}"
-    if folder.is_dir():
-        return f"{folder / f'{part}.txt'} is missing; a text is the files train.txt, valid.txt and test.txt"
-    return (
-        f"{name!r} is no text: choose one of {', '.join(TEXTS)}, or a folder with the files train.txt, "
-        "valid.txt and test.txt"
-    )
-
-
-def _require_usual(corpus: Corpus, folder: Path) -> None:
-    found = {part: len(getattr(corpus, part)) for part in PARTS}
-    if found != PTB_WORDS or len(corpus.vocabulary) != PTB_VOCABULARY:
-        raise DatasetCorrupt(
-            f"ptb: the files in {folder} hold {found} words and {len(corpus.vocabulary)} different ones, "
-            f"expected {PTB_WORDS} and {PTB_VOCABULARY}. To use another text, name its folder as the data set"
-        )

@@ -11,15 +11,12 @@ import os
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ldarts_lib.errors import DatasetCorrupt, DatasetMissing
-
-if TYPE_CHECKING:
-    from torchvision.datasets import CIFAR10, SVHN
 
 Split = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 Files = tuple[tuple[str, str], ...]
@@ -44,17 +41,7 @@ IMAGENET16_TEST: Files = (("val_data", "3410e3017fdaefba8d5073aaa65e4bd6"),)
 
 @dataclass(frozen=True)
 class Download:
-    """Where a data set comes from and which files it needs.
-
-    Attributes:
-        name: the data set.
-        archive: what to fetch.
-        url: from where.
-        megabytes: how big it is.
-        folder: where its files lie, below the data root.
-        files: (file name, MD5) of each.
-        automatic: whether :func:`download` can fetch it.
-    """
+    """Where a data set comes from, and the files (with MD5) that it needs in a folder below the data root."""
 
     name: str
     archive: str
@@ -75,6 +62,23 @@ class Download:
             f"fetch {self.archive} ({self.megabytes} MB) from {self.url} "
             f"so that its files lie in {root / self.folder}{command}"
         )
+
+    def fetch(self, root: Path) -> None:
+        """Fetch what is missing through torchvision, if it can, with its progress bar and checksums.
+
+        Raises:
+            DatasetMissing: the download failed; the message says why, and how to fetch it by hand.
+        """
+        if self.present(root) or not self.automatic:
+            return
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            for split in _splits(self.name):
+                _torchvision(self.name)(str(root), split, download=True)
+        except (OSError, RuntimeError) as error:  # torchvision's own errors are RuntimeErrors
+            raise DatasetMissing(
+                f"{self.name}: the download failed ({error}); {self.instructions(root)}"
+            ) from error
 
     def verify(self, root: Path) -> None:
         """Read all files and compare their checksums.
@@ -98,66 +102,29 @@ class Download:
 
 def download_of(name: str) -> Download:
     """The download of one of :data:`DOWNLOADED`."""
-    if name in ("cifar10", "cifar100"):
-        cifar = _cifar(name)
-        files = tuple((file, md5) for file, md5 in (*cifar.train_list, *cifar.test_list))
-        files += ((cifar.meta["filename"], cifar.meta["md5"]),)
-        megabytes = 170 if name == "cifar10" else 169
-        return Download(name, cifar.filename, cifar.url, megabytes, cifar.base_folder, files)
+    if name == "imagenet16-120":
+        url = "https://drive.google.com/open?id=1L0Lzq8rWpZLPfiQGd6QR8q5xLV88emU7 (the data of NAS-Bench-201)"
+        files = IMAGENET16_TRAIN + IMAGENET16_TEST
+        return Download(name, "ImageNet16", url, 1022, "ImageNet16", files, automatic=False)
+    known = _torchvision(name)
     if name == "svhn":
-        splits = [_svhn().split_list[split] for split in ("train", "test")]
-        files = tuple((file, md5) for _, file, md5 in splits)
-        urls = " and ".join(url for url, _, _ in splits)
-        return Download(name, " and ".join(file for file, _ in files), urls, 246, "", files)
-    return Download(
-        "imagenet16-120",
-        "ImageNet16",
-        "https://drive.google.com/open?id=1L0Lzq8rWpZLPfiQGd6QR8q5xLV88emU7 (the data of NAS-Bench-201)",
-        1022,
-        "ImageNet16",
-        IMAGENET16_TRAIN + IMAGENET16_TEST,
-        automatic=False,
-    )
-
-
-def download(name: str, root: Path) -> None:
-    """Fetch CIFAR-10, CIFAR-100 or SVHN through torchvision, with its progress bar and checksums.
-
-    Raises:
-        DatasetMissing: the download failed; the message says why, and how to fetch it by hand.
-    """
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        if name == "svhn":
-            for split in ("train", "test"):
-                _svhn()(str(root), split, download=True)
-        else:
-            _cifar(name)(str(root), download=True)
-    except (OSError, RuntimeError) as error:  # torchvision's own errors are RuntimeErrors
-        raise DatasetMissing(
-            f"{name}: the download failed ({error}); {download_of(name).instructions(root)}"
-        ) from error
+        urls, archives, sums = zip(*(known.split_list[split] for split in _splits(name)), strict=True)
+        files = tuple(zip(archives, sums, strict=True))
+        return Download(name, " and ".join(archives), " and ".join(urls), 246, "", files)
+    listed = (*known.train_list, *known.test_list, (known.meta["filename"], known.meta["md5"]))
+    megabytes = 170 if name == "cifar10" else 169
+    return Download(name, known.filename, known.url, megabytes, known.base_folder, tuple(map(tuple, listed)))
 
 
 def read(name: str, root: Path) -> tuple[Split, Split]:
-    """The verified training and test split: images [n, 3, height, width] and labels from 0.
-
-    Raises:
-        DatasetMissing: a file is not there.
-        DatasetCorrupt: a file is not the published one.
-    """
+    """The training and test split, verified: images [n, 3, height, width] and labels from 0."""
     download_of(name).verify(root)
     if name == "imagenet16-120":
-        folder = root / "ImageNet16"
-        return _imagenet16(folder, IMAGENET16_TRAIN), _imagenet16(folder, IMAGENET16_TEST)
+        return _imagenet16(root, IMAGENET16_TRAIN), _imagenet16(root, IMAGENET16_TEST)
+    training, test = (_torchvision(name)(str(root), split) for split in _splits(name))
     if name == "svhn":
-        splits = (_svhn()(str(root), split) for split in ("train", "test"))
-        return tuple((np.ascontiguousarray(split.data), split.labels) for split in splits)
-    splits = (_cifar(name)(str(root), train) for train in (True, False))
-    return tuple(
-        (np.ascontiguousarray(split.data.transpose(0, 3, 1, 2)), np.asarray(split.targets))
-        for split in splits
-    )
+        return (training.data, training.labels), (test.data, test.labels)
+    return tuple((split.data.transpose(0, 3, 1, 2), np.asarray(split.targets)) for split in (training, test))
 
 
 def data_root(root: str | os.PathLike | None = None) -> Path:
@@ -166,47 +133,24 @@ def data_root(root: str | os.PathLike | None = None) -> Path:
     return Path(chosen).expanduser()
 
 
-def _cifar(name: str) -> type[CIFAR10]:
+def _torchvision(name: str) -> Any:
     from torchvision import datasets
 
-    return {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name]
+    return {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "svhn": datasets.SVHN}[name]
 
 
-def _svhn() -> type[SVHN]:
-    from torchvision import datasets
+def _splits(name: str) -> tuple[str, str] | tuple[bool, bool]:
+    """What torchvision calls the training and the test images."""
+    return ("train", "test") if name == "svhn" else (True, False)
 
-    return datasets.SVHN
 
-
-def _imagenet16(folder: Path, files: Files) -> Split:
-    """The first 120 classes; the files number the classes from 1."""
+def _imagenet16(root: Path, files: Files) -> Split:
+    """The first 120 classes; the files, which number them from 1, are verified before they are unpickled."""
     images, labels = [], []
     for name, _ in files:
-        with (folder / name).open("rb") as file:
-            batch = _ArraysOnly(file, encoding="latin1").load()
+        batch = pickle.loads((root / "ImageNet16" / name).read_bytes(), encoding="latin1")
         targets = np.asarray(batch["labels"])
         wanted = (targets >= 1) & (targets <= IMAGENET16_CLASSES)
         images.append(np.asarray(batch["data"], dtype=np.uint8).reshape(-1, 3, 16, 16)[wanted])
         labels.append(targets[wanted] - 1)
     return np.concatenate(images), np.concatenate(labels).astype(np.int64)
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Reads arrays and plain values; anything else in the file is refused."""
-
-    ALLOWED = frozenset(
-        {
-            ("_codecs", "encode"),  # how Python 3 writes bytes in the oldest protocols
-            ("numpy", "dtype"),
-            ("numpy", "ndarray"),
-            ("numpy._core.multiarray", "_reconstruct"),
-            ("numpy._core.multiarray", "scalar"),
-            ("numpy._core.numeric", "_frombuffer"),
-        }
-    )
-
-    def find_class(self, module: str, name: str) -> object:
-        current = module.replace("numpy.core.", "numpy._core.")  # the name before NumPy 2
-        if (current, name) not in self.ALLOWED:
-            raise DatasetCorrupt(f"imagenet16-120: a file refers to {module}.{name}; it may hold arrays only")
-        return super().find_class(current, name)

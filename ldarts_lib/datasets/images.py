@@ -22,6 +22,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,31 +30,15 @@ from ldarts_lib.datasets import catalogue, downloads, embedded
 from ldarts_lib.datasets.batches import Augmentation, Batches
 from ldarts_lib.errors import require_known
 
-_CIFAR_SIZED = Augmentation(padding=4, flip=True)
-
-
-@dataclass(frozen=True)
-class _Statistics:
-    classes: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    augmentation: Augmentation
-
-
-_STATISTICS = {
-    "cifar10": _Statistics(
-        10,
-        (0.49139968, 0.48215827, 0.44653124),
-        (0.24703233, 0.24348505, 0.26158768),
-        _CIFAR_SIZED,
-    ),
-    "cifar100": _Statistics(100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), _CIFAR_SIZED),
-    "svhn": _Statistics(10, (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970), _CIFAR_SIZED),
-    "imagenet16-120": _Statistics(
+_FACTS = {  # classes, mean, standard deviation, padding
+    "cifar10": (10, (0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768), 4),
+    "cifar100": (100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), 4),
+    "svhn": (10, (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970), 4),
+    "imagenet16-120": (
         downloads.IMAGENET16_CLASSES,
         (122.68 / 255, 116.66 / 255, 104.01 / 255),
         (63.22 / 255, 61.26 / 255, 65.09 / 255),
-        Augmentation(padding=2, flip=True),
+        2,
     ),
 }
 
@@ -63,8 +48,6 @@ class ImageDataset:
     """A data set on one device.
 
     Attributes:
-        name: one of :data:`~ldarts_lib.datasets.catalogue.DATASETS`.
-        classes: number of classes.
         search_images, search_labels: what a search may use: [n, channels, height, width] (uint8,
             or float32 in the scale 0..1) and [n] (int64).
         test_images, test_labels: what it may not use.
@@ -99,11 +82,12 @@ class ImageDataset:
 
     def search(self) -> Batches:
         """All search images, for the training of a derived architecture."""
-        return self._batches(self.search_images, self.search_labels, self.augmentation)
+        return self._batches(slice(None))
 
     def test(self) -> Batches:
         """The test images, which are never augmented."""
-        return self._batches(self.test_images, self.test_labels, Augmentation())
+        facts = {"mean": self.mean, "std": self.std, "augmentation": Augmentation()}
+        return Batches(self.test_images, self.test_labels, **facts)
 
     def halves(
         self, *, fraction: float = 0.5, seed: int = 0, dtype: torch.dtype = torch.float32
@@ -115,7 +99,6 @@ class ImageDataset:
 
         Args:
             fraction: share of the images that trains ω.
-            seed: seed of the shuffle.
             dtype: floating type of the batches.
 
         Raises:
@@ -131,21 +114,12 @@ class ImageDataset:
         order = torch.arange(count)
         if self.name not in embedded.EMBEDDED:
             order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
-        order = order.to(self.search_labels.device)
-        training, validation = (
-            self._batches(self.search_images[part], self.search_labels[part], self.augmentation, dtype)
-            for part in (order[:first], order[first:])
-        )
-        return training, validation
+        parts = order.to(self.search_labels.device).split([first, count - first])
+        return tuple(self._batches(part, dtype) for part in parts)
 
-    def _batches(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        augmentation: Augmentation,
-        dtype: torch.dtype = torch.float32,
-    ) -> Batches:
-        return Batches(images, labels, mean=self.mean, std=self.std, augmentation=augmentation, dtype=dtype)
+    def _batches(self, part: Tensor | slice, dtype: torch.dtype = torch.float32) -> Batches:
+        facts = {"mean": self.mean, "std": self.std, "augmentation": self.augmentation, "dtype": dtype}
+        return Batches(self.search_images[part], self.search_labels[part], **facts)
 
 
 def load_images(
@@ -164,7 +138,6 @@ def load_images(
 
     Args:
         name: one of :data:`~ldarts_lib.datasets.catalogue.DATASETS`.
-        device: where the images live.
         root: folder of the downloads; by default the variable LDARTS_DATA or ~/.cache/ldarts.
         download: whether to download it if it is missing.
 
@@ -176,17 +149,21 @@ def load_images(
     require_known("data set", name, catalogue.DATASETS)
     if name in embedded.EMBEDDED:
         return _embedded(name, device)
-    facts, folder = _STATISTICS[name], downloads.data_root(root)
+    folder = downloads.data_root(root)
     if download:
-        catalogue.download_if_missing(name, folder)
-    tensors = [torch.as_tensor(array).to(device) for split in downloads.read(name, folder) for array in split]
-    tensors[1], tensors[3] = tensors[1].long(), tensors[3].long()
-    mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in (facts.mean, facts.std))
-    return ImageDataset(name, facts.classes, *tensors, mean, std, facts.augmentation)
+        downloads.download_of(name).fetch(folder)
+    arrays = (np.ascontiguousarray(array) for split in downloads.read(name, folder) for array in split)
+    images, labels, test_images, test_labels = (torch.as_tensor(array).to(device) for array in arrays)
+    classes, *facts, padding = _FACTS[name]
+    mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in facts)
+    augmentation = Augmentation(padding, flip=True)
+    parts = images, labels.long(), test_images, test_labels.long()
+    return ImageDataset(name, classes, *parts, mean, std, augmentation)
 
 
 def _embedded(name: str, device: torch.device | str) -> ImageDataset:
-    images, labels = (torch.tensor(array, device=device) for array in embedded.arrays(name))
+    arrays = embedded.digits() if name == "digits" else embedded.mnist_digits(name)
+    images, labels = (torch.tensor(array, device=device) for array in arrays)
     cut = embedded.SEARCH_IMAGES
     pool = images[:cut]
     mean, std = pool.mean().view(1, 1, 1, 1), pool.std().view(1, 1, 1, 1)

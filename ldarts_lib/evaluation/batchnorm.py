@@ -32,6 +32,7 @@ class SynchronizedNorm(nn.BatchNorm2d):
             return super().forward(x)
         kind, x = x.dtype, x if x.dtype == torch.float64 else x.float()
         world = distributed.get_world_size()
+        # μ = (1/W) Σ_w m(x_w) and σ² = (1/W) Σ_w m((x_w − μ)²), m the mean over the batch of process w
         mean = _SumOfProcesses.apply(x.mean((0, 2, 3)) / world)
         centered = x - mean[:, None, None]
         variance = _SumOfProcesses.apply(centered.square().mean((0, 2, 3)) / world)
@@ -42,6 +43,7 @@ class SynchronizedNorm(nn.BatchNorm2d):
     @torch.no_grad()
     def _follow(self, mean: Tensor, variance: Tensor, count: int) -> None:
         self.num_batches_tracked += 1
+        # μ̄ ← (1 − a) μ̄ + a μ, and σ̄² likewise with the unbiased variance n/(n − 1) σ²
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance * count / (count - 1), self.momentum)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,8 +20,6 @@ def require_devices(device: torch.device, devices: int, *, named: bool = False) 
     """Check that so many devices are there; the CPU counts as any number.
 
     Args:
-        device: the device, or the first of its kind.
-        devices: how many are asked for.
         named: whether the device was asked for by its index.
 
     Raises:
@@ -57,15 +56,8 @@ def make_fabric(device: torch.device, devices: int, precision: str, *, dead_ends
     )
 
 
-def launch(
-    function: Callable[..., None],
-    *arguments: Any,
-    device: torch.device,
-    devices: int,
-    precision: str,
-    dead_ends: bool,
-) -> None:
-    """Call ``function(fabric, *arguments)`` in every process; other arguments as of :func:`make_fabric`.
+def launch(function: Callable[..., None], *arguments: Any, devices: int, **options: Any) -> None:
+    """Call ``function(fabric, *arguments)`` in every process; the options are those of :func:`make_fabric`.
 
     Several processes are started by one of their own: a notebook's may not start them, and may hold a GPU.
     They share this one's threads.
@@ -74,25 +66,17 @@ def launch(
         ProcessFailed: several processes, and one raised an error (with its name and text) or was killed. A
             single process raises its error itself.
     """
-    settings = device, devices, precision, dead_ends
+    run = partial(_run, function, arguments, devices=devices, **options)
     if devices == 1:
-        _run(function, arguments, *settings)
+        run()
         return
     with process_pool(1, "cpu", threads=max(torch.get_num_threads() // devices, 1)) as pool:
-        pool.submit(_run, function, arguments, *settings).result()
+        pool.submit(run).result()
 
 
-def _run(
-    function: Callable[..., None],
-    arguments: tuple[Any, ...],
-    device: torch.device,
-    devices: int,
-    precision: str,
-    dead_ends: bool,
-) -> None:
-    fabric = make_fabric(device, devices, precision, dead_ends=dead_ends)
+def _run(function: Callable[..., None], arguments: tuple[Any, ...], **options: Any) -> None:
     try:
-        fabric.launch(function, *arguments)
+        make_fabric(**options).launch(function, *arguments)
     except ProcessExitedException as error:
         raise ProcessFailed(f"process {error.error_index} {ending(error.exit_code)}") from None
     except ProcessRaisedException as error:

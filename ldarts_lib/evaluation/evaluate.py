@@ -51,7 +51,6 @@ def evaluate(
         device: auto, cpu, cuda, cuda:1, ...
         devices: how many share each batch of images, one process each; on the CPU as many processes.
         dataset: the images or the text, if they are loaded already.
-        progress: whether to show a progress bar.
 
     Returns:
         What ``metrics.json`` holds.
@@ -62,41 +61,30 @@ def evaluate(
         RunError: the directory cannot be used or written.
         Diverged: the loss is NaN or infinite (ProcessFailed with the same text on several devices).
     """
-    where = resolve_device(str(device))
-    if isinstance(protocol, TrainingProtocol):
-        require_devices(where, devices, named=":" in str(device))
-        return _evaluate_images(protocol, out, where, devices, dataset, progress)
-    if devices != 1:
-        raise ProtocolError(f"devices = {devices}: a language model is trained on one device")
+    where, run = resolve_device(str(device)), Run(out)
+    if isinstance(protocol, LanguageTrainingProtocol):
+        if devices != 1:
+            raise ProtocolError(f"devices = {devices}: a language model is trained on one device")
 
-    def begin() -> LanguageTraining:
-        text = dataset or load_text(protocol.dataset, min_count=protocol.min_count)
-        return LanguageTraining(protocol, text, where)
+        def begin() -> LanguageTraining:
+            text = dataset or load_text(protocol.dataset, min_count=protocol.min_count)
+            return LanguageTraining(protocol, text, where)
 
-    return record(out, protocol, begin, device=where, progress=progress).read_json(METRICS)
-
-
-def _evaluate_images(
-    protocol: TrainingProtocol,
-    out: str | Path,
-    device: torch.device,
-    devices: int,
-    dataset: ImageDataset | None,
-    progress: bool,
-) -> dict[str, Any]:
-    if Run(out).finished_with(protocol):
-        return Run(out).read_json(METRICS)
-    training_images(protocol, torch.device("cpu"), part=(0, devices), dataset=dataset)
-    with begun(out, protocol, device, devices=devices) as run:
-        launch(
-            train_images,
-            run,
-            protocol,
-            dataset.to("cpu") if dataset and devices > 1 else dataset,
-            progress,
-            device=device,
-            devices=devices,
-            precision=protocol.precision,
-            dead_ends=has_dead_ends(protocol.parsed),
-        )
+        record(out, protocol, begin, device=where, progress=progress)
+        return run.read_json(METRICS)
+    require_devices(where, devices, named=":" in str(device))
+    if not run.finished_with(protocol):
+        training_images(protocol, torch.device("cpu"), part=(0, devices), dataset=dataset)  # refused early
+        with begun(out, protocol, where, devices=devices):
+            launch(
+                train_images,
+                run,
+                protocol,
+                dataset.to("cpu") if dataset and devices > 1 else dataset,
+                progress,
+                device=where,
+                devices=devices,
+                precision=protocol.precision,
+                dead_ends=has_dead_ends(protocol.parsed),
+            )
     return run.read_json(METRICS)

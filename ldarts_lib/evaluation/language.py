@@ -28,12 +28,8 @@ from ldarts_lib.runs.directory import Row
 from ldarts_lib.runs.environment import arithmetic, seed_everything
 from ldarts_lib.runs.record import OnStep, State, require_finite
 
-SHORTEST = 5
-"""Words of the shortest window that is drawn."""
-HALF_WINDOWS = 0.05
-"""Share of the windows whose mean length is half."""
-SPREAD = 5.0
-"""Standard deviation of a window's length."""
+SHORTEST, SPREAD, HALF_WINDOWS = 5, 5.0, 0.05
+"""Of a window: its fewest words, their standard deviation, and how often their mean is half."""
 
 
 class LanguageTraining(State):
@@ -79,11 +75,9 @@ class LanguageTraining(State):
     def run_epoch(self, epoch: int, on_step: OnStep) -> Row:
         """One pass over the training text."""
         with arithmetic("float32"):
-            row = self._epoch(epoch)
-        on_step()
-        return row
+            return self._epoch(epoch, on_step)
 
-    def _epoch(self, epoch: int) -> Row:
+    def _epoch(self, epoch: int, on_step: OnStep) -> Row:
         begin = time.perf_counter()
         self.model.train()
         reader = Reader(self.train, self.model.initial_hidden(self.protocol.batch_size))
@@ -98,6 +92,7 @@ class LanguageTraining(State):
         self.valid_losses.append(valid_loss)
         if not averaged and is_time_to_average(self.valid_losses, self.protocol.patience):
             self.average = [parameter.detach().clone() for parameter in self.parameters]
+        on_step()
         return {
             "epoch": epoch,
             "train_loss": losses.mean().item(),
@@ -110,6 +105,7 @@ class LanguageTraining(State):
     def _step(self, reader: Reader) -> Tensor:
         length = window_length(self.protocol, self.batches)
         window = TextBatch.of(*reader.read(length), self.protocol.slowness)
+        # η n/N for a window of n words, N = bptt
         rate = self.protocol.weight_lr * len(window.inputs.words) / self.protocol.bptt
         self.optimizer.param_groups[0]["lr"] = rate
         found = self.model(window.inputs)
@@ -119,25 +115,21 @@ class LanguageTraining(State):
         self.optimizer.step()
         if self.average:
             self.averaged_steps += 1
+            # ω̄_k = ω̄_{k−1} + (ω_k − ω̄_{k−1}) / k, the mean of the weights after each of k steps
             weight = 1 / self.averaged_steps
             torch._foreach_lerp_(self.average, [p.detach() for p in self.parameters], weight)
         reader.hidden = found.hidden.detach()
         with torch.no_grad():
             return nn.functional.cross_entropy(found.logits, window.targets)
 
+    @torch.no_grad()
     def loss_of(self, text: Tensor) -> float:
         """Mean loss of a text [rows, columns], of the averaged weights once there are any."""
-        self.model.eval()
-        current = [parameter.detach().clone() for parameter in self.parameters] if self.average else []
-        self._set(self.average)
-        found = mean_loss(self.model, self.model, text, self.protocol.bptt)
-        self._set(current)
+        current = [parameter.clone() for parameter in self.parameters]
+        torch._foreach_copy_(self.parameters, self.average or current)
+        found = mean_loss(self.model.eval(), self.model, text, self.protocol.bptt)
+        torch._foreach_copy_(self.parameters, current)
         return found
-
-    @torch.no_grad()
-    def _set(self, values: Sequence[Tensor]) -> None:
-        if values:
-            torch._foreach_copy_(self.parameters, values)
 
     def shown(self, row: Row) -> dict[str, str]:
         return {"perplexity": f"{row['valid_perplexity']:.1f}"}
@@ -146,14 +138,8 @@ class LanguageTraining(State):
         with arithmetic("float32"):
             test_loss = self.loss_of(self.test)
         require_finite(torch.tensor(test_loss), self.epochs - 1, "test", "weight_lr")
-        identity = self.protocol.model_dump(include={"recipe", "dataset", "size", "seed"})
-        origin = self.protocol.model_dump(include={"architecture", "searched", "genotype"})
         return self.protocol.parsed.as_json(), {
-            "stage": "evaluate",
-            **identity,
-            "changed": self.protocol.changed,
-            **origin,
-            "epochs": self.epochs,
+            **self.protocol.identity,
             "valid_perplexity": rows[-1]["valid_perplexity"],
             "test_perplexity": perplexity(test_loss),
             "parameters": sum(parameter.numel() for parameter in self.parameters),
@@ -180,6 +166,7 @@ class LanguageTraining(State):
 
 def window_length(protocol: LanguageTrainingProtocol, generator: torch.Generator) -> int:
     """A random number of words: normal around bptt, one time in twenty around its half, and bounded."""
+    # n = N + 5 ε with N = bptt, or N/2 + 5 ε one time in twenty; ε is standard normal
     draw = torch.rand((), generator=generator).item()
     mean = protocol.bptt / 2 if draw < HALF_WINDOWS else protocol.bptt
     length = int(mean + SPREAD * torch.randn((), generator=generator).item())
@@ -189,4 +176,5 @@ def window_length(protocol: LanguageTrainingProtocol, generator: torch.Generator
 def is_time_to_average(losses: Sequence[float], patience: int) -> bool:
     """Whether the last validation loss is above the best one of more than ``patience`` epochs before it."""
     *earlier, last = losses
+    # v_t > min { v_s : s < t − n }, n = patience: the trigger of NT-ASGD
     return len(earlier) > patience and last > min(earlier[:-patience])

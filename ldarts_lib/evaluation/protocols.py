@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, model_validator
 
 from ldarts_lib.datasets.catalogue import DATASETS, IMAGENET
+from ldarts_lib.errors import ProtocolError
 from ldarts_lib.networks.macro import Reduction, Stem
 from ldarts_lib.settings import (
     SMALL_DROPOUTS,
@@ -35,20 +36,21 @@ Recipe = Literal["cifar", "cifar-small", "imagenet", "nasbench201"]
 RECIPES: tuple[str, ...] = get_args(Recipe)
 LANGUAGE = "ptb"
 """Recipes of images, and that of texts."""
-USUAL_RECIPE = {"darts": "cifar", "nasbench201": "nasbench201", "recurrent": LANGUAGE}
-"""By the kind of a genotype."""
+_USUAL_RECIPE = {"darts": "cifar", "nasbench201": "nasbench201", "recurrent": LANGUAGE}
 
-SMALLEST_IMAGE: dict[Stem, int] = {"small": 32, "imagenet": 224}
-"""Pixels that the auxiliary head needs, from each stem."""
-UNIT: dict[Stem, int] = {"small": 4, "imagenet": 32}
-"""What height and width of an image must be a multiple of, as they are halved so often."""
-
-SLOW_END = 5
-"""Epochs at the end of a linear schedule in which the learning rate falls more slowly (Λ-DARTS code)."""
+_PIXELS: dict[Stem, tuple[int, int]] = {"small": (4, 32), "imagenet": (32, 224)}
+"""What height and width must be a multiple of, as they are halved so often; what the auxiliary head needs."""
+_SLOW_END = 5
+"""Epochs s at the end of a linear schedule in which the learning rate falls more slowly (Λ-DARTS code)."""
 
 
 class _Training(Settings):
-    """What follows from the settings of a training of images or of a language model."""
+    """What a training of images and one of a language model have in common."""
+
+    architecture: str
+    """What the architecture is called: a published name, or the search that found it."""
+    genotype: str
+    """The architecture, in the notation of its field."""
 
     @property
     def parsed(self) -> Genotype:
@@ -60,6 +62,13 @@ class _Training(Settings):
         """In which settings it differs from its recipe's, as text."""
         names = (self.architecture, self.parsed, self.dataset, self.recipe, self.size)
         return changes(self, training_protocol(*names, seed=self.seed, searched=self.searched))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What ``metrics.json`` says of the settings."""
+        told = {"recipe", "dataset", "size", "seed", "architecture", "genotype", "epochs"}
+        facts = {"stage": "evaluate", "changed": self.changed, "searched": self.searched}
+        return facts | self.model_dump(include=told)
 
 
 class TrainingProtocol(_Training):
@@ -73,10 +82,6 @@ class TrainingProtocol(_Training):
         ('cifar', 36, 20, 'epochs = 300')
     """
 
-    architecture: str
-    """What the architecture is called: a published name, or the search that found it."""
-    genotype: str
-    """The architecture, in the notation of its field."""
     searched: dict[str, Any] | None = Field(None, exclude=True)
     """What identifies the search that found it; None for a published one. Recorded with the outcome."""
     recipe: Recipe
@@ -148,26 +153,41 @@ class TrainingProtocol(_Training):
         if self.stem == "imagenet" and not chain:
             raise ValueError("stem 'imagenet' needs an architecture with a reduction cell")
         if self.resolution is not None:
-            require_pixels(self.resolution, self.stem, auxiliary=self.auxiliary > 0)
+            self.require_pixels(self.resolution)
         if self.stem == "imagenet" and (self.channels < 8 or self.channels % 2):
             raise ValueError(f"channels = {self.channels}: the stem 'imagenet' needs an even number from 8")
         if self.schedule == "linear" and self.warm_up >= self.epochs:
             raise ValueError(f"warm_up = {self.warm_up} must be less than epochs = {self.epochs}")
         return self
 
+    def require_pixels(self, pixels: int) -> None:
+        """Check the height and width of the images.
+
+        Raises:
+            ProtocolError: the network cannot read images of this size.
+        """
+        images, (unit, smallest) = f"images of {pixels} pixels", _PIXELS[self.stem]
+        if pixels % unit:
+            raise ProtocolError(f"{images}: the stem {self.stem!r} needs a multiple of {unit}")
+        if self.auxiliary and pixels < smallest:
+            head = f"the auxiliary head needs {smallest} or more; set resolution, or auxiliary to 0"
+            raise ProtocolError(f"{images}: {head}")
+
     def rate(self, epoch: int) -> float:
         """Learning rate in an epoch, counted from 0."""
-        if epoch < self.warm_up:
+        if epoch < self.warm_up:  # η (t + 1) / W
             return self.learning_rate * (epoch + 1) / self.warm_up
-        if self.schedule == "cosine":
+        if self.schedule == "cosine":  # η (1 + cos πt/T) / 2
             return self.learning_rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
-        slow = SLOW_END if self.epochs > 2 * SLOW_END else 0
-        if self.epochs - epoch > slow:
+        slow = _SLOW_END if self.epochs > 2 * _SLOW_END else 0
+        if self.epochs - epoch > slow:  # η (T − s − t) / (T − s)
             return self.learning_rate * (self.epochs - slow - epoch) / (self.epochs - slow)
+        # η (T − t) / (s (T − s)): the last s epochs go on to zero from the rate of the epoch before
         return self.learning_rate * (self.epochs - epoch) / ((self.epochs - slow) * slow)
 
     def drop_probability(self, epoch: int) -> float:
         """Probability that an edge is dropped for an image in an epoch, counted from 0."""
+        # q_t = q t/T (book/darts_space)
         return self.drop_path * epoch / self.epochs
 
 
@@ -184,12 +204,8 @@ class LanguageTrainingProtocol(_Training, LanguageSettings):
     patience: Count = 5
     """Averaging of the weights begins when the validation loss is above the best one of more than this many
     epochs ago."""
-    architecture: str
-    """What the cell is called: a published name, or the search that found it."""
     searched: dict[str, Any] | None = None
     """What identifies the search that found it; None for a published one."""
-    genotype: str
-    """The cell, in the notation of its field."""
 
     @model_validator(mode="after")
     def _recurrent(self) -> LanguageTrainingProtocol:
@@ -197,47 +213,16 @@ class LanguageTrainingProtocol(_Training, LanguageSettings):
         return self
 
 
-def require_pixels(pixels: int, stem: Stem, *, auxiliary: bool) -> None:
-    """Raise ValueError if a network cannot read images of so many pixels in height and width."""
-    if pixels < 1 or pixels % UNIT[stem]:
-        raise ValueError(f"images of {pixels} pixels: the stem {stem!r} needs a multiple of {UNIT[stem]}")
-    if auxiliary and pixels < SMALLEST_IMAGE[stem]:
-        raise ValueError(
-            f"images of {pixels} pixels: the auxiliary head needs {SMALLEST_IMAGE[stem]} or more; set "
-            "resolution, or auxiliary to 0"
-        )
-
-
+_PLAIN = {"cutout": 0, "drop_path": 0.0}
 _PAPER: dict[str, dict[str, Any]] = {
     "cifar": {},
     "cifar-small": {"channels": 16, "depth": 8},
-    "imagenet": {
-        "channels": 48,
-        "depth": 14,
-        "stem": "imagenet",
-        "epochs": 250,
-        "batch_size": 1024,
-        "learning_rate": 0.5,
-        "schedule": "linear",
-        "warm_up": 5,
-        "weight_decay": 3e-5,
-        "cutout": 0,
-        "drop_path": 0.0,
-        "label_smoothing": 0.1,
-    },
-    "nasbench201": {
-        "channels": 16,
-        "depth": 5,
-        "epochs": 200,
-        "batch_size": 256,
-        "learning_rate": 0.1,
-        "nesterov": True,
-        "weight_decay": 5e-4,
-        "clip": None,
-        "cutout": 0,
-        "drop_path": 0.0,
-        "auxiliary": 0.0,
-    },
+    "imagenet": {"channels": 48, "depth": 14, "stem": "imagenet"}
+    | {"epochs": 250, "batch_size": 1024, "learning_rate": 0.5, "schedule": "linear", "warm_up": 5}
+    | {"weight_decay": 3e-5, "label_smoothing": 0.1, **_PLAIN},
+    "nasbench201": {"channels": 16, "depth": 5, "auxiliary": 0.0}
+    | {"epochs": 200, "batch_size": 256, "learning_rate": 0.1, "nesterov": True, "clip": None}
+    | {"weight_decay": 5e-4, **_PLAIN},
 }
 _SMALL: dict[str, dict[str, Any]] = {
     "cifar": {"channels": 6, "depth": 6, "resolution": 32},
@@ -250,27 +235,12 @@ _EPOCHS = {
     "demo": {"epochs": 20, "batch_size": 64, "images": 1000, "test_every": 5},
 }
 
-
-_LANGUAGE: dict[str, Any] = {
-    "units": 850,
-    "cells": 1,  # as in DARTS; the Λ-DARTS code stacks two
-    "epochs": 8000,
-    "batch_size": 64,
-    "dropout_words": 0.1,
-    "weight_decay": 8e-7,
-}
+_LANGUAGE = {"units": 850, "cells": 1}  # as in DARTS; the Λ-DARTS code stacks two
+_LANGUAGE |= {"epochs": 8000, "batch_size": 64, "dropout_words": 0.1, "weight_decay": 8e-7}
 _SMALL_LANGUAGE: dict[str, dict[str, Any]] = {
     "demo": {"units": 100, "epochs": 80, "batch_size": 16, **SMALL_DROPOUTS},
     "smoke": {"units": 32, "epochs": 8, "batch_size": 16, **SMALL_DROPOUTS},
 }
-
-
-def preset(recipe: str, size: str) -> dict[str, Any]:
-    """The settings of a recipe and size that differ from the defaults."""
-    if recipe == LANGUAGE:
-        return _LANGUAGE | _SMALL_LANGUAGE.get(size, {})
-    paper = _PAPER.get(recipe, {})
-    return paper if size == "paper" else paper | _SMALL.get(recipe, {}) | _EPOCHS.get(size, {})
 
 
 def training_protocol(
@@ -291,10 +261,14 @@ def training_protocol(
     Raises:
         ProtocolError: an unknown name or a value out of range; all of them are listed.
     """
-    recipe = recipe or USUAL_RECIPE[genotype.kind]
+    recipe = recipe or _USUAL_RECIPE[genotype.kind]
     dataset = dataset or ("civics" if recipe == LANGUAGE else "noisy-digits")
     names = {"architecture": architecture, "genotype": str(genotype)}
-    settings = {**names, "dataset": dataset, "recipe": recipe, "size": size, **preset(recipe, size)}
+    names |= {"dataset": dataset, "recipe": recipe, "size": size}
     if recipe == LANGUAGE:
-        return validated(LanguageTrainingProtocol, settings | TEXT.get(dataset, {}) | overrides)
-    return validated(TrainingProtocol, settings | overrides)
+        settings = _LANGUAGE | _SMALL_LANGUAGE.get(size, {}) | TEXT.get(dataset, {})
+        return validated(LanguageTrainingProtocol, names | settings | overrides)
+    settings = _PAPER.get(recipe, {})
+    if size != "paper":
+        settings = settings | _SMALL.get(recipe, {}) | _EPOCHS.get(size, {})
+    return validated(TrainingProtocol, names | settings | overrides)

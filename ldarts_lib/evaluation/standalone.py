@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from ldarts_lib.datasets.images import ImageDataset, load_images
+from ldarts_lib.evaluation.training import network_sizes
 from ldarts_lib.fast.packed import PackedNetwork
 from ldarts_lib.networks.discrete import DiscreteNetwork
 from ldarts_lib.networks.macro import Reduction
@@ -20,6 +22,8 @@ from ldarts_lib.runs.processes import process_pool
 from ldarts_lib.runs.threads import limited
 from ldarts_lib.spaces.genotype import Genotype
 from ldarts_lib.spaces.space import Space
+
+Pairs = Iterable[tuple[Tensor, Tensor]]
 
 
 class Searched(Protocol):
@@ -48,6 +52,7 @@ class Recipe:
 
     def rate(self, epoch: int) -> float:
         """Learning rate in an epoch, counted from 0."""
+        # η (1 + cos πt/T) / 2
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * epoch / self.epochs))
 
 
@@ -58,7 +63,6 @@ def standalone_accuracy(
     recipe: Recipe | None = None,
     *,
     seed: int = 0,
-    on_epoch: Callable[[], object] = lambda: None,
 ) -> float:
     """Stand-alone test accuracy of a genotype, between 0 and 1.
 
@@ -66,26 +70,21 @@ def standalone_accuracy(
     images (both halves) and tested after the last epoch.
 
     Args:
-        genotype: the architecture.
         protocol: the search that it comes from.
         dataset: the images; the network is trained on their device.
-        recipe: training settings.
-        seed: seed of the initial weights, the batches and the augmentation.
-        on_epoch: called after each epoch, for a progress bar.
+        seed: of the initial weights, the batches and the augmentation.
     """
     recipe = recipe or Recipe()
     network = initial_network(genotype, protocol, dataset, seed).to(dataset.search_images.device)
-    optimizer = _optimizer(network, recipe)
-    generator = torch.Generator().manual_seed(seed)
+    generator, batches = torch.Generator().manual_seed(seed), dataset.search()
     with limited(protocol.size):
-        for epoch in range(recipe.epochs):
-            optimizer.param_groups[0]["lr"] = recipe.rate(epoch)
-            for images, labels in dataset.search().epoch(recipe.batch_size, generator, augment=True):
-                optimizer.zero_grad()
-                nn.functional.cross_entropy(network(images), labels).backward()
-                optimizer.step()
-            on_epoch()
-        return _accuracy(lambda x: network.eval()(x)[None], 1, *dataset.test().all()).item()
+        _fit(
+            network,
+            recipe,
+            lambda: batches.epoch(recipe.batch_size, generator, augment=True),
+            lambda images, labels: cross_entropy(network(images), labels),
+        )
+        return _accuracy(lambda images: network(images)[None], 1, dataset).item()
 
 
 def standalone_accuracies(
@@ -101,32 +100,29 @@ def standalone_accuracies(
     Each number is that of :func:`standalone_accuracy` up to rounding: the same initial weights, the same
     batches. Only for spaces with the macro network ``stages``; several times faster where networks are small.
 
-    Args:
-        genotypes: the architectures.
-        protocol, dataset, recipe: as for :func:`standalone_accuracy`.
-        seeds: of the initial weights, the batches and the augmentation.
-
     Returns:
         [genotypes, seeds], float64, between 0 and 1.
     """
     recipe = recipe or Recipe()
-    packed = PackedNetwork(protocol.search_space, genotypes, len(seeds), **_sizes(protocol, dataset))
+    sizes = network_sizes(protocol, dataset)
+    packed = PackedNetwork(protocol.search_space, genotypes, len(seeds), **sizes)
     packed.load([initial_network(g, protocol, dataset, seed) for g in genotypes for seed in seeds])
     packed.to(dataset.search_images.device)
-    optimizer = _optimizer(packed, recipe)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def epoch() -> Iterator[tuple[Tensor, Tensor]]:
+        batches = (dataset.search().epoch(recipe.batch_size, g, augment=True) for g in generators)
+        for several in zip(*batches, strict=True):
+            labels = torch.stack([labels for _, labels in several]).repeat(len(genotypes), 1)
+            yield torch.cat([images for images, _ in several], 1), labels
+
+    def loss(images: Tensor, labels: Tensor) -> Tensor:
+        # Σ_n L_n, so that each network has its own gradient: N times the mean over all N networks
+        return packed.networks * cross_entropy(packed(images).flatten(0, 1), labels.flatten())
+
     with limited(protocol.size):
-        for epoch in range(recipe.epochs):
-            optimizer.param_groups[0]["lr"] = recipe.rate(epoch)
-            batches = (dataset.search().epoch(recipe.batch_size, g, augment=True) for g in generators)
-            for several in zip(*batches, strict=True):
-                images = torch.cat([images for images, _ in several], 1)
-                labels = torch.stack([labels for _, labels in several]).repeat(len(genotypes), 1)
-                optimizer.zero_grad()
-                loss = nn.functional.cross_entropy(packed(images).flatten(0, 1), labels.flatten())
-                (packed.networks * loss).backward()  # the sum of the networks' losses
-                optimizer.step()
-        found = _accuracy(packed.eval(), packed.networks, *dataset.test().all())
+        _fit(packed, recipe, epoch, loss)
+        found = _accuracy(packed, packed.networks, dataset)
     return found.view(len(genotypes), len(seeds)).cpu()
 
 
@@ -135,32 +131,23 @@ def evaluate_all(
     protocols: Mapping[str, Searched],
     recipe: Recipe | None = None,
     *,
-    seed: int = 0,
-    workers: int | None = None,
     device: torch.device | str = "cpu",
 ) -> dict[str, float]:
-    """Train discrete architectures from scratch side by side.
+    """The :func:`standalone_accuracy` of each genotype, trained side by side in processes.
 
     Args:
-        genotypes: the architectures.
         protocols: under the same keys, the searches that they come from; they set the data set and the size
             of the network.
-        recipe, seed: as for :func:`standalone_accuracy`.
-        workers, device: as for :func:`~ldarts_lib.runs.processes.process_pool`.
-
-    Returns:
-        Test accuracies, between 0 and 1, under the keys of ``genotypes``.
     """
-    jobs = [(genotype, protocols[name], recipe, seed, device) for name, genotype in genotypes.items()]
-    with process_pool(workers, device) as pool:
+    jobs = [(genotype, protocols[name], recipe, device) for name, genotype in genotypes.items()]
+    with process_pool(None, device) as pool:
         accuracies = tqdm(pool.map(_train, jobs), total=len(jobs), desc="training from scratch", unit="cell")
         return dict(zip(genotypes, accuracies, strict=True))
 
 
-def _train(job: tuple[Genotype, Searched, Recipe | None, int, torch.device]) -> float:
-    genotype, protocol, recipe, seed, device = job
-    images = load_images(protocol.dataset, device=device)
-    return standalone_accuracy(genotype, protocol, images, recipe, seed=seed)
+def _train(job: tuple[Genotype, Searched, Recipe | None, torch.device]) -> float:
+    genotype, protocol, recipe, device = job
+    return standalone_accuracy(genotype, protocol, load_images(protocol.dataset, device=device), recipe)
 
 
 def initial_network(
@@ -168,27 +155,36 @@ def initial_network(
 ) -> DiscreteNetwork:
     """The network that :func:`standalone_accuracy` trains, before its first step, on the CPU."""
     seed_everything(seed)
-    return DiscreteNetwork(protocol.search_space, genotype, **_sizes(protocol, dataset))
+    return DiscreteNetwork(protocol.search_space, genotype, **network_sizes(protocol, dataset))
 
 
-def _sizes(protocol: Searched, dataset: ImageDataset) -> dict[str, Any]:
-    settings = protocol.model_dump(include={"channels", "depth", "reduction"})
-    return settings | {"classes": dataset.classes, "channels_in": dataset.channels}
-
-
-def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
-    return torch.optim.SGD(
+def _fit(
+    network: nn.Module,
+    recipe: Recipe,
+    batches: Callable[[], Pairs],
+    loss: Callable[[Tensor, Tensor], Tensor],
+) -> None:
+    """Train a network, or a pack of them, and leave it in evaluation mode."""
+    optimizer = torch.optim.SGD(
         network.parameters(),
         recipe.learning_rate,
         recipe.momentum,
         weight_decay=recipe.weight_decay,
         nesterov=True,
     )
+    for epoch in range(recipe.epochs):
+        optimizer.param_groups[0]["lr"] = recipe.rate(epoch)
+        for images, labels in batches():
+            optimizer.zero_grad()
+            loss(images, labels).backward()
+            optimizer.step()
+    network.eval()
 
 
 @torch.no_grad()
-def _accuracy(networks: Callable[[Tensor], Tensor], count: int, images: Tensor, labels: Tensor) -> Tensor:
+def _accuracy(networks: Callable[[Tensor], Tensor], count: int, dataset: ImageDataset) -> Tensor:
     """Shares of right answers, [networks]; ``networks`` maps images to [networks, batch, classes]."""
+    images, labels = dataset.test().all()
     hits = torch.zeros(count, dtype=torch.float64, device=images.device)
     for x, y in zip(images.split(512), labels.split(512), strict=True):
         hits += (networks(x).argmax(-1) == y).sum(-1)

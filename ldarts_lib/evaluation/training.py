@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -24,7 +25,7 @@ from ldarts_lib.networks.sizes import sizes
 from ldarts_lib.runs.directory import Row, Run
 from ldarts_lib.runs.environment import arithmetic, seed_everything
 from ldarts_lib.runs.record import OnStep, State, require_finite, run_epochs
-from ldarts_lib.spaces.genotype import Cell, Genotype
+from ldarts_lib.spaces.genotype import Genotype
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -46,23 +47,25 @@ class Objective(nn.Module):
             logits = self.network(images, paths)
             return self._loss(logits, labels), logits
         logits, second = self.network.with_auxiliary(images, paths)
+        # L + w L_aux, w = 0.4 in the papers (book/darts_space)
         return self._loss(logits, labels) + self.weight * self._loss(second, labels), logits
 
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        # −Σ_k y_k log softmax(logits)_k with y_k = (1 − s)[k = label] + s/K (book/imagenet_transfer)
         return functional.cross_entropy(logits, labels, label_smoothing=self.smoothing)
 
 
-def network_of(protocol: TrainingProtocol, *, classes: int, channels_in: int) -> DiscreteNetwork:
+def network_sizes(protocol: BaseModel, images: ImageDataset | TrainingImages) -> dict[str, Any]:
+    """What a network is made with besides its architecture, by the settings of a search or a training."""
+    settings = protocol.model_dump(include={"channels", "depth", "reduction", "stem"})
+    return settings | {"classes": images.classes, "channels_in": images.channels}
+
+
+def network_of(protocol: TrainingProtocol, images: ImageDataset | TrainingImages) -> DiscreteNetwork:
     """The network of a protocol, before its first step, on the CPU."""
     seed_everything(protocol.seed)
-    return DiscreteNetwork(
-        None,
-        protocol.parsed,
-        classes=classes,
-        channels_in=channels_in,
-        auxiliary=protocol.auxiliary > 0,
-        **protocol.model_dump(include={"channels", "depth", "reduction", "stem"}),
-    )
+    head, sizes = protocol.auxiliary > 0, network_sizes(protocol, images)
+    return DiscreteNetwork(None, protocol.parsed, auxiliary=head, **sizes)
 
 
 def has_dead_ends(genotype: Genotype) -> bool:
@@ -71,15 +74,14 @@ def has_dead_ends(genotype: Genotype) -> bool:
     It depends on all if each input and each edge has a path to the output, past no operation without a
     gradient.
     """
-    return not all(_feeds_output(cell) for cell in genotype.cells.values())
-
-
-def _feeds_output(cell: Cell) -> bool:
-    live = set(cell.output)
-    for edge in reversed(cell.edges):
-        if edge.target in live and edge.operation not in ("none", "noise"):
-            live.add(edge.source)
-    return set(range(cell.inputs)) <= live and all(edge.target in live for edge in cell.edges)
+    for cell in genotype.cells.values():
+        live = set(cell.output)
+        for edge in reversed(cell.edges):
+            if edge.target in live and edge.operation not in ("none", "noise"):
+                live.add(edge.source)
+        if not {*range(cell.inputs), *(edge.target for edge in cell.edges)} <= live:
+            return True
+    return False
 
 
 def train_images(
@@ -106,8 +108,7 @@ class ImageTraining(State):
         self.title = f"{protocol.architecture} on {protocol.dataset}"
         self.epochs = protocol.epochs
         self.steps = -(-images.training_count // protocol.batch_size)
-        self.network = network_of(protocol, classes=images.classes, channels_in=images.channels)
-        self.network = self.network.to(memory_format=torch.channels_last)
+        self.network = network_of(protocol, images).to(memory_format=torch.channels_last)
         if fabric.world_size > 1:
             synchronize_norms(self.network, fabric.device)
         objective = Objective(self.network, protocol)
@@ -135,14 +136,14 @@ class ImageTraining(State):
             group["lr"] = rate
         generator = random_stream(seed, epoch, PATHS)
         self.network.train()
-        found = torch.zeros(3, dtype=_sums(self.fabric.device), device=self.fabric.device)
+        found = self._sums()
         for images, labels in self.images.epoch(epoch):
             found += self._step(images, labels, self._paths(drop, generator))
             on_step()
         loss, hits, count = self.fabric.all_reduce(found, reduce_op="sum").tolist()
         require_finite(torch.tensor(loss), epoch, "training", "learning_rate")
-        tested = (epoch + 1) % self.protocol.test_every == 0 or epoch + 1 == self.protocol.epochs
-        accuracy, top5 = self._tested() if tested else (float("nan"), float("nan"))
+        due = (epoch + 1) % self.protocol.test_every == 0 or epoch + 1 == self.protocol.epochs
+        accuracy, top5 = self._tested() if due else (float("nan"), float("nan"))
         row = {"epoch": epoch, "train_loss": loss / count, "train_accuracy": hits / count}
         row |= {"test_accuracy": accuracy, "test_top5_accuracy": top5, "learning_rate": rate}
         return row | {"drop_probability": drop, "seconds": round(time.perf_counter() - begin, 3)}
@@ -166,6 +167,7 @@ class ImageTraining(State):
         if drop == 0:
             return None
         shape = sum(self.network.edges), self.protocol.batch_size
+        # m/(1 − q_t) with P(m = 0) = q_t (book/darts_space)
         kept = (torch.rand(shape, generator=generator) >= drop).float() / (1 - drop)
         part = kept[:, self.fabric.global_rank :: self.fabric.world_size].contiguous()
         return part.to(self.fabric.device, non_blocking=True)
@@ -174,7 +176,7 @@ class ImageTraining(State):
     def _tested(self) -> tuple[float, float]:
         """Test accuracy, and the share of test images whose class is among the first five."""
         self.network.eval()
-        found = torch.zeros(3, dtype=_sums(self.fabric.device), device=self.fabric.device)
+        found = self._sums()
         with self.fabric.autocast():
             for images, labels in self.images.test():
                 x = self.fabric.strategy.precision.convert_input(images)
@@ -188,7 +190,26 @@ class ImageTraining(State):
         return {"loss": f"{row['train_loss']:.3f}", "test": f"{row['test_accuracy']:.4f}"}
 
     def outcome(self, rows: Sequence[Row]) -> tuple[dict[str, Any], dict[str, Any]]:
-        return self.protocol.parsed.as_json(), _metrics(self.protocol, rows, self.images)
+        """The best test accuracy is that of the epoch with the best one; the official code logs it.
+
+        A fair comparison must not report it as if it had been chosen without the test images.
+        """
+        architecture, tested = self.protocol.parsed, [row["test_accuracy"] for row in rows]
+        settings = network_sizes(self.protocol, self.images)
+        found = sizes(architecture, resolution=self.images.pixels, **settings)
+        return architecture.as_json(), {
+            **self.protocol.identity,
+            "test_accuracy": tested[-1],
+            "test_top5_accuracy": rows[-1]["test_top5_accuracy"],
+            "best_test_accuracy": max(accuracy for accuracy in tested if accuracy >= 0),
+            "parameters": found.parameters,
+            "multiply_adds": found.multiply_adds,
+        }
+
+    def _sums(self) -> Tensor:
+        """Three sums over an epoch, still zero; Apple's GPUs have no float64."""
+        device = self.fabric.device
+        return torch.zeros(3, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
 
     def checkpoint(self) -> dict[str, Any]:
         return {
@@ -201,35 +222,3 @@ class ImageTraining(State):
         self.network.load_state_dict(saved["network"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.fabric.strategy.precision.load_state_dict(saved["precision"])
-
-
-def _sums(device: torch.device) -> torch.dtype:
-    """The floating type of sums over an epoch; Apple's GPUs have no float64."""
-    return torch.float32 if device.type == "mps" else torch.float64
-
-
-def _metrics(protocol: TrainingProtocol, rows: Sequence[Row], images: TrainingImages) -> dict[str, Any]:
-    """The outcome of a finished training: what ``metrics.json`` holds.
-
-    ``best_test_accuracy`` is that of the epoch with the best one, which a fair comparison must not report
-    as if it had been chosen without the test images; the official code logs it.
-    """
-    found = sizes(
-        protocol.parsed,
-        classes=images.classes,
-        channels_in=images.channels,
-        resolution=images.pixels,
-        **protocol.model_dump(include={"channels", "depth", "reduction", "stem"}),
-    )
-    return {
-        "stage": "evaluate",
-        **protocol.model_dump(include={"recipe", "dataset", "size", "seed", "architecture", "genotype"}),
-        "changed": protocol.changed,
-        "searched": protocol.searched,
-        "epochs": protocol.epochs,
-        "test_accuracy": rows[-1]["test_accuracy"],
-        "test_top5_accuracy": rows[-1]["test_top5_accuracy"],
-        "best_test_accuracy": max(row["test_accuracy"] for row in rows if row["test_accuracy"] >= 0),
-        "parameters": found.parameters,
-        "multiply_adds": found.multiply_adds,
-    }

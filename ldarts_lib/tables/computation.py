@@ -117,7 +117,7 @@ def _sums(ops: str) -> tuple[dict[int, tuple[str, Sum]], Sum]:
             continue
         if operation == _SKIP:
             nodes[target].update(value)
-        elif operation == _POOL:
+        elif operation == _POOL:  # pool(Σ_k n_k t_k) = Σ_k n_k pool(t_k)
             nodes[target].update({(pooled + 1, base): count for (pooled, base), count in value.items()})
         else:
             applications[number] = _SHORT[operation], dict(value)

@@ -76,6 +76,7 @@ class Table:
 
     def regret(self, genotype: Genotype | str) -> float:
         """How much better the best architecture of the table is, in the table's unit."""
+        # max_c A(c) − A(cell)
         return max(self.columns[self.target]) - self.accuracy(genotype)
 
     def describe(self, genotype: Genotype) -> dict[str, str]:

@@ -9,14 +9,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ldarts_lib.datasets.batches import Augmentation, Batches, augmented, cutout
 from ldarts_lib.datasets.images import load_images
 
+CHANGED = Augmentation(padding=2, flip=True)
+
 
 def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def unit() -> dict[str, torch.Tensor]:
+def unit(device: str = "cpu") -> dict[str, torch.Tensor]:
     """A mean of 0 and a deviation of 1, so that batches keep their pixel values."""
-    return {"mean": torch.zeros(1, 1, 1, 1), "std": torch.ones(1, 1, 1, 1)}
+    return {"mean": torch.zeros(1, 1, 1, 1, device=device), "std": torch.ones(1, 1, 1, 1, device=device)}
 
 
 def rgb(count: int, size: int = 8) -> torch.Tensor:
@@ -25,7 +27,7 @@ def rgb(count: int, size: int = 8) -> torch.Tensor:
 
 
 def test_epochs_are_shuffled_anew_and_repeat_with_the_generator():
-    split = Batches(rgb(20), torch.arange(20), augmentation=Augmentation(2, True), **unit())
+    split = Batches(rgb(20), torch.arange(20), augmentation=CHANGED, **unit())
 
     def two_epochs(seed: int) -> list[torch.Tensor]:
         state = generator(seed)
@@ -36,6 +38,34 @@ def test_epochs_are_shuffled_anew_and_repeat_with_the_generator():
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[1], first[3])
     assert not torch.equal(first[1], other[1])
+
+
+@pytest.mark.parametrize(("count", "size"), [(12, 4), (13, 4), (5, 5), (5, 1)])
+def test_an_epoch_shows_every_image_in_batches_of_one_shape(count, size):
+    images = torch.arange(count, dtype=torch.float32).view(-1, 1, 1, 1).expand(-1, 3, 4, 4)
+    split = Batches(images, torch.arange(count), augmentation=CHANGED, **unit())
+    batches = list(split.epoch(size, generator(), augment=False))
+    assert len(batches) == split.steps(size) == -(-count // size)
+    assert all(len(images) == size for images, _ in batches)
+    labels = torch.cat([labels for _, labels in batches]).tolist()
+    assert sorted(labels[:count]) == list(range(count))
+    assert labels[count:] == labels[: len(labels) - count]
+    for images, targets in batches:
+        assert (images == targets.view(-1, 1, 1, 1)).all()
+
+
+@pytest.mark.parametrize("size", [0, -1, 51])
+def test_a_batch_that_does_not_fit_is_refused(size):
+    split = Batches(rgb(50), torch.arange(50), augmentation=CHANGED, **unit())
+    with pytest.raises(ValueError, match=f"{size} does not fit a split of 50"):
+        list(split.epoch(size, generator(), augment=False))
+
+
+def test_bytes_are_standardized_in_the_scale_of_one():
+    images = torch.tensor([0, 255, 51], dtype=torch.uint8).view(3, 1, 1, 1)
+    mean, std = torch.full((1, 1, 1, 1), 0.5), torch.full((1, 1, 1, 1), 0.25)
+    split = Batches(images, torch.arange(3), mean=mean, std=std, augmentation=CHANGED)
+    torch.testing.assert_close(split.all()[0].flatten(), torch.tensor([-2.0, 2.0, -1.2]))
 
 
 class NoHostSync(TorchDispatchMode):
@@ -50,7 +80,7 @@ class NoHostSync(TorchDispatchMode):
 
 
 def test_batches_never_wait_for_the_device():
-    split = Batches(rgb(10), torch.arange(10), augmentation=Augmentation(2, True), **unit())
+    split = Batches(rgb(10), torch.arange(10), augmentation=CHANGED, **unit())
     with NoHostSync():
         for images, _ in split.epoch(4, generator(), augment=True):
             cutout(images, 4, generator())
@@ -61,10 +91,8 @@ def test_batches_never_wait_for_the_device():
 @pytest.mark.gpu
 def test_a_gpu_sees_the_same_batches_without_a_sync():
     data = load_images("digits").search_images
-    kinds = {"augmentation": Augmentation(2, True)}
-    host = Batches(data, torch.arange(1000), **unit(), **kinds)
-    cuda = {key: value.cuda() for key, value in unit().items()}
-    device = Batches(data.cuda(), torch.arange(1000).cuda(), **cuda, **kinds)
+    host = Batches(data, torch.arange(1000), augmentation=CHANGED, **unit())
+    device = Batches(data.cuda(), torch.arange(1000).cuda(), augmentation=CHANGED, **unit("cuda"))
     torch.cuda.set_sync_debug_mode("error")
     try:
         batches = list(device.epoch(64, generator(), augment=True))
@@ -107,7 +135,7 @@ def test_augmentation_draws_every_offset_and_flips_half():
     torch.testing.assert_close(flipped[2], torch.tensor([0, 0.5, 0, 0.5, 0]), atol=0.02, rtol=0)
 
 
-@pytest.mark.parametrize("length", [1, 5])
+@pytest.mark.parametrize("length", [1, 4, 5])
 def test_cutout_zeroes_one_square_an_image(length):
     images, state = torch.ones(50, 2, 7, 9), generator(1)
     tops = torch.randint(7, (50,), generator=state) - length // 2
@@ -124,19 +152,3 @@ def test_crops_of_any_shape_are_stored_like_their_images():
     images = rgb(3)[:, :, :5]
     found = augmented(images, Augmentation(padding=2), generator())
     assert found.shape == images.shape and found.is_contiguous()
-
-
-# Halves
-
-
-def test_halves_in_double_precision():
-    training, validation = load_images("digits").halves(dtype=torch.float64)
-    for half in (training, validation):
-        images, _ = next(half.epoch(10, generator(), augment=False))
-        assert images.dtype == torch.float64
-
-
-@pytest.mark.parametrize("fraction", [float("nan"), 1.5])
-def test_a_fraction_outside_of_0_and_1_is_refused(fraction):
-    with pytest.raises(ValueError, match=f"fraction of {fraction} .* between 0 and 1"):
-        load_images("digits").halves(fraction=fraction)

@@ -110,8 +110,7 @@ def test_another_text_under_the_name_of_the_treebank_is_refused(tmp_path):
 
 def test_the_usual_treebank_is_accepted(tmp_path, monkeypatch):
     write(tmp_path / "ptb", prefix="ptb.")
-    monkeypatch.setattr(corpus, "PTB_WORDS", {"train": 7, "valid": 3, "test": 2})
-    monkeypatch.setattr(corpus, "PTB_VOCABULARY", 5)
+    monkeypatch.setattr(corpus, "PTB_WORDS", ({"train": 7, "valid": 3, "test": 2}, 5))
     assert load_text("ptb", root=tmp_path).name == "ptb"
 
 
@@ -129,10 +128,11 @@ def test_a_damaged_file_is_named(tmp_path, content, message):
         load_text(str(tmp_path))
 
 
-def test_the_status_names_both_texts(tmp_path):
-    civics, ptb = status(tmp_path)[-2:]
+def test_the_status_names_both_texts(tmp_path, monkeypatch):
+    monkeypatch.setenv("LDARTS_DATA", str(tmp_path))
+    civics, ptb = status()[-2:]
     assert (civics.name, civics.present) == ("civics", True)
     assert (ptb.name, ptb.present, ptb.megabytes) == ("ptb", False, 6)
     assert "licence" in ptb.how and ptb.location == str(tmp_path / "ptb")
     write(tmp_path / "ptb")
-    assert status(tmp_path)[-1].present
+    assert status()[-1].present

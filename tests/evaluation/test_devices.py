@@ -1,9 +1,8 @@
-from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 import torch
-from torch.multiprocessing.spawn import ProcessExitedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from ldarts_lib.errors import ProtocolError
 from ldarts_lib.evaluation import devices
@@ -11,37 +10,23 @@ from ldarts_lib.evaluation.devices import launch, require_devices
 from ldarts_lib.runs.processes import ProcessFailed
 
 CPU = torch.device("cpu")
+RAISED = "\n\n-- Process 1 terminated with the following error:\nTraceback ...\nValueError: no good\n"
 
 
-def note(fabric, folder):
-    total = fabric.all_reduce(torch.tensor([1.0 + fabric.global_rank]), reduce_op="sum")
-    Path(folder, str(fabric.global_rank)).write_text(f"{fabric.world_size} {total.item()}")
-
-
-def fail(fabric, text):
-    raise ValueError(text)
-
-
-@pytest.mark.parametrize(("devices", "total"), [(1, 1.0), (2, 3.0)])
-def test_every_process_runs_and_hears_the_others(tmp_path, devices, total):
-    launch(note, str(tmp_path), device=CPU, devices=devices, precision="32-true", dead_ends=False)
-    notes = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    assert notes == {str(rank): f"{devices} {total}" for rank in range(devices)}
-
-
-def test_errors_arrive():
-    options = {"device": CPU, "precision": "32-true", "dead_ends": False}
-    with pytest.raises(ValueError, match="no good"):
-        launch(fail, "no good", devices=1, **options)
-    with pytest.raises(ProcessFailed, match="ValueError: no good"):
-        launch(fail, "no good", devices=2, **options)
-
-
-def test_the_signal_that_kills_a_process_is_named(monkeypatch):
-    died = ProcessExitedException("gone", error_index=1, error_pid=0, exit_code=-11, signal_name="SIGSEGV")
-    monkeypatch.setattr(devices, "make_fabric", lambda *_, **__: Mock(launch=Mock(side_effect=died)))
-    with pytest.raises(ProcessFailed, match="process 1 was killed by SIGSEGV"):
-        launch(note, device=CPU, devices=1, precision="32-true", dead_ends=False)
+@pytest.mark.parametrize(
+    ("died", "message"),
+    [
+        (ProcessRaisedException(RAISED, 1, 0), "^ValueError: no good$"),
+        (
+            ProcessExitedException("gone", error_index=1, error_pid=0, exit_code=-11, signal_name="SIGSEGV"),
+            "process 1 was killed by SIGSEGV",
+        ),
+    ],
+)
+def test_what_ends_a_process_is_named(monkeypatch, died, message):
+    monkeypatch.setattr(devices, "make_fabric", lambda **_: Mock(launch=Mock(side_effect=died)))
+    with pytest.raises(ProcessFailed, match=message):
+        launch(print, device=CPU, devices=1, precision="32-true")
 
 
 def test_missing_devices_are_named(monkeypatch):

@@ -156,7 +156,13 @@ def test_worker_processes_have_one_thread_or_the_users(monkeypatch):
 
 def test_a_small_training_has_one_thread(five_cores):
     seen = []
-    given = parse(CELL), protocol(size="smoke", channels=2), load_images("noisy-digits"), Recipe(epochs=1)
+
+    class Watched(Recipe):
+        def rate(self, epoch):
+            seen.append(torch.get_num_threads())
+            return super().rate(epoch)
+
+    given = parse(CELL), protocol(size="smoke", channels=2), load_images("noisy-digits"), Watched(epochs=1)
     torch.set_num_threads(2)
-    standalone_accuracy(*given, on_epoch=lambda: seen.append(torch.get_num_threads()))
+    standalone_accuracy(*given)
     assert (seen, torch.get_num_threads()) == ([1], 2)

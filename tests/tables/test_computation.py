@@ -63,12 +63,13 @@ def count_apart(values, gap=1e-11):
     return 1 + int((np.diff(np.sort(values)) > gap).sum())
 
 
-def test_classes_are_exactly_the_cells_that_compute_the_same():
-    found = {ops: fingerprint(ops, lambda x: x @ POOL.T) for ops in all_ops()}
-    spread = max(np.ptp([found[ops] for ops in cells]) for cells in classes().values())
-    assert spread < 1e-12
-    assert sum(map(len, classes().values())) == 5**6
-    assert count_apart(list(found.values())) == len(classes()) == 5044
+@pytest.mark.parametrize("every", [15, pytest.param(1, marks=pytest.mark.slow)])
+def test_classes_are_exactly_the_cells_that_compute_the_same(every):
+    assert sum(map(len, classes().values())) == 5**6 and len(classes()) == 5044
+    some = list(classes().values())[::every]
+    found = [[fingerprint(ops, lambda x: x @ POOL.T) for ops in cells] for cells in some]
+    assert max(map(np.ptp, found)) < 1e-12
+    assert count_apart([values[0] for values in found]) == len(some)
 
 
 @pytest.mark.slow
