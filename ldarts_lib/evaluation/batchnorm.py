@@ -36,16 +36,13 @@ class SynchronizedNorm(nn.BatchNorm2d):
         mean = _SumOfProcesses.apply(x.mean((0, 2, 3)) / world)
         centered = x - mean[:, None, None]
         variance = _SumOfProcesses.apply(centered.square().mean((0, 2, 3)) / world)
-        self._follow(mean.detach(), variance.detach(), world * x.numel() // x.shape[1])
-        scale = self.weight * (variance + self.eps).rsqrt()
-        return (centered * scale[:, None, None] + self.bias[:, None, None]).to(kind)
-
-    @torch.no_grad()
-    def _follow(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        count = world * x.numel() // x.shape[1]
         self.num_batches_tracked += 1
         # μ̄ ← (1 − a) μ̄ + a μ, and σ̄² likewise with the unbiased variance n/(n − 1) σ²
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        self.running_mean.lerp_(mean.detach(), self.momentum)
+        self.running_var.lerp_(variance.detach() * count / (count - 1), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (centered * scale[:, None, None] + self.bias[:, None, None]).to(kind)
 
 
 def synchronize_norms(network: nn.Module, device: torch.device) -> None:

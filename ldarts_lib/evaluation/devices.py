@@ -37,7 +37,6 @@ def make_fabric(device: torch.device, devices: int, precision: str, *, dead_ends
     """Fabric for one device, or for the first so many of its kind.
 
     Args:
-        device: the device, or its kind.
         devices: how many share each batch, one process each.
         precision: as Fabric calls it.
         dead_ends: whether the loss does not depend on some parameters.

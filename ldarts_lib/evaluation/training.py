@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ldarts_lib.datasets.images import ImageDataset
 from ldarts_lib.evaluation.batchnorm import synchronize_norms
@@ -38,21 +37,18 @@ class Objective(nn.Module):
 
     def __init__(self, network: DiscreteNetwork, protocol: TrainingProtocol) -> None:
         super().__init__()
-        self.network = network
-        self.weight, self.smoothing = protocol.auxiliary, protocol.label_smoothing
+        self.network, self.weight = network, protocol.auxiliary
+        # −Σ_k y_k log softmax(logits)_k with y_k = (1 − s)[k = label] + s/K (book/imagenet_transfer)
+        self.loss = nn.CrossEntropyLoss(label_smoothing=protocol.label_smoothing)
 
     def forward(self, images: Tensor, labels: Tensor, paths: Tensor | None) -> tuple[Tensor, Tensor]:
         """The loss (a scalar), and the logits [batch, classes]."""
         if not self.weight:
             logits = self.network(images, paths)
-            return self._loss(logits, labels), logits
+            return self.loss(logits, labels), logits
         logits, second = self.network.with_auxiliary(images, paths)
         # L + w L_aux, w = 0.4 in the papers (book/darts_space)
-        return self._loss(logits, labels) + self.weight * self._loss(second, labels), logits
-
-    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        # −Σ_k y_k log softmax(logits)_k with y_k = (1 − s)[k = label] + s/K (book/imagenet_transfer)
-        return functional.cross_entropy(logits, labels, label_smoothing=self.smoothing)
+        return self.loss(logits, labels) + self.weight * self.loss(second, labels), logits
 
 
 def network_sizes(protocol: BaseModel, images: ImageDataset | TrainingImages) -> dict[str, Any]:
@@ -64,8 +60,8 @@ def network_sizes(protocol: BaseModel, images: ImageDataset | TrainingImages) ->
 def network_of(protocol: TrainingProtocol, images: ImageDataset | TrainingImages) -> DiscreteNetwork:
     """The network of a protocol, before its first step, on the CPU."""
     seed_everything(protocol.seed)
-    head, sizes = protocol.auxiliary > 0, network_sizes(protocol, images)
-    return DiscreteNetwork(None, protocol.parsed, auxiliary=head, **sizes)
+    settings = network_sizes(protocol, images) | {"auxiliary": protocol.auxiliary > 0}
+    return DiscreteNetwork(None, protocol.parsed, **settings)
 
 
 def has_dead_ends(genotype: Genotype) -> bool:
