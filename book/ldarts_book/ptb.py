@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ldarts_lib.bilevel.alignment import layer_alignment
-from ldarts_lib.bilevel.recurrent_protocols import RecurrentProtocol
+from ldarts_lib.bilevel.protocols import RecurrentProtocol
 from ldarts_lib.bilevel.recurrent_state import RecurrentState
 from ldarts_lib.datasets.corpus import Corpus, Reader, load_text
 from ldarts_lib.networks.batches import Inputs, Prediction, TextBatch
@@ -29,7 +29,7 @@ def searched(
 ) -> tuple[Corpus, RecurrentState, list[dict[str, Any]]]:
     """A whole search: its text, its state at the end, and its history."""
     text = load_text(settings.dataset, min_count=settings.min_count)
-    state = RecurrentState.start(settings, text, device)
+    state = RecurrentState(settings, text, device)
     return text, state, [state.run_epoch(epoch) for epoch in range(settings.epochs)]
 
 

@@ -38,7 +38,7 @@ def precision_effects(
     precisions = ["float32", *["tf32"] * (torch.device(device).type == "cuda"), "bfloat16"]
     for space in spaces:
         settings = protocol(space, method="darts", epochs=epochs, seed=seed)
-        state = SearchState.start(settings, load_images("noisy-digits", device=device), device)
+        state = SearchState(settings, load_images("noisy-digits", device=device), device)
         for epoch in range(epochs):
             state.run_epoch(epoch)
         batch = Batch(*next(state.validation.epoch(64, state.batches, augment=False)))

@@ -16,11 +16,7 @@ WARM_UP_STEPS = 3
 
 
 class GraphedBilevel:
-    """The steps of one epoch of a bilevel search on a CUDA device, replayed from a graph.
-
-    Args:
-        bilevel: after its ``start_epoch``.
-    """
+    """The steps of one epoch of a bilevel search on a CUDA device, after its ``start_epoch``."""
 
     def __init__(self, bilevel: Bilevel) -> None:
         self.bilevel = bilevel
@@ -35,24 +31,19 @@ class GraphedBilevel:
         with torch.cuda.device(self._device):
             if self._warm < WARM_UP_STEPS:
                 self._warm += 1
-                return self._eagerly(training, validation)
+                self._stream.wait_stream(torch.cuda.current_stream())
+                with torch.cuda.stream(self._stream):
+                    found = self.bilevel.step(training, validation)
+                torch.cuda.current_stream().wait_stream(self._stream)
+                return found
+            batches = (training, validation)
             if self._graph is None:
-                self._capture(training, validation)
-            for static, batch in zip(self._batches, (training, validation), strict=True):
+                self._static = [Batch(batch.inputs.clone(), batch.targets.clone()) for batch in batches]
+                self._graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(self._graph, stream=self._stream):
+                    self._found = self.bilevel.step(*self._static)
+            for static, batch in zip(self._static, batches, strict=True):
                 static.inputs.copy_(batch.inputs, non_blocking=True)
                 static.targets.copy_(batch.targets, non_blocking=True)
             self._graph.replay()
             return self._found
-
-    def _eagerly(self, training: Batch, validation: Batch) -> tuple[Gradients, Gradients]:
-        self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            found = self.bilevel.step(training, validation)
-        torch.cuda.current_stream().wait_stream(self._stream)
-        return found
-
-    def _capture(self, *batches: Batch) -> None:
-        self._batches = [Batch(batch.inputs.clone(), batch.targets.clone()) for batch in batches]
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, stream=self._stream):
-            self._found = self.bilevel.step(*self._batches)

@@ -55,9 +55,8 @@ def gradients(
 def scale_copies(tensors: Sequence[Tensor], factors: Tensor) -> None:
     """Multiply parameters or gradients in place by a scalar, or those of each packed network by its own.
 
-    Args:
-        tensors: those of a pack have its networks one after the other in their first dimension.
-        factors: a scalar, or [copies].
+    The tensors of a pack have its networks one after the other in their first dimension; ``factors`` are then
+    [copies].
     """
     if factors.dim() == 0:
         torch._foreach_mul_(tensors, factors)

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ldarts_lib.bilevel.gradients import Gradients, gradients
-from ldarts_lib.bilevel.protocols import SearchProtocol
-from ldarts_lib.bilevel.recurrent_protocols import RecurrentProtocol
+from ldarts_lib.bilevel.protocols import RecurrentProtocol, SearchProtocol
 from ldarts_lib.bilevel.regularizers import penalized_gradients, regularized_gradients
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet, architecture_weights
@@ -30,7 +29,6 @@ class Bilevel:
     Args:
         supernet: holds ω.
         alphas: per cell kind the architecture parameters α, leaves [edges, operations].
-        protocol: all settings.
 
     Examples:
         >>> from ldarts_lib.bilevel.protocols import protocol

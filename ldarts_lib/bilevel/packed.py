@@ -61,7 +61,7 @@ def run_packed(
     if not left:
         return
     images = load_images(protocols[0].dataset, device=device)
-    states = [SearchState.start(p, images, device) for p, _ in left]
+    states = [SearchState(p, images, device) for p, _ in left]
     with ExitStack() as stack:
         runs = [stack.enter_context(begun(out, p, device)) for p, out in left]
         run_epochs(
@@ -85,23 +85,31 @@ class PackedSearch:
     """
 
     def __init__(self, states: Sequence[SearchState], images: ImageDataset) -> None:
-        self.states = list(states)
-        singles = [state.bilevel for state in states]
-        first = singles[0]
+        self.states, singles = states, [state.bilevel for state in states]
+        protocol = states[0].protocol
         supernet = PackedSupernet(
-            first.protocol.search_space,
+            protocol.search_space,
             [single.supernet.generator for single in singles],
             classes=images.classes,
             channels_in=images.channels,
-            **fast_settings(first.protocol),
-        ).to(images.search_images.device, floating_type(first.protocol))
+            **fast_settings(protocol),
+        ).to(images.search_images.device, floating_type(protocol))
         supernet.load([single.supernet for single in singles])
         alphas = {
             kind: torch.stack([single.alphas[kind].detach() for single in singles]).requires_grad_()
-            for kind in first.alphas
+            for kind in singles[0].alphas
         }
-        self.bilevel = PackedBilevel(supernet, alphas, first.protocol)
-        self._load_optimizers()
+        self.bilevel = PackedBilevel(supernet, alphas, protocol)
+        for optimizer, packed, parts in self._slots():
+            if earlier := [own.state[single] for own, single in parts if own.state.get(single)]:
+                # m = (m_1, ..., m_n): the moments of a pack are those of its networks side by side, for SGD
+                # and Adam work entry by entry; the number of steps is one for all
+                optimizer.state[packed] = {
+                    key: torch.stack([one[key] for one in earlier]).reshape(packed.shape)
+                    if value.dim()
+                    else value.clone()
+                    for key, value in earlier[0].items()
+                }
 
     def run_epoch(self, epoch: int) -> list[Row]:
         """One epoch of all searches; returns the row of each history."""
@@ -120,23 +128,11 @@ class PackedSearch:
     @torch.no_grad()
     def _unload(self) -> None:
         self.bilevel.supernet.unload([state.bilevel.supernet for state in self.states])
-        for optimizer, packed, singles in self._slots():
-            for copy, (own, single) in enumerate(singles):
+        for optimizer, packed, parts in self._slots():
+            for copy, (own, single) in enumerate(parts):
                 single.copy_(_part(packed, copy, single))
                 own.state[single] = {
                     key: _part(value, copy, single).clone() for key, value in optimizer.state[packed].items()
-                }
-
-    def _load_optimizers(self) -> None:
-        for optimizer, packed, singles in self._slots():
-            if earlier := [own.state[single] for own, single in singles if own.state.get(single)]:
-                # m = (m_1, ..., m_n): the moments of a pack are those of its networks side by side, for SGD
-                # and Adam work entry by entry; the number of steps is one for all
-                optimizer.state[packed] = {
-                    key: torch.stack([one[key] for one in earlier]).reshape(packed.shape)
-                    if value.dim()
-                    else value.clone()
-                    for key, value in earlier[0].items()
                 }
 
     def _slots(self) -> Iterator[tuple[Optimizer, Tensor, list[tuple[Optimizer, Tensor]]]]:

@@ -2,16 +2,17 @@
 
 :func:`protocol` gives the preset of a (space, data set, method, size); any field can be overridden. Sizes:
 ``smoke`` (seconds of CPU: does it run?), ``demo`` (a minute of CPU: does it show?), ``paper`` (a GPU: the
-settings of the official code). Two settings of the published experiments are not certain and are chosen
-here: NAS-Bench-201 runs 50 epochs with an α learning rate of 3e-4, λ = 0.125 and ε0 = 1e-4 (the x axis of
-the paper's Figure 1 and the code's defaults; its script says 1e-4, 0.25 and 1e-4 over 100 epochs), and the
-DARTS family uses batch 64 (the code's default; its script says 96).
+settings of the official code; for recurrent cells those of its ``sota/rnn/run.sh``). Two settings of the
+published experiments are not certain and are chosen here: NAS-Bench-201 runs 50 epochs with an α learning
+rate of 3e-4, λ = 0.125 and ε0 = 1e-4 (the x axis of the paper's Figure 1 and the code's defaults; its script
+says 1e-4, 0.25 and 1e-4 over 100 epochs), and the DARTS family uses batch 64 (the code's default; its script
+says 96).
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -21,15 +22,29 @@ from ldarts_lib.datasets.catalogue import DATASETS
 from ldarts_lib.fast.execution import Strategy
 from ldarts_lib.networks.macro import Reduction
 from ldarts_lib.networks.operations import Activation
-from ldarts_lib.settings import Count, NonNegative, Positive, Seed, Settings, Share, Size, changes, validated
-from ldarts_lib.spaces.space import SPACES, Space
-
-if TYPE_CHECKING:
-    from ldarts_lib.bilevel.recurrent_protocols import RecurrentProtocol
+from ldarts_lib.settings import (
+    SMALL_DROPOUTS,
+    TEXT,
+    Count,
+    LanguageSettings,
+    NonNegative,
+    Positive,
+    Seed,
+    Settings,
+    Share,
+    Size,
+    changes,
+    validated,
+)
+from ldarts_lib.spaces.space import PTB, SPACES, Space
 
 Method = Literal[
     "darts", "darts-2nd", "lambda", "lambda-sign", "lambda-projected", "lambda-random", "lambda-noise"
 ]
+TextMethod = Literal["darts", "lambda", "lambda-sign"]
+METHODS: tuple[str, ...] = get_args(Method)
+TEXT_METHODS: tuple[str, ...] = get_args(TextMethod)
+"""Methods of a search on images, and on a text."""
 FORMS: dict[str, Form] = {
     "lambda": "cosine",
     "lambda-sign": "sign",
@@ -38,11 +53,12 @@ FORMS: dict[str, Form] = {
     "lambda-noise": "noise",
 }
 """The form of the regularizer of each method that has one."""
-METHODS: tuple[str, ...] = get_args(Method)
+Order = Literal["alpha-first", "weights-first"]
+Ramp = Literal["linear", "constant"]
 
 
-class Aligned:
-    """What the settings of every search say of the regularizer."""
+class _Search:
+    """What follows from the settings of every search."""
 
     @property
     def form(self) -> Form | None:
@@ -56,6 +72,11 @@ class Aligned:
             return None
         return Regularizer(self.form, self.estimator, self.epsilon, self.regularized_cells)
 
+    @property
+    def changed(self) -> str:
+        """In which settings it differs from its preset, as text."""
+        return changes(self, protocol(self.space, self.dataset, self.method, self.size, seed=self.seed))
+
     def strength(self, epoch: int) -> float:
         """λ_t of an epoch, counted from 0; a search of one epoch runs at full strength."""
         if self.form is None:
@@ -65,7 +86,7 @@ class Aligned:
         return self.lambda_max * epoch / (self.epochs - 1)  # λ_t = λ t/(T−1), t = 0 .. T−1
 
 
-class SearchProtocol(Aligned, Settings):
+class SearchProtocol(_Search, Settings):
     """All settings of one search of a cell on images.
 
     Examples:
@@ -100,7 +121,7 @@ class SearchProtocol(Aligned, Settings):
     """Images per step, on each half."""
     split: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Share of the search images that trains ω; the rest trains α."""
-    step_order: Literal["alpha-first", "weights-first"] = "alpha-first"
+    step_order: Order = "alpha-first"
     """Which half-step comes first."""
 
     weight_lr: Positive = 0.025
@@ -121,7 +142,7 @@ class SearchProtocol(Aligned, Settings):
 
     lambda_max: NonNegative = 0.125
     """λ, the strength of the regularizer (at the end of a linear ramp)."""
-    ramp: Literal["linear", "constant"] = "linear"
+    ramp: Ramp = "linear"
     """λ_t = λ·t/(E−1) in epoch t of E, or λ throughout."""
     estimator: Estimator = "central"
     """How the regularizer's weight gradient is found, central, forward or exact."""
@@ -181,37 +202,78 @@ class SearchProtocol(Aligned, Settings):
         """The search space itself."""
         return SPACES[self.space]
 
-    @property
-    def changed(self) -> str:
-        """In which settings it differs from its preset, as text."""
-        return changes(self, protocol(self.space, self.dataset, self.method, self.size, seed=self.seed))
-
     def learning_rate(self, epoch: int) -> float:
         """Learning rate of ω in an epoch: a cosine from ``weight_lr`` to ``weight_lr_min``."""
         half = (self.weight_lr - self.weight_lr_min) / 2
         return self.weight_lr_min + half * (1 + math.cos(math.pi * epoch / self.epochs))
 
 
-_PAPER: dict[str, dict[str, Any]] = {
-    "nasbench201": {"depth": 5, "step_order": "weights-first"},
-    "darts family": {"depth": 8},
-    "svhn": {"lambda_max": 0.25, "epsilon": 1e-3},
+class RecurrentProtocol(_Search, LanguageSettings):
+    """All settings of one search of a recurrent cell on a text."""
+
+    space: Literal["ptb"] = "ptb"
+    """Search space."""
+    method: TextMethod
+    """darts (first order), lambda (cosine alignment of the cells), lambda-sign."""
+
+    alpha_lr: Positive = 3e-3
+    """Learning rate of α (Adam, betas 0.5 and 0.999)."""
+    alpha_weight_decay: NonNegative = 1e-3
+    """Weight decay of α."""
+    step_order: Order = "alpha-first"
+    """Which half-step comes first."""
+
+    lambda_max: NonNegative = 0.25
+    """λ, the strength of the regularizer (at the end of a linear ramp)."""
+    ramp: Ramp = "linear"
+    """λ_t = λ·t/(E−1) in epoch t of E, or λ throughout."""
+    estimator: Estimator = "central"
+    """How the regularizer's weight gradient is found, central, forward or exact."""
+    epsilon: Positive = 1e-3
+    """ε0, length of the perturbation of the architecture weights (central, forward)."""
+    precision: Literal["float64", "float32"] = "float32"
+    """Of everything."""
+
+    search_space: ClassVar[Space] = PTB
+    momentum: ClassVar[float] = 0.0
+    regularizer_batch: ClassVar[str] = "training"
+    regularized_cells: ClassVar[Kinds] = "normal"
+    cuda_graph: ClassVar[bool] = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RecurrentProtocol:
+        if self.regularizer and self.cells < 2:
+            raise ValueError(f"method {self.method!r} aligns cells, but cells = {self.cells} is below 2")
+        return self
+
+    def learning_rate(self, epoch: int) -> float:
+        """Learning rate of ω for a window of ``bptt`` words, the same in every epoch."""
+        return self.weight_lr
+
+
+_NASBENCH201 = {
+    "paper": {"depth": 5, "step_order": "weights-first"},
+    "demo": {"channels": 4, "depth": 1, "reduction": "light", "epochs": 80},
 }
-_DEMO: dict[str, dict[str, Any]] = {
-    "nasbench201": {"channels": 4, "depth": 1, "reduction": "light", "epochs": 80},
-    "darts family": {"channels": 4, "depth": 5, "epochs": 15},
-    "all": {"alpha_lr": 1e-2, "lambda_max": 1.0, "estimator": "exact"},
+_DARTS = {"paper": {"depth": 8}, "demo": {"channels": 4, "depth": 5, "epochs": 15}}
+_SVHN = {"lambda_max": 0.25, "epsilon": 1e-3}
+_DEMO = {"alpha_lr": 1e-2, "lambda_max": 1.0, "estimator": "exact"}
+_SMALL = {"weight_lr": 5.0, "alpha_lr": 3e-2, "lambda_max": 0.05, **SMALL_DROPOUTS}
+_PTB = {"units": 200, "cells": 2, "epochs": 50, "batch_size": 256, "dropout_words": 0.0, "weight_decay": 5e-7}
+_SMALL_TEXTS: dict[str, dict[str, Any]] = {
+    "demo": {"units": 32, "epochs": 16, "batch_size": 32, "bptt": 15, **_SMALL},
+    "smoke": {"units": 16, "epochs": 2, "batch_size": 64, "bptt": 8, **_SMALL},
 }
 
 
-def preset(space: str, dataset: str, size: str) -> dict[str, Any]:
-    """The settings of a size that differ from the defaults of :class:`SearchProtocol`."""
-    family = space if space == "nasbench201" else "darts family"
-    settings = dict(_PAPER[family])
+def _preset(space: str, dataset: str, size: str) -> dict[str, Any]:
+    """The settings of a size that differ from the defaults of their model."""
+    if space == "ptb":
+        return _PTB | _SMALL_TEXTS.get(size, {}) | TEXT.get(dataset, {})
+    family = _NASBENCH201 if space == "nasbench201" else _DARTS
     if size == "paper":
-        return settings | (_PAPER["svhn"] if dataset == "svhn" else {})
-    settings |= _DEMO[family] | _DEMO["all"]
-    return settings | ({"epochs": 2} if size == "smoke" else {})
+        return family["paper"] | (_SVHN if dataset == "svhn" else {})
+    return family["paper"] | family["demo"] | _DEMO | ({"epochs": 2} if size == "smoke" else {})
 
 
 def protocol(
@@ -234,10 +296,7 @@ def protocol(
         >>> protocol(epochs=5).changed
         'epochs = 5'
     """
-    if space == "ptb":
-        from ldarts_lib.bilevel.recurrent_protocols import recurrent_protocol  # which needs this module
-
-        return recurrent_protocol(dataset or "civics", method, size, **overrides)
-    dataset = dataset or "noisy-digits"
-    settings = {"space": space, "dataset": dataset, "method": method, "size": size}
-    return validated(SearchProtocol, settings | preset(space, dataset, size) | overrides)
+    kind, usual = (RecurrentProtocol, "civics") if space == "ptb" else (SearchProtocol, "noisy-digits")
+    dataset = dataset or usual
+    names = {"space": space, "dataset": dataset, "method": method, "size": size}
+    return validated(kind, names | _preset(space, dataset, size) | overrides)

@@ -15,16 +15,15 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from ldarts_lib.bilevel.half_steps import Bilevel
-from ldarts_lib.bilevel.recurrent_protocols import RecurrentProtocol
-from ldarts_lib.bilevel.state import SearchState, floating_type, measure
+from ldarts_lib.bilevel.protocols import RecurrentProtocol
+from ldarts_lib.bilevel.state import SearchState, measure
 from ldarts_lib.datasets.corpus import Corpus, Reader, columns_of
 from ldarts_lib.networks.batches import TextBatch
 from ldarts_lib.networks.recurrent import Dropouts, mean_loss, perplexity
 from ldarts_lib.networks.recurrent_supernet import RecurrentSupernet
-from ldarts_lib.networks.supernet import architecture_weights, initial_alphas
+from ldarts_lib.networks.supernet import architecture_weights
 from ldarts_lib.runs.directory import Row
-from ldarts_lib.runs.environment import arithmetic, seed_everything
+from ldarts_lib.runs.environment import arithmetic
 from ldarts_lib.runs.record import OnStep
 
 HALF_WINDOWS = 0.05
@@ -32,47 +31,34 @@ HALF_WINDOWS = 0.05
 
 
 class RecurrentState(SearchState):
-    """As :class:`~ldarts_lib.bilevel.state.SearchState`; the halves are texts in columns, [rows, columns]."""
+    """As :class:`~ldarts_lib.bilevel.state.SearchState`, of a text in columns [rows, columns].
+
+    Raises:
+        ProtocolError: the text is too short for the protocol's columns.
+    """
 
     unit = "word"
     quality, skip = "valid_perplexity", "identity"
-    text: Tensor
-    """The validation text in the columns in which perplexities are measured."""
 
-    @classmethod
-    def start(
-        cls, protocol: RecurrentProtocol, dataset: Corpus, device: torch.device | str = "cpu"
-    ) -> RecurrentState:
-        """The state before the first step, made from the protocol's seed alone.
-
-        Raises:
-            ProtocolError: the text is too short for the protocol's columns.
-        """
-        seed_everything(protocol.seed)
-        dtype = floating_type(protocol)
-        supernet = RecurrentSupernet(
+    def _supernet(
+        self, protocol: RecurrentProtocol, dataset: Corpus, generator: torch.Generator
+    ) -> RecurrentSupernet:
+        return RecurrentSupernet(
             words=len(dataset.vocabulary),
             units=protocol.units,
             cells=protocol.cells,
             space=protocol.search_space,
             dropouts=Dropouts(**protocol.dropouts),
-            generator=torch.Generator(device).manual_seed(protocol.seed),
-        ).to(device, dtype)
-        batches = torch.Generator().manual_seed(protocol.seed)
-        alphas = initial_alphas(protocol.search_space, generator=batches, device=device, dtype=dtype)
-        columns = protocol.batch_size
-        halves = tuple(columns_of(dataset, part, columns, device) for part in ("train", "valid"))
-        state = cls(Bilevel(supernet, alphas, protocol), halves, batches)
-        state.text = columns_of(dataset, "valid", protocol.evaluation_columns, device)
-        return state
+            generator=generator,
+        )
 
-    @property
-    def steps(self) -> int:
-        """Words of each column."""
-        return len(self.training) - 1
+    def _read(self, dataset: Corpus, device: torch.device | str) -> None:
+        columns = self.protocol.batch_size
+        self.training, self.validation = (columns_of(dataset, p, columns, device) for p in ("train", "valid"))
+        self.text = columns_of(dataset, "valid", self.protocol.evaluation_columns, device)
+        self.steps = len(self.training) - 1  # words of each column
 
     def run_epoch(self, epoch: int, on_step: OnStep = lambda _: None) -> Row:
-        """One pass over the training text."""
         return super().run_epoch(epoch, on_step) | {"valid_perplexity": self._perplexity()}
 
     def _steps(self, epoch: int) -> Iterator[tuple[int, Tensor]]:
@@ -99,9 +85,8 @@ class RecurrentState(SearchState):
         supernet = self.bilevel.supernet.eval()
         weights = architecture_weights(self.bilevel.alphas, supernet.layout)
         with arithmetic(self.protocol.precision):
-            return perplexity(
-                mean_loss(lambda inputs: supernet(inputs, weights), supernet, self.text, self.protocol.bptt)
-            )
+            loss = mean_loss(lambda words: supernet(words, weights), supernet, self.text, self.protocol.bptt)
+        return perplexity(loss)
 
     def shown(self, row: Row) -> dict[str, str]:
         return {"perplexity": f"{row['valid_perplexity']:.1f}", "Λ": f"{row['valid_alignment']:+.2f}"}

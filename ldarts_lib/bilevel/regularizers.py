@@ -14,12 +14,12 @@ Derived in the chapter *regularizers*; how far the three are apart is the chapte
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from dataclasses import replace
+from typing import Literal
 
 import torch
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from ldarts_lib.bilevel.alignment import DELTAS, Form, projected_delta, random_delta
@@ -27,6 +27,7 @@ from ldarts_lib.bilevel.gradients import Gradients, gradients, scale_copies, tot
 from ldarts_lib.errors import LdartsError
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet
+from ldarts_lib.settings import Positive
 
 
 class ImpreciseDifference(LdartsError, RuntimeError):
@@ -58,16 +59,8 @@ class Regularizer:
 
     form: Form = "cosine"
     estimator: Estimator = "central"
-    epsilon: float = 1e-4
+    epsilon: Positive = 1e-4
     kinds: Kinds = "normal"
-
-    def __post_init__(self) -> None:
-        allowed_values = {"form": get_args(Form), "estimator": get_args(Estimator), "kinds": get_args(Kinds)}
-        for name, allowed in allowed_values.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}; choose one of {allowed}")
-        if not 0 < self.epsilon < math.inf:
-            raise ValueError(f"ε0 must be positive and finite, got {self.epsilon}")
 
     def aligned(self, kinds: Iterable[str]) -> list[str]:
         """Those of a network's cell kinds that are regularized."""

@@ -12,13 +12,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ldarts_lib.bilevel.packed import can_pack, run_packed
-from ldarts_lib.bilevel.protocols import SearchProtocol
-from ldarts_lib.bilevel.recurrent_protocols import RecurrentProtocol
+from ldarts_lib.bilevel.protocols import RecurrentProtocol, SearchProtocol
 from ldarts_lib.bilevel.recurrent_state import RecurrentState
 from ldarts_lib.bilevel.state import SearchState
 from ldarts_lib.bilevel.trajectory import Trajectory
-from ldarts_lib.datasets import corpus
-from ldarts_lib.datasets.corpus import Corpus
+from ldarts_lib.datasets.corpus import Corpus, load_text
 from ldarts_lib.datasets.images import ImageDataset, load_images
 from ldarts_lib.errors import ProtocolError
 from ldarts_lib.runs.directory import GENOTYPE, Row, Run
@@ -70,9 +68,7 @@ def search(
     had not been interrupted.
 
     Args:
-        protocol: all settings.
         out: the run directory.
-        device: where to search.
         dataset: the images or the text, if they are loaded already; by default the protocol's.
         progress: whether to show a progress bar.
 
@@ -95,9 +91,9 @@ def search(
 
     def begin() -> SearchState:
         if isinstance(protocol, RecurrentProtocol):
-            text = dataset or corpus.load_text(protocol.dataset, min_count=protocol.min_count)
-            return RecurrentState.start(protocol, text, device)
-        return SearchState.start(protocol, dataset or load_images(protocol.dataset, device=device), device)
+            text = dataset or load_text(protocol.dataset, min_count=protocol.min_count)
+            return RecurrentState(protocol, text, device)
+        return SearchState(protocol, dataset or load_images(protocol.dataset, device=device), device)
 
     return SearchResult.read(record(out, protocol, begin, device=device, progress=progress).path)
 
@@ -114,9 +110,7 @@ def search_all(
 
     Args:
         protocols: the searches; the key is the name of the run directory below ``out``.
-        out: parent of the run directories.
         workers: processes at a time; by default one per core, and one on a GPU.
-        device: where each search runs.
         together: how many searches that differ only in their seed run as one packed supernet, see
             :mod:`ldarts_lib.bilevel.packed`; more are faster where networks are small, and round differently.
 
@@ -131,18 +125,16 @@ def search_all(
     if together < 1:
         raise ValueError(f"together must be at least 1, got {together}")
     paths = {name: Path(out) / name for name in protocols}
-    left = [name for name, p in protocols.items() if not Run(paths[name]).finished_with(p)]
+    left = {name: p for name, p in protocols.items() if not Run(paths[name]).finished_with(p)}
     if len(left) < len(paths):
         tqdm.write(f"{out}: {len(paths) - len(left)} of {len(paths)} searches finished earlier, read again")
-    packs = [[name for name in pack if name in left] for pack in _packs(protocols, together)]
     total = sum(p.epochs for p in protocols.values())
     bar = tqdm(total=total, desc="searching", unit="epoch", disable=not left)
     with bar, process_pool(workers, device) as pool:
-        futures = waiting = [
-            pool.submit(_search, {paths[name]: protocols[name] for name in pack}, device)
-            for pack in packs
-            if pack
+        packs = [
+            {paths[name]: left[name] for name in pack if name in left} for pack in _packs(protocols, together)
         ]
+        futures = waiting = [pool.submit(_search, pack, device) for pack in packs if pack]
         while waiting:
             waiting = wait(waiting, POLL_SECONDS, FIRST_COMPLETED).not_done
             bar.n = sum(Run(path).epochs for path in paths.values())
@@ -165,5 +157,5 @@ def _search(pack: dict[Path, SearchProtocol], device: torch.device | str) -> Non
     if len(pack) > 1:
         run_packed(list(pack.values()), list(pack), device=device)
     else:
-        for path, protocol in pack.items():
-            search(protocol, path, device=device, progress=False)
+        ((path, protocol),) = pack.items()
+        search(protocol, path, device=device, progress=False)

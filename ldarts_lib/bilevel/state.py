@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, count
 from typing import Any
 
 import torch
@@ -23,7 +24,6 @@ from ldarts_lib.bilevel.half_steps import Bilevel
 from ldarts_lib.bilevel.protocols import SearchProtocol
 from ldarts_lib.bilevel.regularizers import REGULARIZED_KIND
 from ldarts_lib.bilevel.trajectory import Trajectory
-from ldarts_lib.datasets.batches import Batches
 from ldarts_lib.datasets.images import ImageDataset
 from ldarts_lib.errors import ProtocolError, RunError
 from ldarts_lib.fast.supernet import FastSupernet
@@ -41,58 +41,44 @@ _SIZES = {"channels", "depth", "reduction", "activation"}
 
 
 class SearchState(State):
-    """The state of a search on images; that of a search on a text differs in little.
+    """The state of a search on images, made from the protocol's seed alone; that on a text differs in little.
 
-    Args:
-        bilevel: supernet, α and their optimizers.
-        halves: the data of ω and of α.
-        batches: where the order of the batches and the augmentation are drawn from.
+    Raises:
+        ProtocolError: the batch is larger than a half of the images.
     """
 
     quality, skip = "valid_accuracy", "skip_connect"
 
-    def __init__(self, bilevel: Bilevel, halves: tuple[Any, Any], batches: torch.Generator) -> None:
-        self.bilevel = bilevel
-        self.training, self.validation = halves
-        self.batches = batches
-        self.protocol = bilevel.protocol
-        self.trajectory = Trajectory()
-        self.title = f"{self.protocol.method} on {self.protocol.space}, seed {self.protocol.seed}"
-        self.epochs = self.protocol.epochs
-
-    @classmethod
-    def start(
-        cls, protocol: SearchProtocol, dataset: ImageDataset, device: torch.device | str = "cpu"
-    ) -> SearchState:
-        """The state before the first step, made from the protocol's seed alone.
-
-        Raises:
-            ProtocolError: the batch is larger than a half of the images.
-        """
+    def __init__(self, protocol: Any, dataset: Any, device: torch.device | str = "cpu") -> None:
         seed_everything(protocol.seed)
-        generator = torch.Generator(device).manual_seed(protocol.seed)
-        dtype = floating_type(protocol)
-        supernet = make_supernet(
-            protocol, classes=dataset.classes, channels_in=dataset.channels, generator=generator
-        ).to(device, dtype)
-        batches = torch.Generator().manual_seed(protocol.seed)
-        alphas = initial_alphas(protocol.search_space, generator=batches, device=device, dtype=dtype)
-        halves = dataset.halves(fraction=protocol.split, seed=protocol.seed)
-        smallest = min(len(half) for half in halves)
-        if protocol.batch_size > smallest:
-            raise ProtocolError(
-                f"batch_size = {protocol.batch_size} is larger than a half of the search images of "
-                f"{dataset.name}, {smallest}"
-            )
-        return cls(Bilevel(supernet, alphas, protocol), halves, batches)
+        self.protocol, self.epochs, self.trajectory = protocol, protocol.epochs, Trajectory()
+        self.title = f"{protocol.method} on {protocol.space}, seed {protocol.seed}"
+        self.batches = torch.Generator().manual_seed(protocol.seed)
+        own, dtype = torch.Generator(device).manual_seed(protocol.seed), floating_type(protocol)
+        supernet = self._supernet(protocol, dataset, own).to(device, dtype)
+        alphas = initial_alphas(protocol.search_space, generator=self.batches, device=device, dtype=dtype)
+        self.bilevel = Bilevel(supernet, alphas, protocol)
+        self._read(dataset, device)
 
-    @property
-    def steps(self) -> int:
-        """Units of the progress bar per epoch."""
-        return self.training.steps(self.protocol.batch_size)
+    def _supernet(
+        self, protocol: SearchProtocol, dataset: ImageDataset, generator: torch.Generator
+    ) -> Supernet:
+        sizes = {"classes": dataset.classes, "channels_in": dataset.channels}
+        return make_supernet(protocol, **sizes, generator=generator)
+
+    def _read(self, dataset: ImageDataset, device: torch.device | str) -> None:
+        """Take from the data what trains ω and what trains α."""
+        size = self.protocol.batch_size
+        halves = dataset.halves(fraction=self.protocol.split, seed=self.protocol.seed)
+        if size > (smallest := min(map(len, halves))):
+            raise ProtocolError(
+                f"batch_size = {size} is larger than a half of the images of {dataset.name}, {smallest}"
+            )
+        self.training, self.validation = halves
+        self.steps = self.training.steps(size)
 
     def run_epoch(self, epoch: int, on_step: OnStep = lambda _: None) -> Row:
-        """One pass over the data of ω."""
+        """One pass over the data of ω; returns its row of the history."""
         begin = time.perf_counter()
         self.bilevel.start_epoch(epoch)
         self.bilevel.supernet.train()
@@ -142,14 +128,9 @@ class SearchState(State):
         """The batches of ω and of α of the steps of one epoch."""
         size, dtype = self.protocol.batch_size, floating_type(self.protocol)
         training = self.training.epoch(size, self.batches, augment=True)
-        validation = self._endless(self.validation)
-        for images, labels in training:
-            others, their_labels = next(validation)
-            yield Batch(images.to(dtype), labels), Batch(others.to(dtype), their_labels)
-
-    def _endless(self, half: Batches) -> Iterator[tuple[Tensor, Tensor]]:
-        while True:
-            yield from half.epoch(self.protocol.batch_size, self.batches, augment=True)
+        again = (self.validation.epoch(size, self.batches, augment=True) for _ in count())
+        for (images, labels), (others, theirs) in zip(training, chain.from_iterable(again), strict=False):
+            yield Batch(images.to(dtype), labels), Batch(others.to(dtype), theirs)
 
     def genotype(self) -> Genotype:
         """The architecture that the current α select."""
@@ -171,8 +152,15 @@ class SearchState(State):
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
-        bilevel = self.bilevel
-        self._restore_random_numbers(saved["operations"])
+        bilevel, generator = self.bilevel, self.bilevel.supernet.generator
+        # random numbers of a CPU cannot go on on a GPU, nor the reverse: fine if none are drawn
+        if len(saved["operations"]) == len(generator.get_state()):
+            generator.set_state(saved["operations"])
+        elif bilevel.supernet.draws or self.protocol.form in alignment.RANDOM_FORMS:
+            raise RunError(
+                "this search draws random numbers on its device, and was begun on a device of another kind: "
+                "go on there, or begin in another directory"
+            )
         self.batches.set_state(saved["batches"])
         bilevel.supernet.load_state_dict(saved["supernet"])
         with torch.no_grad():
@@ -181,17 +169,6 @@ class SearchState(State):
         bilevel.weight_optimizer.load_state_dict(saved["weight_optimizer"])
         bilevel.alpha_optimizer.load_state_dict(saved["alpha_optimizer"])
         self.trajectory = Trajectory.of(saved["trajectory"])
-
-    def _restore_random_numbers(self, state: Tensor) -> None:
-        """Random numbers of a CPU cannot go on on a GPU, nor the reverse: fine if none are drawn."""
-        supernet, form = self.bilevel.supernet, self.protocol.form
-        if len(state) == len(supernet.generator.get_state()):
-            supernet.generator.set_state(state)
-        elif supernet.draws or form in alignment.RANDOM_FORMS:
-            raise RunError(
-                "this search draws random numbers on its device, and was begun on a device of another kind: "
-                "go on there, or begin in another directory"
-            )
 
     def outcome(self, rows: Sequence[Row]) -> tuple[dict[str, Any], dict[str, Any]]:
         kept = ("valid_loss", self.quality, "valid_alignment", "entropy", "skips", "genotype")
@@ -236,13 +213,7 @@ def _measured(found: Gradients, batch: Batch) -> Tensor:
 def make_supernet(
     protocol: SearchProtocol, *, classes: int, channels_in: int, generator: torch.Generator
 ) -> Supernet:
-    """The supernet of a protocol, on the CPU.
-
-    Args:
-        protocol: all settings.
-        classes, channels_in: of the images.
-        generator: where random operations draw from, on the device of the search.
-    """
+    """The supernet of a protocol, on the CPU; its random operations draw from ``generator``."""
     own = {"classes": classes, "channels_in": channels_in, "generator": generator}
     if protocol.supernet == "reference":
         return Supernet(protocol.search_space, **own, **protocol.model_dump(include=_SIZES))

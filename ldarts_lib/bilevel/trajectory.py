@@ -61,10 +61,8 @@ class Trajectory:
     @classmethod
     def of(cls, arrays: Mapping[str, Any]) -> Trajectory:
         """The trajectory with these :meth:`arrays`, which may be tensors."""
-        found = {name: np.asarray(array) for name, array in arrays.items()}
-        kinds = [name for name in found if name.startswith(_WEIGHTS)]
-        weights = {name.removeprefix(_WEIGHTS): found[name] for name in kinds}
-        return cls(weights, found["cosines"], found["decisions"])
+        found = {name.removeprefix(_WEIGHTS): np.asarray(array) for name, array in arrays.items()}
+        return cls(cosines=found.pop("cosines"), decisions=found.pop("decisions"), weights=found)
 
     def save(self, run: Run) -> None:
         """Write it into a run directory."""

@@ -55,8 +55,7 @@ class Run:
         """A new directory, or that of an interrupted or finished run of the same settings, for us alone.
 
         Raises:
-            RunError: it holds something else (of another run the settings that differ are named), cannot be
-                made, or another process works in it.
+            RunError: as :meth:`finished_with`, or it cannot be made, or another process works in it.
         """
         run = cls(path)
         run.finished_with(settings)
@@ -102,23 +101,17 @@ class Run:
     @property
     def epochs(self) -> int:
         """How many epochs the history has; a glance, without reading them."""
-        try:
-            return max(self.path.joinpath(HISTORY).read_bytes().count(b"\n") - 1, 0)
-        except FileNotFoundError:
-            return 0
+        history = self.path / HISTORY
+        return history.read_bytes().count(b"\n") - 1 if history.exists() else 0
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """One of the directory's JSON files.
-
-        Raises:
-            RunError: it is missing or damaged.
-        """
+        """One of the directory's JSON files; see :func:`~ldarts_lib.files.read_json`."""
         return read_json(self.path / name)
 
     def write_environment(self, environment: Mapping[str, Any]) -> None:
         """Record where and with which versions it runs; a run that goes on keeps its earlier ones."""
-        earlier = self.read_json(ENVIRONMENT) if (self.path / ENVIRONMENT).exists() else None
-        write_json(self.path / ENVIRONMENT, {**environment, **({"continues": earlier} if earlier else {})})
+        earlier = {"continues": self.read_json(ENVIRONMENT)} if (self.path / ENVIRONMENT).exists() else {}
+        write_json(self.path / ENVIRONMENT, {**environment, **earlier})
 
     def write_history(self, rows: Sequence[Row]) -> None:
         """Write all rows; floats are written so that they are read back exactly."""
@@ -130,11 +123,10 @@ class Run:
 
     def read_history(self) -> list[Row]:
         """All rows in the order of the epochs, numbers as they were; empty before the first epoch ended."""
-        try:
-            with (self.path / HISTORY).open(newline="") as file:
-                return [{key: _number(text) for key, text in row.items()} for row in csv.DictReader(file)]
-        except FileNotFoundError:
+        if not (self.path / HISTORY).exists():
             return []
+        with (self.path / HISTORY).open(newline="") as file:
+            return [{key: _number(text) for key, text in row.items()} for row in csv.DictReader(file)]
 
     def write_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Save tensors and plain values to continue from."""

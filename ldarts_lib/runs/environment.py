@@ -26,6 +26,7 @@ from ldarts_lib.runs.threads import cores
 
 _PACKAGES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "mlxtend", "matplotlib", "pydantic")
 _PACKAGES += ("papermill", "ipykernel", "jupyter-book")
+_VARIABLES = ("CUBLAS_WORKSPACE_CONFIG", "OMP_WAIT_POLICY", "PYTHONHASHSEED")
 
 
 class DeviceUnavailable(LdartsError, ValueError):
@@ -54,25 +55,36 @@ def resolve_device(name: str) -> torch.device:
             GPU), ``cuda:<index>`` or ``mps``.
 
     Raises:
-        DeviceUnavailable: no such name (the allowed ones are listed), or no such device here (the message
-            says what torch sees and what to do).
+        DeviceUnavailable: no such name, or no such device here; the message says what there is.
     """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    apple = torch.backends.mps.is_available()
     if name == "auto":
-        gpu = "mps" if torch.backends.mps.is_available() else "cpu"
-        name = "cuda" if torch.cuda.is_available() else gpu
+        name = "cuda" if gpus else "mps" if apple else "cpu"
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
         raise DeviceUnavailable(f"unknown device {name!r}; allowed are auto, cpu, cuda, cuda:<index>, mps")
     if name == "cpu":
         return torch.device("cpu")
-    return _mps() if name == "mps" else _cuda(name)
+    if name == "mps" and apple:
+        return torch.device("mps", 0)
+    if name.startswith("cuda") and gpus:
+        index = int(name[5:] or torch.cuda.current_device())
+        if index < gpus:
+            return torch.device("cuda", index)
+    raise DeviceUnavailable(
+        f"device {name!r}: this torch ({torch.__version__}, built for CUDA: "
+        f"{torch.version.cuda or torch.version.hip or 'no'}) sees {gpus} CUDA GPU(s), with "
+        f"CUDA_VISIBLE_DEVICES {os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')}, and "
+        f"{'an' if apple else 'no'} Apple GPU; use the device cpu, or install a build for your GPU "
+        "(https://pytorch.org/get-started/locally) and check that nvidia-smi lists it, with a recent driver"
+    )
 
 
 def device_report(device: torch.device) -> str:
     """One line for readers: the CPU's model and threads, or the GPU's name and memory in GiB."""
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
-        memory = properties.total_memory / 2**30
-        return f"{device}: {properties.name}, {memory:.0f} GiB of memory"
+        return f"{device}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB of memory"
     if device.type == "mps":
         return f"{device}: the GPU of {cpu_model()}"
     return f"cpu: {cpu_model()}, {torch.get_num_threads()} of {cores()} threads"
@@ -98,9 +110,7 @@ def environment(device: torch.device | None = None) -> dict[str, Any]:
             "cudnn_deterministic": torch.backends.cudnn.deterministic,
             "cudnn_benchmark": torch.backends.cudnn.benchmark,
             "float32_matmul_precision": torch.get_float32_matmul_precision(),
-            "CUBLAS_WORKSPACE_CONFIG": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
-            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"),
-            "PYTHONHASHSEED": os.environ.get("PYTHONHASHSEED"),
+            **{name: os.environ.get(name) for name in _VARIABLES},
         },
     }
 
@@ -111,21 +121,15 @@ def source_state(folder: Path) -> dict[str, Any] | None:
     None for an installed package: without git, outside a repository, or where the repository around
     the folder does not track it (a virtual environment inside somebody's project).
     """
-    commit = _git(folder, "rev-parse", "HEAD")
-    tracked = _git(folder, "ls-files", "--", "__init__.py")
+    git = ("git", "-C", str(folder))
+    commit, tracked = _output(*git, "rev-parse", "HEAD"), _output(*git, "ls-files", "--", "__init__.py")
     if not commit or not tracked:
         return None
-    return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--", "."))}
+    return {"commit": commit, "dirty": bool(_output(*git, "status", "--porcelain", "--", "."))}
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the global generators of Python, NumPy and torch (all devices).
-
-    Raises:
-        ValueError: the seed is not in 0 .. 2³²−1, the range that NumPy takes.
-    """
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"seed = {seed}: expected 0 .. {2**32 - 1}")
+    """Seed the global generators of Python, NumPy and torch (all devices)."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -145,53 +149,14 @@ def arithmetic(precision: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before[1])
 
 
-def colab() -> bool:
-    """Whether this runs on Google Colab, in its kernel or in a shell that it started."""
-    return "COLAB_RELEASE_TAG" in os.environ or "google.colab" in sys.modules
-
-
 def cpu_model() -> str:
     """The CPU's name as the system gives it, or its architecture."""
+    model = platform.processor()
     if sys.platform == "linux":
-        models = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M)
-        return models[0] if models else platform.machine()
+        (model, *_) = re.findall(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.M) or [""]
     if sys.platform == "darwin":
-        return _output("sysctl", "-n", "machdep.cpu.brand_string") or platform.machine()
-    return platform.processor() or platform.machine()
-
-
-def _cuda(name: str) -> torch.device:
-    if torch.version.cuda is None and torch.version.hip is None:
-        raise DeviceUnavailable(
-            f"device {name!r}: this torch ({torch.__version__}) is built without CUDA; install a "
-            "CUDA build (https://pytorch.org/get-started/locally) or use the device cpu"
-        )
-    if not torch.cuda.is_available():
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
-        raise DeviceUnavailable(
-            f"device {name!r}: this torch ({torch.__version__}) is built for CUDA, but it sees no "
-            "GPU; check that nvidia-smi lists one, that its driver is recent enough, and "
-            f"CUDA_VISIBLE_DEVICES ({visible}), or use the device cpu"
-        )
-    index = int(name[5:]) if ":" in name else torch.cuda.current_device()
-    count = torch.cuda.device_count()
-    if index >= count:
-        raise DeviceUnavailable(f"device {name!r}: torch sees {count} GPU(s), cuda:0 .. cuda:{count - 1}")
-    return torch.device("cuda", index)
-
-
-def _mps() -> torch.device:
-    if not torch.backends.mps.is_available():
-        built = "has" if torch.backends.mps.is_built() else "is built without"
-        raise DeviceUnavailable(
-            f"device 'mps': this torch ({torch.__version__}) {built} support for Apple GPUs and "
-            "sees none; it needs a Mac with Apple silicon. Use the device cpu"
-        )
-    return torch.device("mps", 0)
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    return _output("git", "-C", str(folder), *arguments)
+        model = _output("sysctl", "-n", "machdep.cpu.brand_string")
+    return model or platform.machine()
 
 
 def _output(*command: str) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ldarts_lib.errors import RunError
 from ldarts_lib.files import read_json
@@ -17,16 +17,15 @@ Perplexity = Annotated[float, Field(ge=1, allow_inf_nan=False)]
 Natural = Annotated[int, Field(ge=0)]
 Name = Annotated[str, Field(min_length=1)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
+_Model = TypeVar("_Model", bound=BaseModel)
 
 IDENTITY = ("space", "dataset", "method", "size", "seed")
 """What tells one search from another."""
 _CONFIGURED = (*IDENTITY, "recipe", "architecture", "genotype", "epochs")
 
 
-class SearchIdentity(BaseModel):
-    """What tells one search from another."""
-
-    model_config = ConfigDict(frozen=True)
+class SearchIdentity(BaseModel, frozen=True):
+    """What tells one search from another, and its settings other than the preset's."""
 
     space: Name
     dataset: Name
@@ -34,10 +33,9 @@ class SearchIdentity(BaseModel):
     size: Size
     seed: Natural
     changed: str = ""
-    """Settings other than the preset's."""
 
 
-class SearchMetrics(SearchIdentity):
+class SearchMetrics(SearchIdentity, frozen=True):
     """The outcome of a search, of images (``valid_accuracy``) or of a text (``valid_perplexity``)."""
 
     stage: Literal["search"]
@@ -53,15 +51,11 @@ class SearchMetrics(SearchIdentity):
 
     @model_validator(mode="after")
     def _has_a_measure(self) -> SearchMetrics:
-        if self.valid_perplexity is None:
-            _require(self, "valid_accuracy")
-        return self
+        return self if self.valid_perplexity else _require(self, "valid_accuracy")
 
 
-class EvaluationMetrics(BaseModel):
+class EvaluationMetrics(BaseModel, frozen=True):
     """The outcome of an evaluation: of a look-up in a ``benchmark``, or of a training."""
-
-    model_config = ConfigDict(frozen=True)
 
     stage: Literal["evaluate"]
     recipe: Name
@@ -87,51 +81,37 @@ class EvaluationMetrics(BaseModel):
     @model_validator(mode="after")
     def _has_what_its_kind_measures(self) -> EvaluationMetrics:
         if self.benchmark:
-            _require(self, "test_accuracy")
-        elif self.test_perplexity or self.valid_perplexity:
-            _require(self, "test_perplexity", "valid_perplexity", "epochs", "parameters", "seconds")
-        else:
-            trained = ("epochs", "parameters", "multiply_adds", "seconds")
-            _require(self, "test_accuracy", "best_test_accuracy", *trained)
-        return self
+            return _require(self, "test_accuracy")
+        trained = ("epochs", "parameters", "seconds")
+        if self.test_perplexity or self.valid_perplexity:
+            return _require(self, "test_perplexity", "valid_perplexity", *trained)
+        return _require(self, "test_accuracy", "best_test_accuracy", "multiply_adds", *trained)
 
 
 Metrics = SearchMetrics | EvaluationMetrics
 
 
 def read_metrics(path: Path | str) -> Metrics:
-    """Read and check one ``metrics.json``.
+    """Read one ``metrics.json`` and check it, also against the ``config.json`` beside it.
 
     Raises:
-        RunError: it cannot be read, is of another version, lacks keys or has values that are out of range;
-            all of them are named.
+        RunError: it cannot be read, is of another version, lacks keys or has values that are out of range
+            (all of them are named), or it lies in no run directory, or in that of another run.
     """
-    path = Path(path)
+    path, kinds = Path(path), {"search": SearchMetrics, "evaluate": EvaluationMetrics}
     content = read_json(path)
     if content.get("version") != METRICS_VERSION:
         raise RunError(
             f"{path} has version {content.get('version')!r} of the metrics; this library reads "
             f"{METRICS_VERSION}: run it again in another directory"
         )
-    kinds = {"search": SearchMetrics, "evaluate": EvaluationMetrics}
-    stage = content.get("stage")
-    if stage not in kinds:
+    if (stage := content.get("stage")) not in kinds:
         raise RunError(f"{path}: stage = {stage!r}; expected search or evaluate")
     try:
-        return kinds[stage].model_validate(content)
+        metrics = kinds[stage].model_validate(content)
     except ValidationError as error:
         raise RunError(f"{path}: {explain(error, kinds[stage])}") from None
-
-
-def check_config(path: Path | str, metrics: Metrics) -> None:
-    """Refuse metrics that do not belong to the ``config.json`` beside them.
-
-    Raises:
-        RunError: there is none, it is damaged, or it is of another run; what differs is named.
-    """
-    path = Path(path)
-    config = path.with_name(CONFIG)
-    if not config.exists():
+    if not (config := path.with_name(CONFIG)).exists():
         raise RunError(f"{path} lies in no run directory: there is no {CONFIG} beside it")
     settings, found = read_json(config), metrics.model_dump()
     differing = [
@@ -141,8 +121,10 @@ def check_config(path: Path | str, metrics: Metrics) -> None:
     ]
     if differing:
         raise RunError(f"{path} belongs to another run than {CONFIG}: {'; '.join(differing)}")
+    return metrics
 
 
-def _require(metrics: BaseModel, *names: str) -> None:
+def _require(metrics: _Model, *names: str) -> _Model:
     if missing := [name for name in names if getattr(metrics, name) is None]:
         raise ValueError(f"{', '.join(missing)} missing")
+    return metrics

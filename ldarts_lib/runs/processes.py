@@ -28,9 +28,7 @@ class ProcessFailed(LdartsError, RuntimeError):
 def process_pool(
     workers: int | None, device: torch.device | str, *, threads: int | None = None
 ) -> Iterator[ProcessPoolExecutor]:
-    """Processes of one CPU thread each, or as many as the user chose, which end with this one.
-
-    At an interruption (Ctrl-C) they end at once.
+    """Processes of one CPU thread each, or as many as the user chose; at Ctrl-C they end at once.
 
     Args:
         workers: how many; by default one per core, and one on a GPU.
@@ -41,13 +39,13 @@ def process_pool(
         ValueError: less than one worker.
         ProcessFailed: one of them was killed, or ended by itself; so are the others then.
     """
-    if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, got {workers}")
     threads = threads or count()
     usual = max(cores() // threads, 1) if str(device) == "cpu" else 1
     spawn = multiprocessing.get_context("spawn")
     leash, hand = spawn.Pipe(duplex=False)
-    pool = ProcessPoolExecutor(workers or usual, spawn, initializer=_start_worker, initargs=(leash, threads))
+    pool = ProcessPoolExecutor(
+        usual if workers is None else workers, spawn, initializer=_start_worker, initargs=(leash, threads)
+    )
     processes = pool._processes  # forgotten by a pool that breaks
     try:
         with hand, pool:

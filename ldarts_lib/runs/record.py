@@ -53,23 +53,18 @@ class State(Protocol):
         Raises:
             Diverged: a loss is NaN or infinite (see :func:`require_finite`).
         """
-        ...
 
     def checkpoint(self) -> dict[str, Any]:
         """Tensors and plain values from which :meth:`restore` continues; without the key ``epoch``."""
-        ...
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Become the state after the epoch of a checkpoint, whose tensors lie on the CPU."""
-        ...
 
     def outcome(self, rows: Sequence[Row]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         """After the last epoch what ``genotype.json`` and ``metrics.json`` (but for the seconds) hold."""
-        ...
 
     def shown(self, row: Row) -> Mapping[str, str]:
         """What the progress bar shows of an epoch."""
-        ...
 
     def save(self, run: Run) -> None:
         """Write further files of a run, after each epoch and before its checkpoint; none by default."""
@@ -136,13 +131,8 @@ def run_epochs(
     for begun, group in alike.items():
         first, last_save = group[0][1], time.monotonic()
         step = together([state for _, state, _ in group]) if len(group) > 1 else None
-        with tqdm(
-            total=first.epochs * first.steps,
-            initial=begun * first.steps,
-            desc=first.title,
-            unit=first.unit,
-            disable=not progress,
-        ) as bar:
+        units = {"total": first.epochs * first.steps, "initial": begun * first.steps, "unit": first.unit}
+        with tqdm(desc=first.title, disable=not progress, **units) as bar:
             for epoch in range(begun, first.epochs):
                 made = step(epoch) if step else [first.run_epoch(epoch, bar.update)]
                 bar.set_postfix({"epoch": epoch + 1, **first.shown(made[0])})
@@ -153,8 +143,10 @@ def run_epochs(
                     for one in group:
                         _save(*one)
                     last_save = time.monotonic()
-        for one in group if writes else ():
-            _finish(*one)
+        for run, state, rows in group if writes else ():
+            genotype, metrics = state.outcome(rows)
+            seconds = sum(float(row["seconds"]) for row in rows)
+            run.write_outcome(genotype, {**metrics, "seconds": round(seconds, 3)})
 
 
 def _restored(run: Run, state: State) -> list[Row]:
@@ -180,12 +172,6 @@ def _save(run: Run, state: State, rows: list[Row]) -> None:
     run.write_history(rows)
     state.save(run)
     run.write_checkpoint({"epoch": rows[-1]["epoch"], **state.checkpoint()})
-
-
-def _finish(run: Run, state: State, rows: list[Row]) -> None:
-    genotype, metrics = state.outcome(rows)
-    seconds = sum(float(row["seconds"]) for row in rows)
-    run.write_outcome(genotype, {**metrics, "seconds": round(seconds, 3)})
 
 
 def require_finite(losses: Tensor, epoch: int, part: str, remedy: str) -> None:

@@ -43,23 +43,19 @@ def count(size: str | None = None) -> int:
     if not given:
         return 1 if size in SMALL else cores()
     if not given.isdecimal() or int(given) < 1:
-        raise ThreadsError(f"the environment variable {VARIABLE} is {given!r}: expected a number, at least 1")
+        raise ThreadsError(f"threads = {given}: expected at least 1 (of --threads or of {VARIABLE})")
     return int(given)
 
 
 def prepare(size: str | None = None, threads: int | None = None) -> None:
-    """Give this process, and those that it starts, the threads of a size; best before torch is loaded.
+    """Give this process, and those that it starts, the threads of a size or as many as the user chose.
 
-    Args:
-        size: of what it will compute.
-        threads: the number, if the user chose one.
+    Best before torch is loaded.
 
     Raises:
         ThreadsError: less than one thread, or as :func:`count`.
     """
     if threads is not None:
-        if threads < 1:
-            raise ThreadsError(f"threads = {threads}: expected at least 1")
         os.environ[VARIABLE] = str(threads)
     number = count(size)
     os.environ.update(dict.fromkeys(LIBRARIES, str(number)))
@@ -73,11 +69,7 @@ def prepare(size: str | None = None, threads: int | None = None) -> None:
 
 @contextmanager
 def limited(size: str | None) -> Iterator[None]:
-    """Within it, torch computes with the threads of that size.
-
-    Raises:
-        ThreadsError: as :func:`count`.
-    """
+    """Within it, torch computes with the threads of that size."""
     import torch
 
     before = torch.get_num_threads()

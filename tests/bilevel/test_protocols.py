@@ -1,13 +1,17 @@
 import math
+import re
 
 import pytest
 
-from ldarts_lib.bilevel.protocols import METHODS, SearchProtocol, protocol
+from ldarts_lib.bilevel.protocols import METHODS, TEXT_METHODS, RecurrentProtocol, SearchProtocol, protocol
 from ldarts_lib.bilevel.regularizers import Regularizer
 from ldarts_lib.datasets.catalogue import DATASETS
 from ldarts_lib.errors import ProtocolError
+from ldarts_lib.evaluation.protocols import LanguageTrainingProtocol, training_protocol
+from ldarts_lib.networks.recurrent import Dropouts
 from ldarts_lib.settings import SIZES
-from ldarts_lib.spaces.space import SPACES
+from ldarts_lib.spaces.published import published
+from ldarts_lib.spaces.space import PTB, SPACES
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -130,11 +134,11 @@ def test_the_learning_rate_is_a_cosine():
 
 def test_the_regularizer_of_a_method():
     settings = {"estimator": "forward", "epsilon": 0.01}
-    assert protocol(method="lambda", **settings).regularizer == Regularizer("cosine", "forward", 0.01)
-    assert protocol(method="lambda-sign", **settings).form == "sign"
-    for method in ("darts", "darts-2nd"):
-        assert protocol(method=method).form is None
-        assert protocol(method=method).regularizer is None
+    for space, methods in (("nasbench201", METHODS), ("ptb", TEXT_METHODS)):
+        chosen = {method: protocol(space, method=method, **settings) for method in methods}
+        assert chosen["lambda"].regularizer == Regularizer("cosine", "forward", 0.01)
+        assert chosen["lambda-sign"].form == "sign"
+        assert {name for name, one in chosen.items() if one.regularizer is None} <= {"darts", "darts-2nd"}
 
 
 def test_protocols_survive_json():
@@ -143,5 +147,52 @@ def test_protocols_survive_json():
     assert settings != protocol("s4", "digits", "lambda-sign", "smoke", seed=4, lambda_max=0.3)
 
 
-def test_every_setting_is_documented():
-    assert all(field.description for field in SearchProtocol.model_fields.values())
+@pytest.mark.parametrize("kind", [SearchProtocol, RecurrentProtocol, LanguageTrainingProtocol])
+def test_every_setting_is_described(kind):
+    for name, field in kind.model_fields.items():
+        assert re.fullmatch(r"[\w<λβε].*\.\)?", field.description, re.S), name
+
+
+def evaluation_protocol(_, dataset="civics", size="demo", **settings):
+    return training_protocol("DARTS_V2_ptb", published("DARTS_V2_ptb"), dataset, size=size, **settings)
+
+
+def test_paper_settings_of_texts_are_those_of_the_official_scripts():
+    """Λ-DARTS: sota/rnn/run.sh and train_search.py; DARTS: rnn/train.py."""
+    search = protocol("ptb", "ptb", "lambda", "paper")
+    assert search.search_space is PTB
+    assert (search.units, search.cells, search.epochs) == (200, 2, 50)
+    assert (search.batch_size, search.bptt) == (256, 35)
+    assert (search.weight_lr, search.weight_decay, search.clip) == (20, 5e-7, 0.25)
+    assert (search.alpha_lr, search.alpha_weight_decay) == (3e-3, 1e-3)
+    assert (search.lambda_max, search.epsilon, search.estimator) == (0.25, 1e-3, "central")
+    assert Dropouts(**search.dropouts) == Dropouts(0.75, 0.25, 0.75, 0.2, 0.0) and search.slowness == 1e-3
+    training = evaluation_protocol("ptb", "ptb", "paper")
+    assert (training.units, training.epochs, training.batch_size, training.bptt) == (850, 8000, 64, 35)
+    assert (training.weight_lr, training.weight_decay, training.clip) == (20, 8e-7, 0.25)
+    assert Dropouts(**training.dropouts) == Dropouts(0.75, 0.25, 0.75, 0.2, 0.1) and training.slowness == 1e-3
+    assert (training.evaluation_columns, training.test_columns) == (10, 1)
+    assert (training.longest, training.patience, training.cells) == (20, 5, 1)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", [protocol, evaluation_protocol])
+def test_settings_of_texts_can_be_overridden(kind, size):
+    assert kind("ptb", size=size, units=7, seed=3).units == 7
+    assert kind("ptb", "civics", size=size).min_count == 2 and kind("ptb", "ptb", size=size).min_count == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "darts-2nd"}, "method = 'darts-2nd': .*'darts', 'lambda' or 'lambda-sign'"),
+        ({"batch_size": 1}, "batch_size = 1"),
+        ({"dropout_hidden": 1.0}, "dropout_hidden = 1.0"),
+        ({"colour": 3}, "unknown setting 'colour'; the settings are dataset, size, seed"),
+        ({"cells": 1}, "method 'lambda' aligns cells, but cells = 1"),
+    ],
+)
+def test_bad_settings_of_texts_are_named(settings, message):
+    with pytest.raises(ProtocolError, match=message):
+        protocol("ptb", **settings)
+    assert protocol("ptb", method="darts", cells=1).cells == 1

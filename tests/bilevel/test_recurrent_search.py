@@ -1,10 +1,9 @@
 import math
-import time
 
 import pytest
 import torch
 
-from ldarts_lib.bilevel.recurrent_protocols import METHODS, recurrent_protocol
+from ldarts_lib.bilevel.protocols import TEXT_METHODS, protocol
 from ldarts_lib.bilevel.recurrent_state import RecurrentState
 from ldarts_lib.bilevel.search import search
 from ldarts_lib.datasets import corpus
@@ -19,9 +18,17 @@ from ldarts_lib.spaces.space import PTB
 from runfolders import assert_same_run, timeless
 
 
-def tiny(**settings):
-    small = {"size": "smoke", "units": 4, "batch_size": 160, "bptt": 6, "evaluation_columns": 80}
-    return recurrent_protocol(**small | settings)
+@pytest.fixture
+def roses(tmp_path):
+    """A folder with a short text of one's own."""
+    for part in corpus.PARTS:
+        (tmp_path / f"{part}.txt").write_text("a rose is a rose is a rose\n" * 30)
+    return str(tmp_path)
+
+
+def tiny(dataset="civics", **settings):
+    small = {"units": 4, "batch_size": 8, "bptt": 6, "evaluation_columns": 2}
+    return protocol("ptb", dataset, size="smoke", **small | settings)
 
 
 def quickly(settings, out, **keywords):
@@ -29,19 +36,16 @@ def quickly(settings, out, **keywords):
 
 
 def test_a_search_and_the_evaluation_of_its_cell_end_to_end(tmp_path):
-    begin = time.process_time()
-    settings = recurrent_protocol(size="smoke")
+    settings = protocol("ptb", size="smoke")
     result = quickly(settings, tmp_path / "search")
     PTB.validate(result.genotype)
     run = Run(result.path)
-    assert run.finished and run.read_history() == result.history
     first, last = result.history
     of_cells = {f"{half}_norm_{cell}" for half in ("train", "valid") for cell in (0, 1)}
     assert of_cells | {"valid_perplexity", "train_alignment", "lambda", "genotype"} <= set(last)
     assert last["train_loss"] < first["train_loss"] < 8
     assert 1 < last["valid_perplexity"] < 452  # words of the vocabulary
     assert (first["lambda"], last["lambda"]) == (0, settings.lambda_max)
-    assert -1 <= last["valid_alignment"] <= 1 and last["train_norm_1"] > 0
     assert 0 < last["entropy"] <= math.log(5)
     metrics = run.read_json("metrics.json")
     assert metrics == {
@@ -69,26 +73,17 @@ def test_a_search_and_the_evaluation_of_its_cell_end_to_end(tmp_path):
     found = evaluate(chosen, tmp_path / "ptb-civics", device="cpu", progress=False)
     assert found["searched"] == searched
     assert 20 < found["test_perplexity"] < 100
-    assert time.process_time() - begin < 60  # seconds; about eight on a free core
 
 
-def test_a_search_is_reproducible_and_depends_on_its_seed(tmp_path):
-    quickly(tiny(), tmp_path / "a")
-    quickly(tiny(), tmp_path / "b")
-    assert_same_run(Run(tmp_path / "a"), Run(tmp_path / "b"))
-    other = quickly(tiny(seed=1, epochs=1), tmp_path / "c")
-    assert other.history[0]["train_loss"] != Run(tmp_path / "a").read_history()[0]["train_loss"]
-
-
-def test_methods_differ_once_lambda_is_positive(tmp_path):
-    histories = {m: quickly(tiny(method=m), tmp_path / m).history for m in METHODS}
+def test_methods_differ_once_lambda_is_positive(tmp_path, roses):
+    histories = {m: quickly(tiny(roses, method=m), tmp_path / m).history for m in TEXT_METHODS}
     first = [timeless(rows)[0] for rows in histories.values()]
     assert first[0] == first[1] == first[2]  # λ is 0 in the first epoch
     assert len({rows[1]["train_loss"] for rows in histories.values()}) == 3
 
 
-def test_an_interrupted_search_goes_on_bit_for_bit(tmp_path, monkeypatch):
-    settings = tiny(epochs=3)
+def test_an_interrupted_search_goes_on_bit_for_bit(tmp_path, roses, monkeypatch):
+    settings = tiny(roses)
     quickly(settings, tmp_path / "whole")
     original = RecurrentState._step
 
@@ -114,20 +109,20 @@ def test_a_text_that_is_too_short_is_refused_before_anything_is_written(tmp_path
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_of_ones_own_is_searched(tmp_path):
-    for part in corpus.PARTS:
-        (tmp_path / f"{part}.txt").write_text("a rose is a rose is a rose\n" * 30)
-    settings = tiny(dataset=str(tmp_path), batch_size=8, evaluation_columns=2, epochs=1)
+def test_a_folder_of_ones_own_is_searched(tmp_path, roses):
+    settings = tiny(roses, epochs=1)
     loaded = quickly(settings, tmp_path / "run")
     assert loaded.history[0]["valid_perplexity"] < 6
-    given = quickly(settings, tmp_path / "given", dataset=corpus.load_text(str(tmp_path)))
+    given = quickly(settings, tmp_path / "given", dataset=corpus.load_text(roses))
     assert timeless(given.history) == timeless(loaded.history)
+    other = quickly(settings.model_copy(update={"seed": 1}), tmp_path / "other")
+    assert other.history[0]["train_loss"] != loaded.history[0]["train_loss"]
 
 
 def test_windows_half_as_long_move_the_weights_half_as_far(monkeypatch):
     monkeypatch.setattr("ldarts_lib.bilevel.recurrent_state.HALF_WINDOWS", 0.5)
     settings = tiny(method="darts", batch_size=2, bptt=8)
-    state = RecurrentState.start(settings, corpus.load_text("civics", min_count=2))
+    state = RecurrentState(settings, corpus.load_text("civics", min_count=2))
     state.bilevel.start_epoch(0)
     rates = []
 
@@ -150,7 +145,9 @@ def test_windows_half_as_long_move_the_weights_half_as_far(monkeypatch):
 
 @pytest.mark.gpu
 def test_a_gpu_searches_the_same_windows_as_the_cpu(tmp_path):
-    settings = tiny(epochs=1, weight_lr=0.1, **{f"dropout_{name}": 0.0 for name in vars(Dropouts())})
+    settings = tiny(
+        epochs=1, batch_size=160, weight_lr=0.1, **{f"dropout_{name}": 0.0 for name in vars(Dropouts())}
+    )
     on_cpu = quickly(settings, tmp_path / "cpu")
     on_gpu = quickly(settings, tmp_path / "gpu", device="cuda")
     assert on_gpu.history[0]["train_loss"] == pytest.approx(on_cpu.history[0]["train_loss"], rel=1e-3)

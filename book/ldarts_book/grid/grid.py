@@ -36,8 +36,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from ldarts_book.grid.evaluations import ALL_RECIPES, FITTING, LOOKUP
 from ldarts_book.grid.jobs import Job
-from ldarts_lib.bilevel.protocols import METHODS
-from ldarts_lib.bilevel.recurrent_protocols import METHODS as METHODS_OF_TEXT
+from ldarts_lib.bilevel.protocols import METHODS, TEXT_METHODS
 from ldarts_lib.datasets.catalogue import DATASETS, IMAGENET
 from ldarts_lib.datasets.corpus import TEXTS
 from ldarts_lib.errors import LdartsError
@@ -236,7 +235,7 @@ def _misfits(grid: Grid) -> Iterator[tuple[_Place, str]]:
     """What is known, but does not go together."""
     for name, part in grid.parts.items():
         for space in part.spaces or ():
-            on, by = (TEXTS, METHODS_OF_TEXT) if space == "ptb" else (DATASETS, METHODS)
+            on, by = (TEXTS, TEXT_METHODS) if space == "ptb" else (DATASETS, METHODS)
             axes = (("datasets", part.datasets, on), ("methods", part.methods, by))
             for axis, values, allowed in axes:
                 for position, value in enumerate(values or ()):

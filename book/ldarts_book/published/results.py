@@ -14,7 +14,7 @@ import pandas as pd
 from ldarts_lib.errors import LdartsError, RunError
 from ldarts_lib.files import read_json, write_atomically, write_json
 from ldarts_lib.runs.directory import CONFIG, ENVIRONMENT, GENOTYPE, HISTORY, METRICS
-from ldarts_lib.runs.metrics import IDENTITY, check_config, read_metrics
+from ldarts_lib.runs.metrics import IDENTITY, read_metrics
 
 MEASURES = ("test_accuracy", "best_test_accuracy", "test_perplexity")
 """What evaluations are compared by."""
@@ -71,7 +71,6 @@ def read_results(source: Path | str) -> Results:
     for path in sorted(source.rglob(METRICS)):
         try:
             metrics = read_metrics(path)
-            check_config(path, metrics)
         except RunError as error:
             problems.append(str(error))
             continue

@@ -70,7 +70,7 @@ def confirm_order(smaller: Tensor, larger: Tensor, *, slack: float = 1e-9) -> fl
 
 def searched(settings: SearchProtocol, epochs: int = 0, device: torch.device | str = "cpu") -> SearchState:
     """The state of a search after some epochs."""
-    state = SearchState.start(settings, load_images(settings.dataset, device=device), device)
+    state = SearchState(settings, load_images(settings.dataset, device=device), device)
     for epoch in range(epochs):
         state.run_epoch(epoch)
     return state
