@@ -369,6 +369,7 @@ def study(
     workers: Workers = None,
     device: Device = "cpu",
     threads: Threads = None,
+    variants: bool = False,
 ) -> None:
     """Compare variants of the search over many seeds, in one study or several.
 
@@ -379,6 +380,7 @@ def study(
         seeds: Number of seeds; by default the study's own.
         first_seed: The smallest seed; by default the study's own seeds.
         out: Parent of the run directories; OUT/NAME has the rows and provenance.json of each study.
+        variants: Only print what the variants and settings of these studies change of the preset.
     """
     prepare(threads=threads)
     from ldarts_book import studies
@@ -387,8 +389,10 @@ def study(
         columns = ("study", "asks", "searches", "core hours")
         title = "ldarts study NAME ... makes studies; ldarts study all makes all but digits201"
         return _print_table(columns, studies.overview(), title)
+    if variants:
+        return _print_table(("study", "seeds", "variant or setting", "changes"), studies.listing(names))
     how = {"first_seed": first_seed, "seeds": seeds, "size": size, "workers": workers, "device": device}
-    studies.record(names, out, **how)
+    studies.make_records(names, out, **how)
 
 
 @app.command

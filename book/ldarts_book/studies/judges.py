@@ -101,7 +101,9 @@ class Trained:
     floor: str = "random cells"
     file: ClassVar[str] = "outcomes.csv"
 
-    def rows(self, found: Sequence[Found], *, workers: int | None, device: Any) -> pd.DataFrame:
+    def rows(
+        self, found: Sequence[Found], *, workers: int | None = None, device: Any = "cpu"
+    ) -> pd.DataFrame:
         """What is recorded, one row per search and per random architecture; run directories keep trainings.
 
         Columns: what names the search, ``genotype``, of the search ``valid_alignment`` (last epoch) and

@@ -1,8 +1,8 @@
-"""Records of studies: ``ldarts study`` writes them, the chapters read them."""
+"""Studies are made, recorded and read: ``ldarts study`` writes records, the chapters read them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -22,10 +22,48 @@ from ldarts_lib.runs.directory import Run
 
 DIGITS = 4
 """Significant digits that a record keeps."""
+TOGETHER = 10
+"""Seeds of one variant that are searched as one packed supernet.
+
+The studies have whole tens of seeds, so that a search has the same neighbours, and with them the same
+roundings, whichever studies are made."""
 
 
 class NotRecorded(StudyError):
     """A study or a search that is not among the recorded ones; the message says how to make it."""
+
+
+def run(studies: Sequence[Study], out: str | Path, *, size: str = "demo", **where: Any) -> dict[str, Any]:
+    """Makes studies side by side, or continues them; the rows of each, as its judge records them.
+
+    Args:
+        studies: whose searches of one name are the same.
+        out: parent of the run directories.
+        size: preset of the searches.
+        where: ``workers`` (processes at a time; by default one per core) and ``device``.
+    """
+    every = zip(studies, _search(studies, out, size, **where), strict=True)
+    return {study.name: study.judge.rows(found, **where) for study, found in every}
+
+
+def _search(studies: Sequence[Study], out: str | Path, size: str, **where: Any) -> list[list[Found]]:
+    """The searches of each study, by setting, variant and seed; those that several share are made once."""
+    from ldarts_lib.bilevel.protocols import protocol
+    from ldarts_lib.bilevel.search import search_all
+
+    plans = [[(keys, protocol(size=size, **own)) for keys, own in study.searches()] for study in studies]
+    protocols: dict[str, Any] = {}
+    for keys, one in (named for plan in plans for named in plan):
+        if protocols.setdefault(name := folder(keys, one.space), one) != one:
+            raise StudyError(f"two studies have different searches of the name {name}")
+    ascending = dict(sorted(protocols.items(), key=lambda item: item[1].seed))  # and so are packs
+    results = search_all(ascending, out, together=TOGETHER, **where)
+
+    def found(keys: Mapping[str, Any], one: Any) -> Found:
+        result = results[folder(keys, one.space)]
+        return Found(keys, result.path, result.history, result.trajectory, one)
+
+    return [[found(*named) for named in plan] for plan in plans]
 
 
 def judged(name: str, size: str = "smoke", out: str | Path = "", device: Any = "cpu") -> pd.DataFrame:
@@ -35,8 +73,6 @@ def judged(name: str, size: str = "smoke", out: str | Path = "", device: Any = "
     """
     study = STUDIES[name]
     if size == "full":
-        from ldarts_book.studies.searches import run
-
         return study.judge.judge(run([study], out, device=device)[name])
     path = _folder(name) / study.judge.file
     if not path.is_file():
@@ -48,18 +84,16 @@ def watched(size: str, seed: int, out: str | Path, device: Any = "cpu") -> dict[
     """A search of DARTS and one of Λ-DARTS: recorded ones at ``smoke``, or searched now (or continued)."""
     study = STUDIES["demonstration"]
     if size != "smoke":
-        from ldarts_book.studies.searches import search
-
         shown = replace(study, variants={name: study.variants[name] for name in SHOWN}, seeds=[seed])
-        (found,) = search([shown], out, device=device)
+        (found,) = _search([shown], out, "demo", device=device)
         return {one.keys["variant"]: one for one in found}
     if seed not in (known := recorded_seeds()):
         raise NotRecorded(f"seed = {seed}: recorded are the seeds {known}; size 'demo' searches with any")
-    keys = {name: {"variant": name, "seed": seed} for name in SHOWN}
-    paths = {name: _folder(study.name) / folder(one) for name, one in keys.items()}
+    every = [{"variant": name, "seed": seed} for name in SHOWN]
+    paths = [_folder(study.name) / folder(keys) for keys in every]
     return {
-        name: Found(keys[name], path, Run(path).read_history(), Trajectory.load(path))
-        for name, path in paths.items()
+        keys["variant"]: Found(keys, path, Run(path).read_history(), Trajectory.load(path))
+        for keys, path in zip(every, paths, strict=True)
     }
 
 
@@ -81,7 +115,7 @@ def overview() -> list[tuple[str, str, str, str]]:
     return [*found, ("digits201", "how good is every cell? The table Digits-201", "0", "6, trainings")]
 
 
-def record(
+def make_records(
     names: Sequence[str],
     out: str | Path = "runs/study",
     *,
@@ -96,7 +130,7 @@ def record(
     Args:
         names: of studies; ``all`` are those of the table :data:`~ldarts_book.studies.study.STUDIES`.
     """
-    from ldarts_book.studies import digits201, searches
+    from ldarts_book.studies import digits201
     from ldarts_lib.runs.environment import device_report, resolve_device
 
     where = resolve_device(device)
@@ -107,7 +141,7 @@ def record(
         digits201.make(Path(out) / "digits201", seeds=seeds or 3, workers=workers, device=where)
     several = STUDIES if "all" in names else [name for name in names if name in STUDIES]
     chosen = [_with_seeds(STUDIES[name], first_seed, seeds) for name in several]
-    made = searches.run(chosen, out, size=size, workers=workers, device=where) if chosen else {}
+    made = run(chosen, out, size=size, workers=workers, device=where) if chosen else {}
     options = {"size": size, "first-seed": first_seed, "seeds": seeds}
     given = "".join(f" --{name} {value}" for name, value in options.items() if value is not None)
     for study in chosen:
@@ -140,8 +174,9 @@ def write_provenance(folder: Path, command: str, device: Any, **facts: Any) -> N
 
     machine = {key: value for key, value in environment(device).items() if key != "command"}
     today = datetime.now(UTC).date().isoformat()
-    facts = {"command": command, "date": today, **facts, "environment": machine}
-    write_json(folder / "provenance.json", facts)
+    write_json(
+        folder / "provenance.json", {"command": command, "date": today, **facts, "environment": machine}
+    )
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

@@ -14,11 +14,6 @@ import pandas as pd
 from scipy import integrate, stats
 
 
-def last_epoch(search: pd.DataFrame) -> int:
-    """The usual choice: the cell that the search ends with."""
-    return search["epoch"].max()
-
-
 def before_two_skips(search: pd.DataFrame) -> int:
     """The rule of DARTS+ (Liang et al., 2019): stop before the cell has two skip connections.
 
@@ -37,20 +32,22 @@ STOPPING: Mapping[str, Callable[[pd.DataFrame], int]] = {
 """Rules that stop a search early: each names an epoch, from a search's rows."""
 
 
-def outcomes(judged: pd.DataFrame, rule: Callable[[pd.DataFrame], int] = last_epoch) -> pd.DataFrame:
-    """The row that a rule picks of each search; the only one where its judge keeps one.
+def outcomes(
+    judged: pd.DataFrame, rule: Callable[[pd.DataFrame], int] = lambda search: search["epoch"].max()
+) -> pd.DataFrame:
+    """The row that a rule picks of each search, by default its last; the only one where its judge keeps one.
 
     Its ``seconds`` are those of the search up to the picked epoch, on one core; of searches that ran together
     each has its share. Where a record holds the last epochs only, these stand for all of them.
     """
     if "epoch" not in judged:
         return judged
-    picked = []
-    for _, search in judged.groupby(_keys(judged, "variant", "seed"), sort=False):
-        row = search[search["epoch"] == rule(search)]
-        if "seconds" in row:
-            row = row.assign(seconds=search["seconds"].mean() * (row["epoch"] + 1))
-        picked.append(row)
+    searches = [search for _, search in judged.groupby(_keys(judged, "variant", "seed"), sort=False)]
+    picked = [search[search["epoch"] == rule(search)] for search in searches]
+    if "seconds" in judged:
+        means = [search["seconds"].mean() for search in searches]
+        rows = zip(picked, means, strict=True)
+        picked = [row.assign(seconds=mean * (row["epoch"] + 1)) for row, mean in rows]
     return pd.concat(picked, ignore_index=True)
 
 
@@ -95,30 +92,34 @@ def report(results: pd.DataFrame, baseline: str = "DARTS") -> pd.DataFrame:
         return pd.concat(reports, names=["setting"])
     if baseline not in set(results["variant"]):
         raise ValueError(f"unknown baseline {baseline!r}; choose one of {list(results['variant'].unique())}")
-    base = results[results["variant"] == baseline].set_index("seed").sort_index()
-    rows = {}
-    for name, found in results.groupby("variant", sort=False):
-        found = found.set_index("seed").sort_index()
+    variants = {
+        name: found.set_index("seed").sort_index() for name, found in results.groupby("variant", sort=False)
+    }
+    base, rows = variants[baseline], {}
+    for name, found in variants.items():
         if not found.index.equals(base.index):
             raise ValueError(f"{name!r} has other seeds than {baseline!r}: {list(found.index)}")
         accuracy, collapsed = found["accuracy"], found["collapsed"]
-        gain = accuracy - base["accuracy"]
-        share = stats.binomtest(int(collapsed.sum()), len(collapsed)).proportion_ci(method="wilson")
+        gain, count = accuracy - base["accuracy"], int(collapsed.sum())
+        share = stats.binomtest(count, len(collapsed)).proportion_ci(method="wilson")
+        (low, high), (gain_low, gain_high) = mean_interval(accuracy), mean_interval(gain)
         rows[name] = {
             "n": len(found),
             "mean": accuracy.mean(),
-            **dict(zip(("low", "high"), mean_interval(accuracy), strict=True)),
+            "low": low,
+            "high": high,
             "median": accuracy.median(),
             "worst": accuracy.min(),
             "best": accuracy.max(),
-            "collapsed": int(collapsed.sum()),
+            "collapsed": count,
             "collapse_low": share.low,
             "collapse_high": share.high,
             "gain": gain.mean(),
-            **dict(zip(("gain_low", "gain_high"), mean_interval(gain), strict=True)),
+            "gain_low": gain_low,
+            "gain_high": gain_high,
             "p": signed_rank(gain),
-            "p_collapse": mcnemar(collapsed, base["collapsed"]),
-            **{column: found[column].mean() for column in ("regret", "seconds") if column in found},
+            "p_collapse": _mcnemar(collapsed, base["collapsed"]),
+            **found[[column for column in ("regret", "seconds") if column in found]].mean(),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("variant")
 
@@ -197,15 +198,14 @@ def holm(p: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return np.minimum(stepped, 1.0)[np.argsort(order, kind="stable")]
 
 
-def mcnemar(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
+def _mcnemar(first: pd.Series, second: pd.Series) -> float:
     """The two-sided p-value of McNemar's exact test, for two yes-or-no results of the same seeds.
 
     Only the seeds on which they differ tell anything: if neither had more often *yes*, each of them would be
     as likely to differ one way as the other.
     """
-    one, other = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
-    differ = int((one != other).sum())
-    return float(stats.binomtest(int((one & ~other).sum()), differ).pvalue) if differ else 1.0
+    differ = int((first != second).sum())
+    return float(stats.binomtest(int((first & ~second).sum()), differ).pvalue) if differ else 1.0
 
 
 def optimism(settings: int, deviation: float, seeds: int) -> float:
