@@ -44,17 +44,11 @@ def measure_along(
     distance: float,
     measure: Measure = layer_alignment,
 ) -> float:
-    """R(g(ω + distance·direction)), from first derivatives of the loss alone; ω is put back."""
-    parameters = list(supernet.parameters())
-    start = [parameter.detach().clone() for parameter in parameters]
-    try:
-        with torch.no_grad():
-            torch._foreach_add_(parameters, direction, alpha=distance)
-        _, g = _loss_and_rows(supernet, batch, weights)
-        return measure(g.detach()).item()
-    finally:
-        with torch.no_grad():
-            torch._foreach_copy_(parameters, start)
+    """R(g(ω + distance·direction)), from first derivatives of the loss alone; ω stays as it is."""
+    moves = zip(supernet.named_parameters(), direction, strict=True)
+    omega = {name: parameter.detach() + distance * move for (name, parameter), move in moves}
+    _, g = _loss_and_rows(supernet, batch, weights, omega)
+    return measure(g.detach()).item()
 
 
 def alignment_by_alpha(supernet: Supernet, batch: Batch, alphas: Weights) -> tuple[float, float, Tensor]:
@@ -131,9 +125,11 @@ def response_to_alpha(supernet: Supernet, batch: Batch, alphas: Weights) -> Tens
     return torch.einsum("reo,eop->rep", by_p, softmax_jacobian(p[0].detach())).flatten(1)
 
 
-def _loss_and_rows(supernet: Supernet, batch: Batch, weights: Weights) -> tuple[Tensor, Tensor]:
+def _loss_and_rows(
+    supernet: Supernet, batch: Batch, weights: Weights, omega: Weights | None = None
+) -> tuple[Tensor, Tensor]:
     """The loss and its gradients by the copies of p, [cells, edges×operations], both differentiable."""
-    value = loss(supernet, batch, weights)
+    value = loss(supernet, batch, weights, omega)
     (g,) = torch.autograd.grad(value, weights[REGULARIZED_KIND], create_graph=True)
     return value, g.flatten(1)
 

@@ -97,15 +97,6 @@ def test_every_module_is_on_the_library_page(repository: Path) -> None:
     assert sorted(documented) == sorted(public)
 
 
-def test_notebooks_are_bare_and_take_parameters(repository: Path) -> None:
-    for path in (repository / "book").glob("*.ipynb"):
-        cells = nbformat.read(path, as_version=4).cells
-        assert not any(cell.get("outputs") for cell in cells), f"{path.name} has outputs"
-        tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-        assert len(tagged) == 1, path.name
-        assert re.search(r"^size\b.*=\s*[\"']smoke[\"']", tagged[0].source, re.MULTILINE), path.name
-
-
 def test_fingerprint_follows_library_data_requirements_and_packages(
     execution_cache: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,10 +32,11 @@ def sources(path):
 
 
 @each_chapter
-def test_parameters_are_declared_and_checked_in_the_next_cell(path, tmp_path):
+def test_it_is_bare_and_its_parameters_are_checked_in_the_next_cell(path):
+    assert not any(cell.get("outputs") for cell in nbformat.read(path, as_version=4).cells)
     declared = notebook_parameters(path)
     assert {"size", "out"} <= set(declared.model_fields)
-    assert declared().size == "smoke" or "paper" in str(declared.model_fields["size"])
+    assert declared().size == "smoke"
     _, begin, *_ = sources(path)
     assert begin.startswith("from ldarts_book.notebook import begin\n\nfolder, where = begin(globals()")
     for given, expected in (({"size": "hugee"}, "size = 'hugee'"), ({"sede": 3}, "unknown parameter 'sede'")):

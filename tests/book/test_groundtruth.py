@@ -33,20 +33,6 @@ def table():
     return with_means(found)
 
 
-@pytest.fixture
-def few():
-    """Six rows for 13 strings, with ties."""
-    return with_means(
-        pd.DataFrame(
-            {
-                "cells": [1, 4, 2, 3, 2, 1],
-                "accuracy_0": [0.9, 0.1, 0.5, 0.5, 0.4, 0.7],
-                "accuracy_1": [0.8, 0.2, 0.5, 0.3, 0.6, 0.9],
-            }
-        )
-    )
-
-
 def live_convolutions(ops):
     """Convolutions on paths from node 0 to node 3, by reaching forwards and backwards."""
     edges = [(source, target, int(digit)) for (target, source), digit in zip(EDGES, ops, strict=True)]
@@ -64,24 +50,16 @@ def test_landmarks_are_looked_up_and_ordered(table):
     assert found["ops"]["skip everywhere"] == "111111"
     assert found["ops"]["disconnected"] == "000000"
     assert found["cells"]["disconnected"] == 341
-    connected = [key for key in table.index if key != "0"]
-    assert found["accuracy"]["best"] == max(table["accuracy"][key] for key in connected)
-    assert found["accuracy"]["worst connected"] == min(table["accuracy"][key] for key in connected)
+    connected = table["accuracy"].drop("0")
     for row in found.itertuples():
-        key = computation(row.ops).key
-        assert row.accuracy == table["accuracy"][key]
-        assert row.std == table["std"][key]
-        assert row.place == 1 + sum(other > row.accuracy for other in table["accuracy"])
-    assert found["accuracy"].is_monotonic_decreasing
-    assert len(found) == 8
-
-
-def test_a_disconnected_cell_is_never_the_best_or_the_worst_connected(table):
-    for extreme in (0.0, 1.0):
+        assert tuple(table.loc[computation(row.ops).key, ["accuracy", "std"]]) == (row.accuracy, row.std)
+        assert row.place == 1 + (table["accuracy"] > row.accuracy).sum()
+    assert found["accuracy"].is_monotonic_decreasing and len(found) == 8
+    for extreme in (0.0, 1.0):  # a disconnected cell is never the best or the worst connected
         changed = table.copy()
         changed.loc["0", "accuracy"] = extreme
-        found = report.landmarks(changed)
-        assert not {"000000"} & set(found["ops"][["best", "worst connected"]])
+        ends = report.landmarks(changed)["accuracy"][["best", "worst connected"]]
+        assert tuple(ends) == (connected.max(), connected.min())
 
 
 def test_each_string_has_the_row_of_its_computation(table):
@@ -94,28 +72,28 @@ def test_each_string_has_the_row_of_its_computation(table):
     assert sorted(report.expand(table.loc[["4x", "x"]]).index) == sorted(classes()["4x"] + classes()["x"])
 
 
-def test_accuracies_by_convolutions(table):
+def test_accuracies_by_convolutions_and_how_much_of_their_variance_lies_between(table):
     found = report.by_convolutions(table)
-    assert list(found.index) == list(range(7))
-    assert found["cells"].sum() == 5**6
     counts = table["ops"].map(live_convolutions)
     assert (report.applied_convolutions(table) == counts).all()
     strings = report.expand(table)["accuracy"]
-    by_string = pd.Series([live_convolutions(ops) for ops in strings.index], index=strings.index)
-    for number in range(7):
-        assert found["computations"][number] == (counts == number).sum()
-        assert found["mean"][number] == pytest.approx(strings[by_string == number].mean())
-        assert found["lowest"][number] == strings[by_string == number].min()
-        assert found["highest"][number] == strings[by_string == number].max()
-
-
-def test_the_variance_splits_into_between_and_within(table):
-    strings = report.expand(table)["accuracy"]
-    counts = pd.Series([live_convolutions(ops) for ops in strings.index], index=strings.index)
-    within = strings.groupby(counts).transform("mean")
-    residual = (strings - within).var(ddof=0) / strings.var(ddof=0)
+    by_string = strings.groupby(strings.index.map(live_convolutions))
+    expected = by_string.agg(cells="size", lowest="min", mean="mean", highest="max")
+    pd.testing.assert_frame_equal(found.drop(columns="computations"), expected, check_names=False)
+    assert found["computations"].to_dict() == counts.value_counts().to_dict()
+    residual = (strings - by_string.transform("mean")).var(ddof=0) / strings.var(ddof=0)
     assert report.explained_by_convolutions(table) == pytest.approx(1 - residual)
     assert 0.1 < residual < 0.9
+
+
+@pytest.fixture
+def few():
+    """Six computations, with ties."""
+    seeds = {
+        "accuracy_0": [0.9, 0.1, 0.5, 0.5, 0.4, 0.7],
+        "accuracy_1": [0.8, 0.2, 0.5, 0.3, 0.6, 0.9],
+    }
+    return with_means(pd.DataFrame(seeds))
 
 
 def test_correlations_of_each_pair_of_seeds(few):
@@ -123,11 +101,10 @@ def test_correlations_of_each_pair_of_seeds(few):
     found = report.seed_correlations(few)
     assert list(found.index) == ["0 and 1", "0 and 2", "1 and 2"]
     for row, (one, other) in zip(found.itertuples(), [(0, 1), (0, 2), (1, 2)], strict=True):
-        x, y = few[f"accuracy_{one}"], few[f"accuracy_{other}"]
-        assert row.Pearson == pytest.approx(np.corrcoef(x, y)[0, 1])
-        ranks = [[np.mean(v < a) + np.mean(v <= a) for a in v] for v in (x, y)]
-        assert row.Spearman == pytest.approx(np.corrcoef(*ranks)[0, 1])
-        assert row.Kendall == pytest.approx(kendall(list(x), list(y)))
+        both = few[[f"accuracy_{one}", f"accuracy_{other}"]]
+        assert row.Pearson == pytest.approx(np.corrcoef(both, rowvar=False)[0, 1])
+        assert row.Spearman == pytest.approx(both.rank().corr().iloc[0, 1])
+        assert row.Kendall == pytest.approx(kendall(*both.to_numpy().T))
     assert found["Spearman"]["0 and 2"] < 0 < found["Spearman"]["0 and 1"]
 
 
@@ -170,17 +147,7 @@ def test_new_trainings_are_compared_in_units_of_the_noise(table):
     )
 
 
-def test_overlap_of_the_best_without_ties():
-    draw = np.random.default_rng(4)
-    one, other = pd.Series(draw.permutation(50)), pd.Series(draw.permutation(50))
-    for k in (1, 7, 50):
-        best = [set(values.sort_values(ascending=False).index[:k]) for values in (one, other)]
-        assert report.top_overlap(one, other, k) == pytest.approx(len(best[0] & best[1]) / k)
-    assert report.top_overlap(one, one, 5) == 1
-    assert report.top_overlap(one, -one, 5) == 0
-
-
-def test_ties_at_the_border_are_broken_at_random():
+def test_overlap_of_the_best_breaks_ties_at_random():
     one, other = [3, 1, 1, 1, 0], [2, 2, 5, 2, 1]
     orders = list(itertools.permutations(range(5)))
 
@@ -190,6 +157,8 @@ def test_ties_at_the_border_are_broken_at_random():
     for k in (1, 2, 3, 4, 5):
         expected = np.mean([len(a & b) / k for a in best(one, k) for b in best(other, k)])
         assert report.top_overlap(pd.Series(one), pd.Series(other), k) == pytest.approx(expected)
+    apart = pd.Series(range(20))
+    assert (report.top_overlap(apart, apart, 5), report.top_overlap(apart, -apart, 5)) == (1, 0)
 
 
 @pytest.fixture(scope="module")
@@ -199,11 +168,8 @@ def real(table):
     accuracy = 100 * report.expand(table)["accuracy"]
     noise = pd.DataFrame(draw.standard_normal((5**6, 6)), index=accuracy.index)
     columns = {
-        "cifar10_valid": accuracy + noise[0],
         "cifar10_test": accuracy + 5 * noise[1],
-        "cifar100_valid": 50 + 5 * noise[2],
         "cifar100_test": 50 + 5 * noise[3],
-        "imagenet16_valid": 90 - accuracy + noise[4],
         "imagenet16_test": 90 - accuracy + noise[5],
     }
     found = pd.DataFrame(columns).clip(0, 100).round(2)
@@ -232,21 +198,13 @@ def test_the_two_benchmarks_are_compared_string_by_string(table, real):
 
 
 def test_pairs_are_two_trainings_of_one_computation(real):
+    two, three = (next(k for k, v in classes().items() if len(v) == n and k != "0") for n in (2, 3))
+    real, accuracies = real.copy(), list(real.columns.drop("index"))
+    for key in (two, three):  # a training that is listed twice
+        real.loc[classes()[key][-1], accuracies] = real.loc[classes()[key][0], accuracies]
     first, second = report.twins(real, "cifar10_test")
-    several = {key: ops for key, ops in classes().items() if len(ops) > 1 and key != "0"}
+    several = {key: ops for key, ops in classes().items() if len(ops) > 1 and key not in ("0", two)}
     assert set(first.index) == set(second.index) == set(several)
     for key, ops in several.items():
-        assert first[key] == real["cifar10_test"][ops[0]]
-        assert second[key] == real["cifar10_test"][ops[-1]]
-
-
-def test_a_training_that_is_listed_twice_makes_no_pair(real):
-    two, three = (next(k for k, v in classes().items() if len(v) == n and k != "0") for n in (2, 3))
-    copied = real.copy()
-    accuracies = list(copied.columns.drop("index"))
-    for key in (two, three):
-        a, b = classes()[key][0], classes()[key][-1]
-        copied.loc[b, accuracies] = copied.loc[a, accuracies]
-    first, second = report.twins(copied, "cifar10_test")
-    assert two not in first.index
-    assert {first[three], second[three]} == set(copied["cifar10_test"][list(classes()[three][:2])])
+        chosen = real["cifar10_test"][[ops[0], ops[1 if key == three else -1]]]
+        assert {first[key], second[key]} == set(chosen)

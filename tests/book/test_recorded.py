@@ -11,7 +11,8 @@ import pytest
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.datasets.images import load_images
 from ldarts_lib.evaluation.standalone import standalone_accuracy
-from ldarts_lib.spaces.genotype import Genotype, parse
+from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.tables.computation import Computation, computation, encode
 
 EPOCHS = 80
 
@@ -31,28 +32,13 @@ def histories(folder: Path) -> dict[str, pd.DataFrame]:
     return {path.stem: pd.read_csv(path) for path in sorted(folder.glob("*-seed*.csv"))}
 
 
-def live_operations(genotype: Genotype) -> list[str]:
-    """The operations on paths from the input to the output; ``none`` cuts a path."""
-    edges = [edge for edge in genotype.normal.edges if edge.operation != "none"]
-    reached, needed = {0}, {3}
-    for edge in edges:
-        reached |= {edge.target} if edge.source in reached else set()
-    for edge in reversed(edges):
-        needed |= {edge.source} if edge.target in needed else set()
-    return [edge.operation for edge in edges if edge.source in reached and edge.target in needed]
-
-
-def convolutions(genotype: str) -> int:
-    return sum("conv" in operation for operation in live_operations(parse(genotype)))
+def computes(genotype: str) -> Computation:
+    return computation(encode(parse(genotype)))
 
 
 def test_the_record_is_complete(folder, summary, histories):
     names = [f"{method}-seed{seed}" for method in ("darts", "lambda") for seed in range(3)]
-    assert (
-        list(histories)
-        == names
-        == [f"{m}-seed{s}" for m, s in zip(summary.method, summary.seed, strict=True)]
-    )
+    assert list(histories) == names == [f"{row.method}-seed{row.seed}" for row in summary.itertuples()]
     assert all(len(history) == EPOCHS for history in histories.values())
     provenance = json.loads((folder / "provenance.json").read_text())
     assert provenance["command"] == "make demo"
@@ -79,7 +65,7 @@ def test_alignment_stays_near_zero_without_the_regularizer_and_rises_with_it(his
 
 
 def test_the_derived_cells_are_as_described(summary):
-    left = summary.cell.map(convolutions)
+    left = summary.cell.map(lambda cell: len(computes(cell).applied))
     assert sorted(left[summary.method == "darts"])[:2] == [0, 1]
     assert left[summary.method == "lambda"].min() >= 2
     means = summary.groupby("method")["test accuracy"].mean()
@@ -92,7 +78,7 @@ def test_the_validation_losses_are_alike(histories):
 
 
 def test_three_epochs_of_one_search_derived_a_disconnected_cell(histories):
-    cut = {name: sum(not live_operations(parse(g)) for g in h.genotype) for name, h in histories.items()}
+    cut = {name: sum(computes(g).key == "0" for g in h.genotype) for name, h in histories.items()}
     assert {name: count for name, count in cut.items() if count} == {"lambda-seed0": 3}
 
 

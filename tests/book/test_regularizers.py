@@ -58,7 +58,7 @@ def test_the_whole_derivative_is_the_regularizers(net, form, measure):
     torch.testing.assert_close(flat(found), flat(expected), rtol=1e-9, atol=1e-12)
 
 
-def test_along_a_direction_it_changes_by_the_derivative_and_puts_the_weights_back(net):
+def test_along_a_direction_it_changes_by_the_derivative_and_the_weights_stay(net):
     weights, before = random_weights(net), flat(net.parameters()).clone()
     draw = torch.Generator().manual_seed(1)
     direction = tuple(torch.randn(p.shape, generator=draw, dtype=p.dtype) for p in net.parameters())
@@ -67,18 +67,6 @@ def test_along_a_direction_it_changes_by_the_derivative_and_puts_the_weights_bac
     assert (ahead - behind) / (2 * STEP) == pytest.approx(expected.item(), rel=1e-5)
     assert torch.equal(flat(net.parameters()), before)
     assert measure_along(net, small_batch(), weights, direction, 0.0) == layer_alignment(rows(net, weights))
-
-
-def test_along_puts_the_weights_back_even_if_the_measure_fails(net):
-    before = flat(net.parameters()).clone()
-    direction = tuple(torch.ones_like(p) for p in net.parameters())
-
-    def fails(g):
-        raise RuntimeError("no measure")
-
-    with pytest.raises(RuntimeError, match="no measure"):
-        measure_along(net, small_batch(), random_weights(net), direction, 1.0, fails)
-    assert torch.equal(flat(net.parameters()), before)
 
 
 def test_alignment_by_alpha_is_the_derivative_through_the_shared_softmax(net, alphas):
