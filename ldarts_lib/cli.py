@@ -250,7 +250,7 @@ def size(
         resolution: Height and width of the images; by default 32, and 224 for imagenet.
         json: Print the keys parameters and multiply_adds as JSON.
     """
-    from ldarts_book.grid.evaluations import identify, network_sizes
+    from ldarts_book.grid.evaluations import identify, sizes_by_recipe
     from ldarts_lib.spaces.published import published, published_record
 
     changes = {"channels": channels, "depth": cells, "resolution": resolution, "classes": classes}
@@ -262,7 +262,7 @@ def size(
         rows = [(r.name, r.space or "none of ours", r.dataset, r.source) for r in records]
         return _print_table(("name", "space", "searched on", "source"), rows)
     name, genotype, _ = identify(arch)
-    found = network_sizes(name, genotype, recipe, **changes)
+    found = sizes_by_recipe(name, genotype, recipe, **changes)
     if json:
         return print(dumps(vars(found)))
     print(f"architecture     {genotype}")
@@ -351,7 +351,7 @@ def bench(
     if json is not None:
         json.parent.mkdir(parents=True, exist_ok=True)
     print(device_report(where))
-    rows = benches.measure(spaces, rounds, quick=quick, device=where)
+    rows = benches.measured(spaces, rounds, quick=quick, device=where)
     title = "One search step; ratio: reference / this one"
     _print_table(benches.COLUMNS, [row.cells for row in rows], title=title)
     if json is not None:

@@ -61,6 +61,16 @@ def test_the_names_are_those_that_an_editor_sees():
         ldarts_lib.serach  # noqa: B018
 
 
+def test_no_two_functions_or_classes_share_a_name(repository):
+    """Those of the command line are its commands: they are called what they do."""
+    homes: dict[str, set[Path]] = {}
+    for path in [*LIBRARY.rglob("*.py"), *(repository / "book/ldarts_book").rglob("*.py")]:
+        for node in ast.parse(path.read_text()).body if path.name != "cli.py" else ():
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                homes.setdefault(node.name, set()).add(path)
+    assert not {name: paths for name, paths in homes.items() if len(paths) > 1}
+
+
 def test_no_name_shadows_a_room():
     assert not {path.stem for path in LIBRARY.iterdir()} & set(FACE)
 

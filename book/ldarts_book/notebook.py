@@ -143,7 +143,7 @@ def begin(namespace: dict[str, Any], folder: Path | str | None = None) -> tuple[
 
     Raises:
         ParameterError: as :func:`validate`; or papermill injected values that no cell declares.
-        ThreadsError: as :func:`~ldarts_lib.runs.threads.count`.
+        ThreadsError: as :func:`~ldarts_lib.runs.threads.thread_count`.
     """
     history = namespace.get("In")
     if isinstance(history, list):  # IPython's; without it, nobody has given any values

@@ -24,7 +24,7 @@ from ldarts_lib.networks.recurrent_supernet import RecurrentSupernet
 from ldarts_lib.networks.supernet import architecture_weights
 
 
-def searched(
+def whole_search(
     settings: RecurrentProtocol, device: torch.device | str = "cpu"
 ) -> tuple[Corpus, RecurrentState, list[dict[str, Any]]]:
     """A whole search: its text, its state at the end, and its history."""

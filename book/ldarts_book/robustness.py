@@ -50,7 +50,7 @@ def describe(summary: pd.DataFrame, together: pd.Series) -> str:
     )
 
 
-def readable(summary: pd.DataFrame) -> pd.DataFrame:
+def in_words(summary: pd.DataFrame) -> pd.DataFrame:
     """The summary in words, as :func:`~ldarts_book.studies.statistics.readable` writes them."""
     words = studies.readable(summary)
     return words[["collapsed", "accuracy", "gain", "p"]].assign(

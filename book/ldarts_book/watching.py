@@ -17,7 +17,7 @@ from ldarts_lib.tables.computation import encode
 from ldarts_lib.tables.tables import Table
 
 
-def cells(search: Found) -> list[Cell]:
+def _cells(search: Found) -> list[Cell]:
     """The derived cell after each epoch."""
     return [parse(row["genotype"]).normal for row in search.history]
 
@@ -25,7 +25,7 @@ def cells(search: Found) -> list[Cell]:
 def film(search: Found, benchmark: Table) -> figures.Film:
     """The derived cell of every epoch with its exact accuracy, and the validation loss."""
     space = SPACES["nasbench201"].cells["normal"]
-    derived = cells(search)
+    derived = _cells(search)
     pairs = zip(derived, search.trajectory.weights["normal"], strict=True)
     found = [benchmark.query(row["genotype"]) for row in search.history]
     return figures.Film(

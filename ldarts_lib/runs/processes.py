@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING
 
 from ldarts_lib.errors import LdartsError
-from ldarts_lib.runs.threads import cores, count, prepare
+from ldarts_lib.runs.threads import cores, prepare, thread_count
 
 if TYPE_CHECKING:
     import torch
@@ -39,7 +39,7 @@ def process_pool(
         ValueError: less than one worker.
         ProcessFailed: one of them was killed, or ended by itself; so are the others then.
     """
-    threads = threads or count()
+    threads = threads or thread_count()
     usual = max(cores() // threads, 1) if str(device) == "cpu" else 1
     spawn = multiprocessing.get_context("spawn")
     leash, hand = spawn.Pipe(duplex=False)

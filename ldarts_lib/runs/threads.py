@@ -33,7 +33,7 @@ def cores() -> int:
     return cpu_count()
 
 
-def count(size: str | None = None) -> int:
+def thread_count(size: str | None = None) -> int:
     """Threads of a computation of that size.
 
     Raises:
@@ -57,7 +57,7 @@ def prepare(size: str | None = None, threads: int | None = None) -> None:
     """
     if threads is not None:
         os.environ[VARIABLE] = str(threads)
-    number = count(size)
+    number = thread_count(size)
     os.environ.update(dict.fromkeys(LIBRARIES, str(number)))
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(number)
@@ -73,7 +73,7 @@ def limited(size: str | None) -> Iterator[None]:
     import torch
 
     before = torch.get_num_threads()
-    torch.set_num_threads(count(size))
+    torch.set_num_threads(thread_count(size))
     try:
         yield
     finally:

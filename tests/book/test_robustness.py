@@ -42,7 +42,7 @@ def test_each_row_of_the_summary_is_a_setting_and_a_method(judged):
     compared = summary.xs("Λ-DARTS", level="variant")
     np.testing.assert_allclose(compared["p_holm"], studies.holm(compared["p"]))
     assert compared.loc["baseline", "p"] == pytest.approx(2 / 2**4)
-    words = robustness.readable(summary)
+    words = robustness.in_words(summary)
     row, numbers = words.loc[("baseline", "Λ-DARTS")], summary.loc[("baseline", "Λ-DARTS")]
     assert row["p (Holm)"] == f"{numbers['p_holm']:.3f}" and row["Λ"] == "+1.55"
     assert words.loc[("baseline", "DARTS"), ["gain", "p", "p (Holm)"]].tolist() == ["", "", ""]

@@ -18,7 +18,7 @@ from ldarts_lib.evaluation.protocols import training_protocol
 from ldarts_lib.evaluation.standalone import Recipe, standalone_accuracy
 from ldarts_lib.runs import threads
 from ldarts_lib.runs.processes import process_pool
-from ldarts_lib.runs.threads import ThreadsError, cores, count, limited, prepare
+from ldarts_lib.runs.threads import ThreadsError, cores, limited, prepare, thread_count
 from ldarts_lib.spaces.genotype import parse
 from ldarts_lib.spaces.published import published
 
@@ -50,7 +50,7 @@ def recorded(run):
 
 
 def test_small_sizes_have_one_thread_and_large_ones_the_cores(five_cores):
-    assert [count(size) for size in (None, "smoke", "demo", "paper", "full")] == [1, 1, 1, 5, 5]
+    assert [thread_count(size) for size in (None, "smoke", "demo", "paper", "full")] == [1, 1, 1, 5, 5]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux alone has it")
@@ -63,13 +63,13 @@ def test_cores_are_those_that_this_process_may_use():
 
 def test_the_user_overrides_and_bad_numbers_are_named(monkeypatch):
     prepare("smoke", 3)
-    assert (torch.get_num_threads(), os.environ["OMP_NUM_THREADS"], count("paper")) == (3, "3", 3)
+    assert (torch.get_num_threads(), os.environ["OMP_NUM_THREADS"], thread_count("paper")) == (3, "3", 3)
     with pytest.raises(ThreadsError, match="threads = 0: expected at least 1"):
         prepare(threads=0)
     for bad in ("0", "-1", "many", "1.5"):
         monkeypatch.setenv("LDARTS_THREADS", bad)
         with pytest.raises(ThreadsError, match=rf"threads = {bad}: .* of LDARTS_THREADS"):
-            count("smoke")
+            thread_count("smoke")
 
 
 def test_the_number_before_is_restored(five_cores):
@@ -151,7 +151,7 @@ def test_worker_processes_have_one_thread_or_the_users(monkeypatch):
         monkeypatch.setenv("LDARTS_THREADS", given)
         with process_pool(1, "cpu") as pool:
             assert pool.submit(torch.get_num_threads).result() == expected
-            assert pool.submit(count, "paper").result() == expected
+            assert pool.submit(thread_count, "paper").result() == expected
 
 
 def test_a_small_training_has_one_thread(five_cores):

@@ -18,7 +18,7 @@ Flow = Callable[[Floats, Floats, Floats], Floats]
 """p(t) [times, operations] of a slope [operations], a start α(0) [operations] and times."""
 
 
-class LossLine(Protocol):
+class _LossLine(Protocol):
     """A loss on the way from p (position 0) to a vertex (position 1), with its slopes and their bound K."""
 
     positions: Any
@@ -104,7 +104,7 @@ def simplex_flow(slopes: Mapping[str, Sequence[float]], operations: Sequence[str
 
 
 @styled
-def loss_lines(lines: Mapping[str, LossLine]) -> Figure:
+def loss_lines(lines: Mapping[str, _LossLine]) -> Figure:
     """The loss from p to its vertex, the first-order guess, and the band that bounds the remainder.
 
     Args:

@@ -134,7 +134,7 @@ def require_fitting(genotype: Genotype, recipe: str) -> None:
         )
 
 
-def network_sizes(
+def sizes_by_recipe(
     name: str, genotype: Genotype, recipe: str | None = None, *, classes: int | None = None, **changes: int
 ) -> Sizes:
     """How large the network of a recipe is, without its auxiliary head.

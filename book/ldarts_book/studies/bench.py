@@ -98,7 +98,7 @@ class TextbookBilevel(Bilevel):
         return gradients(self.supernet, validation, weights)
 
 
-def measure(spaces: Sequence[str], rounds: int | None, *, quick: bool, device: torch.device) -> list[Row]:
+def measured(spaces: Sequence[str], rounds: int | None, *, quick: bool, device: torch.device) -> list[Row]:
     """The benchmark of the chapter, or a quick one of small networks, on a CPU in two processes."""
     alone = not quick or torch.get_num_threads() > 1 or device.type != "cpu" or cores() == 1
     return benchmark(
