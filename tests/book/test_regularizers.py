@@ -7,16 +7,7 @@ import torch
 from torch import Tensor
 
 from helpers import drawn_alphas, random_weights, small_batch, small_supernet
-from ldarts_book.regularizers import (
-    alignment_by_alpha,
-    batch_agreement,
-    climb_by_alpha,
-    measure_along,
-    measure_by_weights,
-    mixed_by_cells,
-    response_to_alpha,
-    response_to_weights,
-)
+from ldarts_book import regularizers
 from ldarts_book.studies.theory import copies, softmax_jacobian
 from ldarts_lib.bilevel.alignment import layer_alignment, sign_alignment
 from ldarts_lib.bilevel.gradients import flat, gradients
@@ -53,7 +44,7 @@ def shared_rows(net, alphas):
 @pytest.mark.parametrize(("form", "measure"), [("cosine", layer_alignment), ("sign", sign_alignment)])
 def test_the_whole_derivative_is_the_regularizers(net, form, measure):
     weights = random_weights(net)
-    found = measure_by_weights(net, small_batch(), weights, measure)
+    found = regularizers.measure_by_weights(net, small_batch(), weights, measure)
     _, expected = regularized_gradients(net, small_batch(), weights, Regularizer(form, "exact"))
     torch.testing.assert_close(flat(found), flat(expected), rtol=1e-9, atol=1e-12)
 
@@ -62,31 +53,33 @@ def test_along_a_direction_it_changes_by_the_derivative_and_the_weights_stay(net
     weights, before = random_weights(net), flat(net.parameters()).clone()
     draw = torch.Generator().manual_seed(1)
     direction = tuple(torch.randn(p.shape, generator=draw, dtype=p.dtype) for p in net.parameters())
-    ahead, behind = (measure_along(net, small_batch(), weights, direction, s * STEP) for s in (1, -1))
-    expected = flat(measure_by_weights(net, small_batch(), weights)) @ flat(direction)
+    here, ahead, behind = (
+        regularizers.measure_along(net, small_batch(), weights, direction, s * STEP) for s in (0, 1, -1)
+    )
+    expected = flat(regularizers.measure_by_weights(net, small_batch(), weights)) @ flat(direction)
     assert (ahead - behind) / (2 * STEP) == pytest.approx(expected.item(), rel=1e-5)
     assert torch.equal(flat(net.parameters()), before)
-    assert measure_along(net, small_batch(), weights, direction, 0.0) == layer_alignment(rows(net, weights))
+    assert here == layer_alignment(rows(net, weights))
 
 
 def test_alignment_by_alpha_is_the_derivative_through_the_shared_softmax(net, alphas):
-    loss, alignment, found = alignment_by_alpha(net, small_batch(), alphas)
+    loss, alignment, found = regularizers.alignment_by_alpha(net, small_batch(), alphas)
     weights = copies(net, alphas)
     assert loss == pytest.approx(gradients(net, small_batch(), weights).loss.item())
     assert alignment == pytest.approx(layer_alignment(rows(net, weights)).item())
     direction = torch.randn(*found.shape, generator=torch.Generator().manual_seed(2), dtype=found.dtype)
     ahead, behind = (layer_alignment(shared_rows(net, moved(alphas, direction, s * STEP))) for s in (1, -1))
     assert ((ahead - behind) / (2 * STEP)).item() == pytest.approx((found * direction).sum().item(), rel=1e-5)
-    mixed = mixed_by_cells(net, small_batch(), weights)
+    mixed = regularizers.mixed_by_cells(net, small_batch(), weights)
     torch.testing.assert_close(softmax_backward(alphas["normal"], mixed), found, rtol=1e-9, atol=1e-12)
 
 
 def test_climbing_raises_the_alignment_and_leaves_the_rest(net, alphas):
     before, start = flat(net.parameters()).clone(), alphas["normal"].clone()
-    table, end = climb_by_alpha(net, small_batch(), alphas, steps=15)
+    table, end = regularizers.climb_by_alpha(net, small_batch(), alphas, steps=15)
     assert table["alignment"].iloc[-1] > table["alignment"].iloc[0] + 0.05
     assert len(table) == 16
-    last = alignment_by_alpha(net, small_batch(), {"normal": end})
+    last = regularizers.alignment_by_alpha(net, small_batch(), {"normal": end})
     assert tuple(table.iloc[-1][["loss", "alignment"]]) == pytest.approx(last[:2])
     assert torch.equal(flat(net.parameters()), before)
     assert torch.equal(alphas["normal"], start)
@@ -94,7 +87,7 @@ def test_climbing_raises_the_alignment_and_leaves_the_rest(net, alphas):
 
 def test_the_responses_are_the_derivatives_of_the_rows(net, alphas):
     weights = copies(net, alphas)
-    of_alpha = response_to_alpha(net, small_batch(), alphas)
+    of_alpha = regularizers.response_to_alpha(net, small_batch(), alphas)
     cells, (edges, operations) = net.layout.count("normal"), alphas["normal"].shape
     assert of_alpha.shape == (cells * edges * operations, edges * operations)
     direction = torch.randn(
@@ -108,9 +101,9 @@ def test_the_responses_are_the_derivatives_of_the_rows(net, alphas):
     assert (softmax_jacobian(alphas["normal"].softmax(-1)) @ common).abs().max() < 1e-12
     assert (of_alpha.unflatten(1, (edges, operations)) @ common).abs().max() < 1e-12 * of_alpha.norm()
 
-    of_weights = response_to_weights(net, small_batch(), weights)
+    of_weights = regularizers.response_to_weights(net, small_batch(), weights)
     assert of_weights.shape == (of_alpha.shape[0], flat(net.parameters()).numel())
-    whole = measure_by_weights(net, small_batch(), weights)
+    whole = regularizers.measure_by_weights(net, small_batch(), weights)
     g = rows(net, weights).requires_grad_()
     (delta,) = torch.autograd.grad(layer_alignment(g), g)
     torch.testing.assert_close(delta.flatten() @ of_weights, flat(whole), rtol=1e-9, atol=1e-12)
@@ -120,9 +113,9 @@ def test_batches_agree_by_the_mean_cosine_of_their_gradients(net):
     weights, batches = random_weights(net), [small_batch(seed) for seed in range(3)]
     before = [buffer.clone() for buffer in net.buffers()]
     together = Batch(torch.cat([b.inputs for b in batches]), torch.cat([b.targets for b in batches]))
-    found = batch_agreement(net, together, weights, size=6)
+    found = regularizers.batch_agreement(net, together, weights, size=6)
     by_loss = [flat(gradients(net, batch, weights).weights) for batch in batches]
-    by_alignment = [flat(measure_by_weights(net, batch, weights)) for batch in batches]
+    by_alignment = [flat(regularizers.measure_by_weights(net, batch, weights)) for batch in batches]
     for key, vectors in {"loss": by_loss, "alignment": by_alignment}.items():
         pairs = [torch.cosine_similarity(vectors[i], vectors[j], 0) for i, j in ((0, 1), (0, 2), (1, 2))]
         assert found[key] == pytest.approx(sum(pairs).item() / 3)

@@ -13,17 +13,7 @@ from scipy.integrate import solve_ivp
 from scipy.special import softmax
 
 from helpers import drawn_alphas, small_batch, small_supernet
-from ldarts_book.studies.theory import (
-    Refuted,
-    alpha_gradient,
-    cells,
-    confirm_equal,
-    confirm_order,
-    copies,
-    gradient_flow,
-    shared_gradients,
-    softmax_jacobian,
-)
+from ldarts_book.studies import theory
 from ldarts_lib.bilevel.half_steps import softmax_backward
 
 
@@ -35,22 +25,22 @@ def real(*values):
 @given(seed=st.integers(0, 2**32), operations=st.integers(2, 7))
 def test_jacobian_and_gradient_equal_automatic_differentiation(seed, operations):
     alpha, slope = torch.tensor(np.random.default_rng(seed).standard_normal((2, 3, operations)))
-    found = softmax_jacobian(alpha.softmax(-1))
+    found = theory.softmax_jacobian(alpha.softmax(-1))
     for edge in range(3):
         expected = torch.autograd.functional.jacobian(lambda a: a.softmax(-1), alpha[edge])
         torch.testing.assert_close(found[edge], expected, rtol=1e-12, atol=1e-14)
     leaf = alpha.clone().requires_grad_()
     (expected,) = torch.autograd.grad((leaf.softmax(-1) * slope).sum(), leaf)
-    torch.testing.assert_close(alpha_gradient(alpha, slope), expected, rtol=1e-12, atol=1e-14)
+    torch.testing.assert_close(theory.alpha_gradient(alpha, slope), expected, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("space", ["nasbench201", "s3"])
 def test_shared_gradients_are_the_jacobian_times_the_sum_of_the_cells(space):
     net, batch = small_supernet(space), small_batch()
     alphas = drawn_alphas(net)
-    found = shared_gradients(net, batch, alphas)
+    found = theory.shared_gradients(net, batch, alphas)
     assert set(found) == set(net.space.cells)
-    by_cell = cells(net, batch, copies(net, alphas))
+    by_cell = theory.cells(net, batch, theory.copies(net, alphas))
     expected = softmax_backward(alphas["normal"], by_cell)
     torch.testing.assert_close(found["normal"], expected, rtol=1e-9, atol=1e-12)
 
@@ -71,24 +61,26 @@ def test_flow_equals_an_implicit_solver(slope, start):
 
     times = np.array([0, 1e-3, 0.7, 20, 1e3, 1e5])
     expected = solve_ivp(velocity, (0, 1e5), start, "Radau", times, rtol=1e-10, atol=1e-12).y.T
-    found = gradient_flow(real(*slope), real(*start), torch.tensor(times))
+    found = theory.gradient_flow(real(*slope), real(*start), torch.tensor(times))
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_flow_with_nothing_to_gain_stays():
     start = real(0.3, -1.0, 2.0)
-    assert torch.equal(gradient_flow(real(2, 2, 2), start, real(1e6))[0], start)
+    assert torch.equal(theory.gradient_flow(real(2, 2, 2), start, real(1e6))[0], start)
 
 
 def test_confirmations_return_the_error_or_refute():
-    assert confirm_equal(real(1, 1), real(1, 1.01), within=0.1) == pytest.approx(0.01 / math.hypot(1, 1.01))
-    assert confirm_order(real(1, 5), real(1.5, 9)) == 0.5
+    assert theory.confirm_equal(real(1, 1), real(1, 1.01), within=0.1) == pytest.approx(
+        0.01 / math.hypot(1, 1.01)
+    )
+    assert theory.confirm_order(real(1, 5), real(1.5, 9)) == 0.5
     for confirm, found, expected, message in (
-        (confirm_equal, -real(1, 1), real(1, 1), r"relative error 2, allowed 1e-09"),
-        (confirm_equal, real(1, 1), real(1), "shapes"),
-        (confirm_equal, real(math.nan), real(1), "relative error nan"),
-        (confirm_order, real(1, 2), real(1.5, 1.5), r"fails by 0\.5"),
-        (confirm_order, real(math.nan), real(1), "fails by nan"),
+        (theory.confirm_equal, -real(1, 1), real(1, 1), r"relative error 2, allowed 1e-09"),
+        (theory.confirm_equal, real(1, 1), real(1), "shapes"),
+        (theory.confirm_equal, real(math.nan), real(1), "relative error nan"),
+        (theory.confirm_order, real(1, 2), real(1.5, 1.5), r"fails by 0\.5"),
+        (theory.confirm_order, real(math.nan), real(1), "fails by nan"),
     ):
-        with pytest.raises(Refuted, match=message):
+        with pytest.raises(theory.Refuted, match=message):
             confirm(found, expected)
