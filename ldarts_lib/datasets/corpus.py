@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 TEXTS = ("civics", "ptb")
 """The texts with a name; a folder is one too."""
-PARTS = ("train", "valid", "test")
-END, UNKNOWN = "<eos>", "<unk>"
+PARTS, END, UNKNOWN = ("train", "valid", "test"), "<eos>", "<unk>"
 PTB_WORDS = {"train": 929_589, "valid": 73_760, "test": 82_430}, 10_000
 """Words of the Penn Treebank as Mikolov prepared it, ends of lines included, and how many are different."""
 PTB_MEGABYTES = 6

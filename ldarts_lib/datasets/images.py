@@ -156,15 +156,13 @@ def load_images(
     images, labels, test_images, test_labels = (torch.as_tensor(array).to(device) for array in arrays)
     classes, *facts, padding = _FACTS[name]
     mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in facts)
-    augmentation = Augmentation(padding, flip=True)
-    parts = images, labels.long(), test_images, test_labels.long()
-    return ImageDataset(name, classes, *parts, mean, std, augmentation)
+    parts = images, labels.long(), test_images, test_labels.long(), mean, std
+    return ImageDataset(name, classes, *parts, Augmentation(padding, flip=True))
 
 
 def _embedded(name: str, device: torch.device | str) -> ImageDataset:
     arrays = embedded.digits() if name == "digits" else embedded.mnist_digits(name)
-    images, labels = (torch.tensor(array, device=device) for array in arrays)
-    cut = embedded.SEARCH_IMAGES
-    pool = images[:cut]
-    mean, std = pool.mean().view(1, 1, 1, 1), pool.std().view(1, 1, 1, 1)
-    return ImageDataset(name, 10, pool, labels[:cut], images[cut:], labels[cut:], mean, std, Augmentation())
+    cuts = (torch.tensor(array, device=device).tensor_split([embedded.SEARCH_IMAGES]) for array in arrays)
+    (images, test_images), (labels, test_labels) = cuts
+    facts = images.mean().view(1, 1, 1, 1), images.std().view(1, 1, 1, 1), Augmentation()
+    return ImageDataset(name, 10, images, labels, test_images, test_labels, *facts)

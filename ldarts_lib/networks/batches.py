@@ -94,6 +94,7 @@ class TextBatch(Batch):
         """Mean cross-entropy of the next words, plus β times the mean square of the output's steps."""
         loss = functional.cross_entropy(output.logits, self.targets)
         if self.slowness and len(output.outputs) > 1:
+            # L + β m((h_t − h_{t−1})²), m the mean over words, columns and units
             loss = loss + self.slowness * output.outputs.diff(dim=0).square().mean()
         return loss
 

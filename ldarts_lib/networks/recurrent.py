@@ -163,6 +163,7 @@ class LanguageModel(nn.Module):
     def _mask(self, rate: float, *shape: int) -> Tensor | None:
         if not self.training or rate == 0:
             return None
+        # m/(1 − q) with P(m = 0) = q, one mask for all words of a window
         kept = self.embedding.new_empty(shape).bernoulli_(1 - rate, generator=self.generator)
         return kept / (1 - rate)
 

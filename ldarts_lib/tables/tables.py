@@ -67,6 +67,7 @@ class Table:
         parsed = parse(genotype) if isinstance(genotype, str) else genotype
         number = self.columns[self.label].index(self.key(encode(parsed)))
         row = {name: values[number] for name, values in self.columns.items() if name != self.label}
+        # 1 + |{c : A(c) > A(cell)}|
         place = 1 + sum(accuracy > row[self.target] for accuracy in self.columns[self.target])
         return {**row, "place": place}
 
