@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from IPython.display import HTML
+from jinja2 import Template
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -35,38 +36,7 @@ _PIXELS_PER_INCH = 96
 _SHARPNESS = 1.25
 _SHADES = 8
 _SHRINK = 0.85
-
-_BLOCK = """\
-<div data-scrubber="{key}" data-lm-suppress-shortcuts="true" style="max-width: {room}px; margin: auto;
- padding: 0.25em; background: white; color: #222222; color-scheme: light">
-<p style="margin: 0; font-variant-numeric: tabular-nums">epoch 1 of {total}</p>
-<input type="range" min="1" max="{total}" value="1" aria-label="epoch" autocomplete="off" hidden
- style="width: 100%; height: 2em; margin: 0; cursor: pointer">
-<div style="display: flex; flex-wrap: wrap; justify-content: center; align-items: center">
-{images}
-</div>
-</div>
-<script>
-(() => {{
-  const frames = {frames};
-  for (const root of document.querySelectorAll('[data-scrubber="{key}"]')) {{
-    const [caption, slider, ...images] = root.querySelectorAll("p, input, img");
-    const show = () => {{
-      caption.textContent = `${{slider.ariaLabel}} ${{slider.value}} of ${{slider.max}}`;
-      slider.setAttribute("aria-valuetext", caption.textContent);
-      images.forEach((image, panel) => Object.assign(image, frames[slider.value - 1][panel]));
-    }};
-    slider.oninput = show;
-    slider.hidden = false;
-    show();
-  }}
-}})();
-</script>
-"""
-_IMAGE = """\
-<img src="{src}" alt="{alt}"
- style="flex: 1 1 {basis}px; min-width: 0; max-width: min(100%, {width}px); height: auto;
- padding: 0; background: none; filter: none">"""
+_TEMPLATE = Path(__file__).with_name("scrubber.html")
 
 
 @dataclass(frozen=True)
@@ -195,12 +165,13 @@ def scrubber(frames: Iterable[Sequence[Figure]], alt_texts: Iterable[Sequence[st
         for frame in zip(pictures, texts, strict=True)
     ]
     images = [
-        _IMAGE.format(src=src, alt=html.escape(alt), width=width, basis=round(_SHRINK * width))
+        {"src": src, "alt": alt, "width": width, "basis": round(_SHRINK * width)}
         for (src, width), alt in zip(pictures[0], texts[0], strict=True)
     ]
     data = json.dumps(shown, ensure_ascii=False).replace("<", "\\u003c")
-    key, room = hashlib.sha256(data.encode()).hexdigest()[:12], sum(width for _, width in pictures[0])
-    return HTML(_BLOCK.format(key=key, total=len(shown), images="\n".join(images), frames=data, room=room))
+    key, room = hashlib.sha256(data.encode()).hexdigest()[:12], sum(image["width"] for image in images)
+    template = Template(_TEMPLATE.read_text(encoding="utf-8"), keep_trailing_newline=True)
+    return HTML(template.render(key=key, total=len(shown), images=images, frames=data, room=room))
 
 
 def _picture(figure: Figure) -> tuple[str, int]:

@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import cycle
+from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, style
 from matplotlib.colors import to_hex
 
 from ldarts_book.studies.study import METHODS as _NAMES
@@ -24,30 +24,7 @@ ACCENT = "#a3195b"
 """What one figure points at; no method, no operation."""
 TEXT, SMALL = 12, 10.5
 
-styled = matplotlib.rc_context(
-    {
-        "font.size": SMALL,
-        "text.color": INK,
-        "axes.titlesize": SMALL + 0.5,
-        "axes.titlelocation": "left",
-        "axes.titlecolor": INK,
-        "axes.titlepad": 7,
-        "axes.labelcolor": INK,
-        "axes.edgecolor": GREY,
-        "axes.axisbelow": True,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.spines.left": False,
-        "lines.markersize": 6.5,
-        "lines.markeredgecolor": "white",
-        "lines.markeredgewidth": 0.7,
-        "legend.frameon": False,
-        "legend.fontsize": TEXT,
-        "legend.labelcolor": INK,
-        "legend.handlelength": 3,
-        "legend.title_fontsize": SMALL,
-    }
-)
+styled = style.context(Path(__file__).with_name("book.mplstyle"))
 """Decorates what draws, so that the settings of other figures stay as they are."""
 
 Line = str | tuple[float, tuple[float, ...]]

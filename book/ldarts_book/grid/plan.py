@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,42 +19,10 @@ from ldarts_lib.errors import DatasetMissing, RunError
 from ldarts_lib.runs.directory import CONFIG, METRICS
 from ldarts_lib.runs.metrics import read_metrics
 
-HARDWARE = "one GTX 1080 Ti, or a GPU of its time that the source does not name; a recent one is faster"
-_IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "svhn": 73_257, "imagenet16-120": 151_700}
-_CIFAR = 1.5 * 24
-_TRAINING = {
-    "cifar": _CIFAR,
-    "cifar-small": _CIFAR * (16 / 36) * (8 / 20),
-    "nasbench201": _CIFAR * (16 / 36) * (15 / 20) * (200 / 600),
-    "imagenet": 12 * 24,
-    "ptb": 3 * 24,
-    "lookup": 0.0,
-}
-_SEARCH = {
-    "nasbench201": {"darts": 10_890 / 3600, "darts-2nd": 29_902 / 3600, "lambda": 2 * 10_890 / 3600},
-    "ptb": {"darts": 0.5 * 24, "darts-2nd": 24.0, "lambda": 24.0},
-    "darts": {"darts": 0.4 * 24, "darts-2nd": 24.0, "lambda": 0.8 * 24},
-}
-"""Hours on CIFAR-10, or the text; other spaces are like darts, other methods like lambda."""
-SOURCES = {
-    "searches in the DARTS family": (
-        "DARTS 0.4 and darts-2nd 1 GPU-day on CIFAR-10 (Wang et al., 2021, DARTS-PT), Λ-DARTS 0.8 (as a card "
-        "on its reproducibility reports); all in the space darts. Assumed: no more in S1 to S4"
-    ),
-    "searches in nasbench201": (
-        "DARTS 10,890 s, darts-2nd 29,902 s (Dong and Yang, 2020). Assumed: Λ-DARTS twice as long as DARTS, "
-        "as in the space darts"
-    ),
-    "ptb": (
-        "DARTS 0.5 GPU-days, training 3 GPU-days (Liu et al., 2019, Table 2 and appendix A.2.2). Assumed: "
-        "Λ-DARTS twice as long"
-    ),
-    "trainings": (
-        "cifar 1.5 GPU-days, imagenet 12 GPU-days (Liu et al., 2019, appendix A.2). Assumed: cifar-small and "
-        "nasbench201 in proportion to channels × cells × epochs"
-    ),
-    "other data sets": "assumed: in proportion to the number of training images (SVHN: 73,257 to 50,000)",
-}
+_COSTS = json.loads((files("ldarts_data") / "gpu_hours.json").read_text(encoding="utf-8"))
+"""Hours of searches and trainings on CIFAR-10, or the text, and the training images of the data sets."""
+HARDWARE: str = _COSTS["hardware"]
+SOURCES: dict[str, str] = _COSTS["sources"]
 """Where the estimates come from, in words."""
 
 
@@ -62,11 +31,12 @@ def gpu_hours(job: Job) -> float:
     if job.size != "paper":
         return 0.0
     if job.kind == "evaluate":
-        hours = _TRAINING[job.recipe]
-    else:
-        methods = _SEARCH.get(job.space, _SEARCH["darts"])
+        hours = _COSTS["training"][job.recipe]
+    else:  # other spaces are like darts, other methods like lambda
+        methods = _COSTS["search"].get(job.space, _COSTS["search"]["darts"])
         hours = methods.get(job.method, methods["lambda"])
-    return hours * _IMAGES.get(job.dataset, 50_000) / 50_000
+    images = _COSTS["images"]
+    return hours * images.get(job.dataset, images["cifar10"]) / images["cifar10"]
 
 
 class Standing(NamedTuple):
