@@ -1,11 +1,10 @@
 """Sphinx extension: notebook outputs in the book always belong to the code that is here.
 
 The engine keys its cache of executed notebooks by the notebook's own cells. Here the cache lies in
-a folder that is named after a fingerprint of everything else an output depends on: the library,
-the book's own code, the data, ``pyproject.toml`` and the installed packages. When one of them changes, the
-folder's
-name changes with it; since that name is part of the configuration, Sphinx then reads every page
-again, and every notebook is executed.
+a folder that is named after a fingerprint of everything else an output depends on: the library, the book's
+own code, the data, ``pyproject.toml`` and the installed packages. When one of them changes, the folder's name
+changes with it; since that name is part of the configuration, Sphinx then reads every page again, and every
+notebook is executed.
 
 A build that gave warnings is forgotten, so that the next one gives them again. Otherwise a strict
 build after a lenient one would pass, for Sphinx reads only the pages that changed.
@@ -30,23 +29,11 @@ def source_files(book: Path) -> Iterator[Path]:
 
     Both packages are those that notebooks import, wherever they are installed.
     """
-    for folder in (
-        *map(_package, ("ldarts_lib", "ldarts_book")),
-        book / "data",
-    ):
-        yield from sorted(
-            path
-            for path in folder.rglob("*")
-            if path.is_file() and "__pycache__" not in path.parts and path.name[0] != "."
-        )
+    packages = (Path(find_spec(name).origin).parent for name in ("ldarts_lib", "ldarts_book"))
+    for folder in (*packages, book / "data"):
+        files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name[0] != ".")
+        yield from (path for path in files if "__pycache__" not in path.parts)
     yield book / "pyproject.toml"
-
-
-def _package(name: str) -> Path:
-    spec = find_spec(name)
-    if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"{name} is not installed: run `pip install -e .` first")
-    return Path(spec.origin).parent
 
 
 def installed_packages() -> list[str]:

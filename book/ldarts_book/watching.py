@@ -17,15 +17,10 @@ from ldarts_lib.tables.computation import encode
 from ldarts_lib.tables.tables import Table
 
 
-def _cells(search: Found) -> list[Cell]:
-    """The derived cell after each epoch."""
-    return [parse(row["genotype"]).normal for row in search.history]
-
-
 def film(search: Found, benchmark: Table) -> figures.Film:
     """The derived cell of every epoch with its exact accuracy, and the validation loss."""
     space = SPACES["nasbench201"].cells["normal"]
-    derived = _cells(search)
+    derived = [parse(row["genotype"]).normal for row in search.history]
     pairs = zip(derived, search.trajectory.weights["normal"], strict=True)
     found = [benchmark.query(row["genotype"]) for row in search.history]
     return figures.Film(
@@ -40,22 +35,12 @@ def film(search: Found, benchmark: Table) -> figures.Film:
 
 
 def edge_weights(cell: Cell, space: CellSpace, weights: npt.ArrayLike) -> dict[tuple[int, int], float]:
-    """The architecture weight of the chosen operation on each edge of a derived cell.
-
-    Args:
-        weights: p = softmax(α), [edges, operations], such as one epoch of ``Trajectory.weights``.
-
-    Raises:
-        ValueError: the weights have another shape.
-    """
-    p = np.asarray(weights)
-    if p.shape != space.shape:
-        raise ValueError(f"expected weights of shape {space.shape}, got {p.shape}")
-    rows = {edge: row for row, edge in enumerate(space.edges)}
-    chosen = ((edge, rows[edge.target, edge.source]) for edge in cell.edges)
+    """The weight of the chosen operation on each edge of a derived cell, from p, [edges, operations]."""
+    candidates = dict(zip(space.edges, space.candidates, strict=True))
+    by_edge = dict(zip(space.edges, np.asarray(weights), strict=True))
+    chosen = {(edge.target, edge.source): edge.operation for edge in cell.edges}
     return {
-        (edge.target, edge.source): float(p[row, space.candidates[row].index(edge.operation)])
-        for edge, row in chosen
+        edge: float(by_edge[edge][candidates[edge].index(operation)]) for edge, operation in chosen.items()
     }
 
 
