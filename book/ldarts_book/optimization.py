@@ -18,10 +18,13 @@ def unrolled_gradients(
     *,
     rate: float,
     decay: float = 0.0,
+    length: float | None = None,
 ) -> dict[str, Tensor]:
-    """d/dp of L_val(ω − ξ[∇ω L_train(ω, p) + decay·ω], p), the second order of DARTS, exactly.
+    """d/dp of L_val(ω − ξ[∇ω L_train(ω, p) + decay·ω], p), the second order of DARTS.
 
-    By differentiating through the training step, where a search takes a finite difference.
+    Exactly, by differentiating through the training step, or by the formula of DARTS, a central difference::
+
+        ∂p L_val(ω′, p) − ξ [∂p L_train(ω + εv, p) − ∂p L_train(ω − εv, p)] / 2ε,   v = ∇ω L_val(ω′, p)
 
     Args:
         supernet: holds ω, which does not change.
@@ -29,69 +32,35 @@ def unrolled_gradients(
         weights: per cell kind [cells, edges, operations], leaves that require gradients.
         rate: ξ, the learning rate of the step; 0 gives the first order.
         decay: weight decay of ω.
-
-    Returns:
-        Per cell kind [cells, edges, operations].
+        length: of the displacement εv, a search takes 0.01; None for the exact gradient.
     """
-    omega = _leaves(supernet)
+    omega = {name: parameter.detach().requires_grad_() for name, parameter in supernet.named_parameters()}
     inner = loss(supernet, training, weights, omega)
-    slopes = torch.autograd.grad(inner, tuple(omega.values()), create_graph=True, materialize_grads=True)
-    outer = loss(supernet, validation, weights, _after_a_step(omega, slopes, rate, decay))
-    return _by_cells(outer, weights)
-
-
-def unrolled_by_difference(
-    supernet: Supernet,
-    training: Batch,
-    validation: Batch,
-    weights: Weights,
-    *,
-    rate: float,
-    length: float,
-    decay: float = 0.0,
-) -> dict[str, Tensor]:
-    """The same as :func:`unrolled_gradients` by the formula of DARTS, with a central difference.
-
-    ::
-
-        ∂p L_val(ω′, p) − ξ [∂p L_train(ω + εv, p) − ∂p L_train(ω − εv, p)] / 2ε,   v = ∇ω L_val(ω′, p)
-
-    Args:
-        length: of the displacement εv; a search takes 0.01.
-    """
-    omega = _leaves(supernet)
-    inner = loss(supernet, training, weights, omega)
-    slopes = torch.autograd.grad(inner, tuple(omega.values()), materialize_grads=True)
-    moved = {
-        name: value.detach().requires_grad_()
-        for name, value in _after_a_step(omega, slopes, rate, decay).items()
-    }
+    slopes = _by(omega, inner, create_graph=length is None)
+    moved = _after_a_step(omega, slopes, rate, decay)
+    if length is None:
+        return _by(weights, loss(supernet, validation, weights, moved))
+    moved = {name: value.detach().requires_grad_() for name, value in moved.items()}
     outer = loss(supernet, validation, weights, moved)
-    direction = torch.autograd.grad(outer, tuple(moved.values()), retain_graph=True, materialize_grads=True)
-    epsilon = length / torch.stack([torch.linalg.vector_norm(v) for v in direction]).norm()
+    direction = _by(moved, outer, retain_graph=True)
+    epsilon = length / torch.stack([torch.linalg.vector_norm(v) for v in direction.values()]).norm()
     ahead, behind = (
-        _by_cells(loss(supernet, training, weights, _after_a_step(omega, direction, -step)), weights)
+        _by(weights, loss(supernet, training, weights, _after_a_step(omega, direction, -step)))
         for step in (epsilon, -epsilon)
     )
     return {
         kind: direct - rate * (ahead[kind] - behind[kind]) / (2 * epsilon)
-        for kind, direct in _by_cells(outer, weights).items()
+        for kind, direct in _by(weights, outer).items()
     }
-
-
-def _leaves(supernet: Supernet) -> dict[str, Tensor]:
-    return {name: parameter.detach().requires_grad_() for name, parameter in supernet.named_parameters()}
 
 
 def _after_a_step(
-    omega: Weights, slopes: tuple[Tensor, ...], rate: Tensor | float, decay: float = 0.0
+    omega: Weights, slopes: Weights, rate: Tensor | float, decay: float = 0.0
 ) -> dict[str, Tensor]:
-    return {
-        name: value - rate * (slope + decay * value)
-        for (name, value), slope in zip(omega.items(), slopes, strict=True)
-    }
+    return {name: value - rate * (slopes[name] + decay * value) for name, value in omega.items()}
 
 
-def _by_cells(value: Tensor, weights: Weights) -> dict[str, Tensor]:
-    found = torch.autograd.grad(value, tuple(weights.values()), materialize_grads=True)
-    return dict(zip(weights, found, strict=True))
+def _by(leaves: Weights, value: Tensor, **options: bool) -> dict[str, Tensor]:
+    """The gradient of a value by each of some leaves."""
+    found = torch.autograd.grad(value, tuple(leaves.values()), materialize_grads=True, **options)
+    return dict(zip(leaves, found, strict=True))

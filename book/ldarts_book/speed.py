@@ -12,14 +12,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ldarts_book.studies.theory import copies, searched
 from ldarts_lib.bilevel.alignment import layer_alignment
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.bilevel.regularizers import REGULARIZED_KIND, Regularizer, regularized_gradients
 from ldarts_lib.bilevel.search import search_all
 from ldarts_lib.bilevel.state import SearchState, make_supernet
-from ldarts_lib.datasets.images import load_images
 from ldarts_lib.networks.batches import Batch
-from ldarts_lib.networks.supernet import architecture_weights
 from ldarts_lib.runs.environment import arithmetic
 
 _Gradients = tuple[tuple[Tensor, ...], ...]
@@ -37,20 +36,15 @@ def precision_effects(
     rows = []
     precisions = ["float32", *["tf32"] * (torch.device(device).type == "cuda"), "bfloat16"]
     for space in spaces:
-        settings = protocol(space, method="darts", epochs=epochs, seed=seed)
-        state = SearchState(settings, load_images("noisy-digits", device=device), device)
-        for epoch in range(epochs):
-            state.run_epoch(epoch)
+        state = searched(protocol(space, method="darts", epochs=epochs, seed=seed), epochs, device)
         batch = Batch(*next(state.validation.epoch(64, state.batches, augment=False)))
         exact = _gradients(state, batch, "float32", torch.float64)
         for precision in precisions:
             found = _gradients(state, batch, precision, torch.float32)
-            errors = map(_relative_error, found, exact)
-            row: dict[str, Any] = {"space": space, "precision": precision}
-            row |= {"alignment": layer_alignment(found[0][0]).item()}
-            row |= {"alignment_float64": layer_alignment(exact[0][0]).item()}
-            rows.append(row | dict(zip(("cells", "loss", "regularizer"), errors, strict=True)))
-    return pd.DataFrame(rows)
+            alignments = [layer_alignment(cells).item() for (cells,), *_ in (found, exact)]
+            rows.append((space, precision, *alignments, *map(_relative_error, found, exact)))
+    columns = ["space", "precision", "alignment", "alignment_float64", "cells", "loss", "regularizer"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _gradients(state: SearchState, batch: Batch, precision: str, dtype: torch.dtype) -> _Gradients:
@@ -61,8 +55,7 @@ def _gradients(state: SearchState, batch: Batch, precision: str, dtype: torch.dt
     net = make_supernet(chosen, classes=10, channels_in=batch.inputs.shape[1], generator=generator)
     net = net.to(device, dtype).train()
     net.load_state_dict(state.bilevel.supernet.state_dict())
-    alphas = {kind: alpha.detach().to(dtype) for kind, alpha in state.bilevel.alphas.items()}
-    weights = architecture_weights(alphas, net.layout)
+    weights = copies(net, {kind: alpha.to(dtype) for kind, alpha in state.bilevel.alphas.items()})
     with arithmetic(precision):
         found, penalty = regularized_gradients(
             net, Batch(batch.inputs.to(dtype), batch.targets), weights, Regularizer("cosine", "exact")

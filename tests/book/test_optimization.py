@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from helpers import random_weights, small_batch, small_supernet
-from ldarts_book.optimization import unrolled_by_difference, unrolled_gradients
+from ldarts_book.optimization import unrolled_gradients
 from ldarts_book.studies.theory import loss
 from ldarts_lib.bilevel.gradients import gradients
 
@@ -34,9 +34,9 @@ def test_unrolled_gradients_equal_a_difference_through_the_training_step(decay):
     base, h = weights["normal"].detach(), 1e-6
     expected = (outer(base + h * direction) - outer(base - h * direction)) / (2 * h)
     assert (found * direction).sum().item() == pytest.approx(expected.item(), rel=1e-6)
-    by_formula = unrolled_by_difference(
-        net, training, validation, weights, rate=rate, length=1e-7, decay=decay
-    )["normal"]
+    by_formula = unrolled_gradients(net, training, validation, weights, rate=rate, length=1e-7, decay=decay)[
+        "normal"
+    ]
     torch.testing.assert_close(by_formula, found, rtol=1e-5, atol=1e-7)
     first = unrolled_gradients(net, training, validation, weights, rate=0.0)["normal"]
     torch.testing.assert_close(first, gradients(net, validation, weights).cells["normal"])

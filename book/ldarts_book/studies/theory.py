@@ -36,12 +36,8 @@ class Refuted(AssertionError):
 def confirm_equal(found: Tensor, expected: Tensor, *, within: float = 1e-9) -> float:
     """The relative error ‖found − expected‖ / ‖expected‖.
 
-    Args:
-        found, expected: tensors of one shape; ``expected`` is not zero.
-        within: the largest error that confirms the statement.
-
     Raises:
-        Refuted: the error is larger, or not a number.
+        Refuted: it is above ``within``, or not a number, or the shapes differ.
     """
     if found.shape != expected.shape:
         raise Refuted(f"the shapes {tuple(found.shape)} and {tuple(expected.shape)} differ")
@@ -54,12 +50,8 @@ def confirm_equal(found: Tensor, expected: Tensor, *, within: float = 1e-9) -> f
 def confirm_order(smaller: Tensor, larger: Tensor, *, slack: float = 1e-9) -> float:
     """The smallest difference ``larger − smaller``.
 
-    Args:
-        smaller, larger: tensors that broadcast.
-        slack: how far below zero rounding may bring it, relative to the largest absolute value.
-
     Raises:
-        Refuted: an entry of ``smaller`` exceeds that of ``larger``, or is not a number.
+        Refuted: it is below zero by more than ``slack``, relative to the largest value, or not a number.
     """
     margin = (larger - smaller).min().item()
     scale = max(smaller.abs().max().item(), larger.abs().max().item())
