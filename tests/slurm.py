@@ -67,29 +67,20 @@ def cluster(folder: Path) -> Iterator[dict[str, str]]:
     srun.chmod(0o755)
     path = f"{srun.parent}:{os.environ['PATH']}"
     environment = {**os.environ, "SLURM_CONF": str(folder / "slurm.conf"), "PATH": path}
-    files = {
-        "socket": "munge.socket",
-        "pid-file": "munge.pid",
-        "log-file": "munge.log",
-        "seed-file": "munge.seed",
-    }
-    options = [f"--{name}={folder / file}" for name, file in (files | {"key-file": "key"}).items()]
+    files = {"socket": "munge.socket", "pid-file": "munge.pid", "log-file": "munge.log", "key-file": "key"}
+    options = [f"--{name}={folder / file}" for name, file in (files | {"seed-file": "munge.seed"}).items()]
     with ExitStack() as running:
-        for command in (
-            ["munged", "--foreground", "--force", *options],
-            ["slurmctld", "-D"],
-            ["slurmd", "-D"],
-        ):
-            running.enter_context(daemon(command, environment, folder / f"{command[0]}.out"))
-            if command[0] == "munged":
-                wait_for(lambda: (folder / "munge.socket").exists(), folder)
+        running.enter_context(daemon(["munged", "--foreground", "--force", *options], environment, folder))
+        wait_for(lambda: (folder / "munge.socket").exists(), folder)
+        for program in ("slurmctld", "slurmd"):
+            running.enter_context(daemon([program, "-D"], environment, folder))
         wait_for(lambda: "idle" in output(["sinfo", "--noheader", "--format=%t"], environment), folder)
         yield environment
 
 
 @contextmanager
-def daemon(command: list[str], environment: dict[str, str], log: Path) -> Iterator[None]:
-    with log.open("w") as file:
+def daemon(command: list[str], environment: dict[str, str], folder: Path) -> Iterator[None]:
+    with (folder / f"{command[0]}.out").open("w") as file:
         process = subprocess.Popen(command, env=environment, stdout=file, stderr=subprocess.STDOUT)
         try:
             yield

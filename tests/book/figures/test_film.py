@@ -272,14 +272,6 @@ def test_arrow_keys_move_through_the_frames(browser: Any, tmp_path: Path) -> Non
 
 
 @pytest.mark.browser
-def test_where_scripts_do_not_run_only_the_still_picture_is_shown(browser: Any, tmp_path: Path) -> None:
-    with opened(browser, tmp_path / "page.html", three(), java_script_enabled=False) as page:
-        assert not page.locator("input").is_visible()
-        assert page.get_by_alt_text("red").is_visible()
-        assert page.get_by_text("epoch 1 of 3").is_visible()
-
-
-@pytest.mark.browser
 @pytest.mark.parametrize("width, beside", [(390, False), (1000, True)])
 def test_panels_wrap_where_the_page_is_narrow(browser: Any, tmp_path: Path, width: int, beside: bool) -> None:
     panels = [figure("red", (3.7, 2.4)), figure("blue", (3.7, 2.9))]

@@ -1,18 +1,24 @@
-"""Sweeps: a small grid run by Snakemake to its end, stopped, resumed, and what is refused."""
+"""Sweeps: a small grid run by Snakemake, here and on Slurm, stopped, resumed, and what is refused."""
 
+import base64
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
 import torch
+import yaml
 
+import runfolders
+import slurm
 from ldarts_book.grid import onejob
 from ldarts_book.grid import sweep as sweeps
 from ldarts_book.grid.grid import GridError, read_grid
@@ -32,6 +38,13 @@ def arguments(tmp_path):
     grid, book = tmp_path / "grid.yaml", write_notebooks(tmp_path / "book")
     grid.write_text(GRID)
     return {"grid": grid, "out": tmp_path / "out", "device": "cpu", "config": [f"notebooks={book}"]}
+
+
+@pytest.fixture
+def one_search(arguments):
+    """What a sweep of one search and its look-up is given."""
+    arguments["grid"].write_text(GRID.replace("[darts, lambda]", "[lambda]"))
+    return arguments
 
 
 def states(arguments):
@@ -140,3 +153,71 @@ def test_another_sweep_in_the_same_folder_is_refused(arguments):
     with locked(arguments["out"]), pytest.raises(RunError, match="is in use by process"):
         sweep(**arguments)
     assert not any(Path(arguments["out"]).glob("nasbench201"))
+
+
+@pytest.mark.slow
+def test_the_plans_of_the_grids_that_ship(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(sweeps, "refuse_if_impossible", lambda *_, **__: None)
+    for size in ("smoke", "demo", "paper"):
+        sweep(size, tmp_path, options=["--dry-run", "--quiet", "host"], config=["gpus=1"])
+        text = "".join(capfd.readouterr())
+        planned = {name: int(count) for name, count in re.findall(r"^(\w+) +(\d+)$", text, re.M)}
+        jobs = Counter(job.kind for job in read_grid(size).jobs())
+        assert planned == {**jobs, "collect": 1, "all": 1, "total": jobs.total() + 2}
+    evaluation = text[text.index("rule evaluate:\n") :]
+    assert re.search(r"rule search:\n(?:.*\n)*?    resources: .*gpu=1, runtime=\d{3,}", text)
+    assert "imagenet-imagenet/metrics.json" in evaluation
+
+
+@pytest.mark.slow
+def test_a_search_that_ended_after_snakemake_was_killed_is_finished(one_search):
+    """Snakemake holds it for incomplete: it would run it again, and take what needs it for made."""
+    out, searched = one_search["out"], {"space": "nasbench201", "dataset": "noisy-digits", "size": "smoke"}
+    found = {**runfolders.SEARCH, **searched, "seed": 0}
+    runfolders.write_run(out / LAMBDA / "search", found)
+    mark = base64.b64encode(f"{LAMBDA}/search/metrics.json".encode()).decode()
+    (out / ".snakemake/incomplete").mkdir(parents=True)
+    (out / ".snakemake/incomplete" / mark).touch()
+    sweep(**one_search)
+    assert json.loads((out / LAMBDA / "search/metrics.json").read_text())["seconds"] == found["seconds"]
+    paths = [f"{LAMBDA}/lookup-noisy-digits", f"{LAMBDA}/search"]
+    assert pd.read_csv(out / "tables/results.csv")["path"].tolist() == paths
+
+
+def test_results_of_another_version_are_in_the_way(one_search, capfd):
+    """Snakemake alone would take the file for a finished job."""
+    run = one_search["out"] / LAMBDA / "search"
+    run.mkdir(parents=True)
+    (run / "metrics.json").write_text('{"version": 99}')
+    with pytest.raises(SweepFailed):
+        sweep(**one_search)
+    text = "".join(capfd.readouterr())
+    assert "results that are in the way" in text and "99" in text
+    assert not (run.parent / "lookup-noisy-digits").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not slurm.available(), reason="needs Slurm, and root to start it")
+def test_the_profile_for_slurm_on_a_real_cluster(one_search, tmp_path, monkeypatch):
+    checks = ("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "3")
+    one_search["config"] += ["gpus=1"]
+    with slurm.cluster(tmp_path / "slurm") as environment:
+        for name in ("SLURM_CONF", "PATH"):
+            monkeypatch.setenv(name, environment[name])
+        sweep(**one_search, profile="slurm", options=[*checks, "--slurm-no-account"])
+        jobs = slurm.output(["scontrol", "--oneliner", "show", "job"], environment).splitlines()
+    assert len(jobs) == 2
+    assert "rule_search" in jobs[0]
+    assert "gres:gpu:1" in jobs[0]
+    assert "gpu" not in jobs[1]
+    assert all("JobState=COMPLETED" in job and "TimeLimit=00:30:00" in job for job in jobs)
+    environment = json.loads((one_search["out"] / LAMBDA / "search/environment.json").read_text())
+    assert environment["CUDA_VISIBLE_DEVICES"] in ("0", "1")
+
+
+def test_profiles_are_yaml_that_say_what_they_do(repository):
+    for path in Path(repository / "workflow/profiles").glob("*/config.yaml"):
+        profile = yaml.safe_load(path.read_text())
+        assert profile["keep-going"]
+        assert profile["rerun-incomplete"]
+        assert path.read_text().startswith("#")

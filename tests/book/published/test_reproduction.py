@@ -110,12 +110,9 @@ def test_other_spaces_data_sets_and_recipes_stay_out():
 
 def test_best_of_several_and_the_mean_are_kept_apart():
     errors = [0.03, 0.05, 0.04]
-    rows = frame(
-        *(
-            evaluated("s1", "cifar10", "darts", seed, recipe="cifar-small", accuracy=1 - error)
-            for seed, error in enumerate(errors)
-        )
-    )
+    small = {"recipe": "cifar-small"}
+    rows = [evaluated("s1", "cifar10", "darts", s, accuracy=1 - e, **small) for s, e in enumerate(errors)]
+    rows = frame(*rows)
     key = ("DARTS", "s1", "cifar10", "test error (%)", "cifar-small")
     one = reproduction.beside("s1-s4-one-search", rows).loc[key]
     three = reproduction.beside("s1-s4-three-searches", rows).loc[key]
@@ -182,13 +179,9 @@ def test_published_cells_that_were_trained_here():
 
 
 def test_language_models_have_no_published_number():
-    rows = pd.DataFrame(
-        [
-            evaluated("ptb", "ptb", "lambda", seed, recipe="ptb", test_perplexity=value)
-            for seed, value in enumerate((60.0, 58.0))
-        ]
-    )
-    found = reproduction.perplexities(rows)
+    several = enumerate((60.0, 58.0))
+    rows = [evaluated("ptb", "ptb", "lambda", s, recipe="ptb", test_perplexity=value) for s, value in several]
+    found = reproduction.perplexities(frame(*rows))
     assert (found["published"] == "").all()
     assert found.loc["Λ-DARTS", ["ours", "n", "best"]].tolist() == ["59.00 ± 1.41", 2, "58.00"]
     assert found.loc["DARTS", "ours"] == reproduction.NOT_RUN
@@ -197,11 +190,10 @@ def test_language_models_have_no_published_number():
 def test_machinery_holds_what_the_paper_tables_do_not():
     rows = pd.DataFrame(
         [
-            evaluated(
-                "s1", "noisy-digits", "lambda", 0, recipe="cifar-small", size="demo", searched_size="demo"
-            ),
-            evaluated(
-                "s1", "noisy-digits", "lambda", 1, recipe="cifar-small", size="smoke", searched_size="smoke"
+            *(
+                evaluated("s1", "noisy-digits", "lambda", seed, recipe="cifar-small", size=size)
+                | {"searched_size": size}
+                for seed, size in enumerate(("demo", "smoke"))
             ),
             evaluated("s1", "cifar10", "lambda", 1, recipe="cifar-small"),
             *(

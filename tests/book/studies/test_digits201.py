@@ -10,6 +10,7 @@ from ldarts_lib.evaluation.standalone import Recipe, standalone_accuracy
 from ldarts_lib.tables.computation import classes, decode
 
 
+@pytest.mark.slow
 def test_a_table_is_made_and_continued(tmp_path, capfd):
     cells = ["000300", "000400"]
     first = maker.make(tmp_path, seeds=1, recipe=Recipe(epochs=1), workers=1, cells=cells)
@@ -25,9 +26,8 @@ def test_a_table_is_made_and_continued(tmp_path, capfd):
     pd.testing.assert_frame_equal(first, again)
     assert [c for c in more if c.startswith("accuracy_")] == [f"accuracy_{seed}" for seed in range(4)]
     np.testing.assert_allclose(more["accuracy_0"], first["accuracy_0"], atol=0.02)
-    alone = standalone_accuracy(
-        decode("000400"), maker.PROTOCOL, load_images("noisy-digits"), Recipe(epochs=1), seed=3
-    )
+    images = load_images("noisy-digits")
+    alone = standalone_accuracy(decode("000400"), maker.PROTOCOL, images, Recipe(epochs=1), seed=3)
     assert more.set_index("ops").loc["000400", "accuracy_3"] == pytest.approx(alone, abs=0.02)
     facts = json.loads((tmp_path / "provenance.json").read_text())
     assert facts["seeds"] == 1 and facts["recipe"]["epochs"] == 1 and facts["environment"]["versions"]
@@ -43,9 +43,7 @@ def test_less_than_one_seed_is_refused(tmp_path):
 def test_each_computation_has_one_representative_without_dead_edges():
     found = maker.representatives()
     assert len(found) == len(classes())
-    assert sorted(ops for cells in found.values() for ops in cells) == sorted(
-        ops for cells in classes().values() for ops in cells
-    )
+    assert sorted(sum(found.values(), ())) == sorted(sum(classes().values(), ()))
     for ops, cells in found.items():
         assert ops in cells
         assert ops.count("0") == max(other.count("0") for other in cells)
@@ -62,12 +60,9 @@ def test_ten_random_rows_are_trained_again(digits201):
     tenths = np.array_split(np.arange(len(table)), 10)
     rows = table.sort_values("accuracy").iloc[[random.choice(tenth) for tenth in tenths]]
     noise = np.sqrt((table["std"] ** 2).mean())
-    found = np.array(
-        [
-            standalone_accuracy(decode(ops), maker.PROTOCOL, images, seed=100 + i)
-            for i, ops in enumerate(rows["ops"])
-        ]
-    )
+    cells = [decode(ops) for ops in rows["ops"]]
+    found = [standalone_accuracy(one, maker.PROTOCOL, images, seed=100 + i) for i, one in enumerate(cells)]
+    found = np.array(found)
     apart = (found - rows["accuracy"]) / np.maximum(rows["std"], noise)
     assert apart.abs().max() < 6, rows.assign(found=found, apart=apart).to_string()
     assert abs(apart.mean()) < 2
