@@ -22,6 +22,8 @@ from ldarts_lib.spaces.genotype import parse
 BOOK = Path(__file__).parents[2] / "book"
 CHAPTERS = sorted(BOOK.glob("*.ipynb"))
 SHARED = {"studies", "figures", "published", "grid"}
+MODULES = sorted({p.stem for p in (BOOK / "ldarts_book").glob("*.py")} - {"__init__", "notebook"})
+LIBRARIES = {"ldarts_lib", "ldarts_book", "IPython", "numpy", "pandas", "scipy", "torch"}
 LINES, WIDTH = 6, 75
 each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 
@@ -46,51 +48,37 @@ def test_it_is_bare_and_its_parameters_are_checked_in_the_next_cell(path):
 
 @each_chapter
 def test_a_chapter_imports_public_names_its_own_module_and_what_chapters_share(path):
-    parameters, begin, *rest = sources(path)
-    tree = ast.parse("\n".join(rest))
+    tree = ast.parse("\n".join(sources(path)[2:]))
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
     assert len(imports) <= LINES
-    for node in imports:
-        for alias in node.names:
-            home = getattr(node, "module", alias.name).split(".")
-            if home[0] == "ldarts_book":
-                assert (home[1:] or [alias.name])[0] in {path.stem, *SHARED}
-            if home == ["ldarts_lib"]:
-                assert alias.name in ldarts_lib.__all__
-            assert not any(name.startswith("_") for name in (*home, alias.name))
-            assert home[0].startswith("ldarts") or home[0] in sys.stdlib_module_names | {
-                "IPython", "numpy", "pandas", "scipy", "torch",
-            }  # fmt: skip
-    assert all(len(line) <= WIDTH for source in (parameters, begin, *rest) for line in source.splitlines())
+    for home, name in ((getattr(node, "module", a.name), a.name) for node in imports for a in node.names):
+        package, *inner = home.split(".")
+        assert package in LIBRARIES or package in sys.stdlib_module_names
+        assert not any(part.startswith("_") for part in (*inner, name))
+        if package == "ldarts_book":
+            assert (*inner, name)[0] in {path.stem, *SHARED}
+        if home == "ldarts_lib":
+            assert name in ldarts_lib.__all__
+    assert all(len(line) <= WIDTH for source in sources(path) for line in source.splitlines())
 
 
-@each_chapter
-def test_what_a_chapter_takes_of_its_module_is_written_there(path):
-    if not (BOOK / "ldarts_book" / f"{path.stem}.py").exists():
-        return
-    module = importlib.import_module(f"ldarts_book.{path.stem}")
-    tree = ast.parse("\n".join(sources(path)[2:]))
-    used = {
-        node.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == path.stem
-    }
+@pytest.mark.parametrize("name", [name for name in MODULES if (BOOK / f"{name}.ipynb").exists()])
+def test_what_a_chapter_takes_of_its_module_is_written_there(name):
+    module = importlib.import_module(f"ldarts_book.{name}")
+    nodes = ast.walk(ast.parse("\n".join(sources(BOOK / f"{name}.ipynb")[2:])))
+    attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
+    used = {node.attr for node in attributes if getattr(node.value, "id", None) == name}
     assert used
-    for name in used:
-        found = getattr(module, name)
-        assert not isinstance(found, ModuleType) and not name.startswith("_")
-        assert getattr(found, "__module__", module.__name__) == module.__name__, name
+    for each in used:
+        found = getattr(module, each)
+        assert not isinstance(found, ModuleType) and not each.startswith("_")
+        assert getattr(found, "__module__", module.__name__) == module.__name__, each
 
 
 def test_each_module_of_a_chapter_is_kept_apart_from_the_others(repository):
-    contracts = tomllib.loads((repository / "pyproject.toml").read_text())["tool"]["importlinter"][
-        "contracts"
-    ]
-    (apart,) = (contract["modules"] for contract in contracts if contract["type"] == "independence")
-    modules = {path.stem for path in Path(notebooks.__file__).parent.glob("*.py")} - {"__init__", "notebook"}
-    assert set(apart) == {f"ldarts_book.{name}" for name in modules}
-    pages = {path.stem for path in (*BOOK.glob("*.md"), *CHAPTERS)}
-    assert modules <= pages
+    linter = tomllib.loads((repository / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (apart,) = (each["modules"] for each in linter["contracts"] if each["type"] == "independence")
+    assert apart == [f"ldarts_book.{name}" for name in MODULES]
 
 
 @pytest.mark.slow

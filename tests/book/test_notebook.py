@@ -1,6 +1,5 @@
 """Parameterized notebooks: declarations, validation, execution, and the check from the inside."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import papermill
 import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
+from jupyter_client.kernelspec import KernelSpecManager
 
 from ldarts_book import notebook as notebooks
 from ldarts_book.notebook import (
@@ -57,11 +57,6 @@ def write(path: Path, *sources: str, tagged: tuple[int, ...] = (1,)) -> Path:
     return path
 
 
-@pytest.fixture
-def plain(tmp_path):
-    return write(tmp_path / "n.ipynb", *PLAIN)
-
-
 def printed(path: Path) -> str:
     cells = nbformat.read(path, as_version=4).cells
     outputs = [output for cell in cells for output in cell.get("outputs", [])]
@@ -86,8 +81,8 @@ class Reader:
 # Declarations
 
 
-def test_declarations_are_read_in_order_with_types_defaults_and_choices(plain):
-    fields = notebooks.notebook_parameters(plain).model_fields
+def test_declarations_are_read_in_order_with_types_defaults_and_choices(tmp_path):
+    fields = notebooks.notebook_parameters(write(tmp_path / "n.ipynb", *PLAIN)).model_fields
     kinds = {"size": Literal["smoke", "demo"], "seeds": int, "rate": float}
     kinds |= {"out": str, "steps": list[int], "flag": bool}
     assert list(fields) == list(kinds)
@@ -189,34 +184,28 @@ def test_what_does_not_fit_is_refused_by_name_value_and_type(declaration, given,
 # Execution
 
 
-def test_a_notebook_runs_with_its_values_in_the_callers_directory(tmp_path, monkeypatch, capfd, caplog):
+def test_a_notebook_runs_with_its_values_and_this_python_in_the_callers_directory(
+    tmp_path, monkeypatch, capfd, caplog
+):
+    shadow = tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json"
+    shadow.parent.mkdir(parents=True)
+    shadow.write_text('{"argv": ["/bin/false"], "display_name": "x", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    assert KernelSpecManager().get_kernel_spec("python3").argv == ["/bin/false"]
     where = "import os, sys; print('at', os.getcwd(), sys.executable)"
     path = write(tmp_path / "book" / "n.ipynb", *PLAIN, where)
-    (tmp_path / "here").mkdir()
+    executed = tmp_path / "here" / "{runs}" / "n.ipynb"
+    executed.parent.mkdir(parents=True)
+    executed.write_text("an older run")
     monkeypatch.chdir(tmp_path / "here")
     given = {"size": "demo", "seeds": "5", "steps": "3,4", "flag": True}
-    executed = run_notebook(path, given, Path("{runs}"))
-    assert executed == Path("{runs}") / "n.ipynb"
+    assert run_notebook(path, given, "{runs}").resolve() == executed
     assert [file.name for file in executed.parent.iterdir()] == ["n.ipynb"]
     assert '["demo", 5, 0.1, "runs", [3, 4], true, "runs/demo", null]' in printed(executed)
     assert Path("runs/demo").is_dir()
     shown = capfd.readouterr()
     assert f"at {tmp_path / 'here'} {sys.executable}" in shown.out
     assert "6/6" in shown.err and "unknown parameter" not in caplog.text
-
-
-def test_a_shadowing_kernelspec_is_not_used_and_a_rerun_replaces(tmp_path, monkeypatch, plain):
-    shadow = tmp_path / "jupyter" / "kernels" / "python3"
-    shadow.mkdir(parents=True)
-    wrong = {"argv": ["/bin/false", "{connection_file}"], "display_name": "x", "language": "python"}
-    (shadow / "kernel.json").write_text(json.dumps(wrong))
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
-    with pytest.raises(RuntimeError, match="Kernel died"):
-        papermill.execute_notebook(plain, tmp_path / "plain.ipynb", progress_bar=False)
-    executed = tmp_path / "runs" / "n.ipynb"
-    executed.parent.mkdir()
-    executed.write_text("an older run")
-    assert "reached" in printed(run_notebook(plain, {}, executed.parent))
 
 
 def test_nothing_runs_or_is_written_if_a_parameter_or_the_place_is_bad(tmp_path):
@@ -255,7 +244,8 @@ def test_prints_are_shown_whole_and_progress_at_its_last_state(capfd):
 # The check from the inside
 
 
-def test_plain_papermill_stops_at_unknown_names_and_bad_values(tmp_path, plain):
+def test_plain_papermill_stops_at_unknown_names_and_bad_values(tmp_path):
+    plain = write(tmp_path / "n.ipynb", *PLAIN)
     with pytest.raises(papermill.PapermillExecutionError) as caught:
         given = {"sede": 3, "size": "hugee", "seeds": 4}
         papermill.execute_notebook(plain, tmp_path / "out.ipynb", given, progress_bar=False)

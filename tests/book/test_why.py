@@ -81,10 +81,11 @@ def test_adam_grows_by_what_its_recursion_repeats(rate, betas):
     assert 2 * rate * mean / math.sqrt(square) == pytest.approx(growth, rel=0.02)
 
 
-def test_adam_itself_grows_by_that_much():
-    path = why.descend(real(0, 1), real(0, 0), steps=12000, learning_rate=1e-2, optimizer="adam")
-    late = (gap(path[-1]) - gap(path[-1001])).item() / 1000
-    assert late == pytest.approx(why.adam_growth(1e-2), rel=0.03)
+def test_adam_itself_grows_by_that_much(monkeypatch):
+    monkeypatch.setattr(why, "ADAM_BETAS", betas := (0.5, 0.99))  # a tenth of the steps until it does
+    path = why.descend(real(0, 1), real(0, 0), steps=1500, learning_rate=1e-2, optimizer="adam")
+    late = (gap(path[-1]) - gap(path[-101])).item() / 100
+    assert late == pytest.approx(why.adam_growth(1e-2, betas), rel=0.03)
 
 
 @pytest.mark.parametrize("slope", [1e-3, 0.1, 1.0, 50.0])
@@ -153,9 +154,8 @@ def test_training_moves_the_weights_and_not_alpha():
     settings = protocol("nasbench201", "digits", "darts", "smoke", epochs=1)
     still = settings.model_copy(update={"weight_lr": 1e-12, "weight_lr_min": 0.0})
     alphas = {"normal": torch.linspace(-1, 1, 30).view(6, 5)}
-    trained, again, untrained = (why.train_at(each, alphas) for each in (settings, settings, still))
+    trained, untrained = (why.train_at(each, alphas) for each in (settings, still))
     assert torch.equal(trained.alphas["normal"], alphas["normal"])
-    parameters = zip(*(one.supernet.parameters() for one in (trained, again, untrained)), strict=True)
-    same, moved = zip(*((torch.equal(a, b), (a - c).abs().max()) for a, b, c in parameters), strict=True)
-    assert all(same) and max(moved) > 0.01
+    parameters = zip(*(one.supernet.parameters() for one in (trained, untrained)), strict=True)
+    assert max((a - b).abs().max() for a, b in parameters) > 0.01
     assert trained.supernet.training

@@ -48,7 +48,6 @@ def test_shared_gradients_are_the_jacobian_times_the_sum_of_the_cells(space):
 @pytest.mark.parametrize(
     ("slope", "start"),
     [
-        ((0.0, 0.3), (0.0, 0.0)),
         ((0.5, -1.0, 2.0), (0.3, -0.2, 0.0)),
         ((0.0, 0.1, 10.0), (-4.5, 0.0, -2.3)),
         ((0.0, 0.5, 1.0, 1.5, 30.0), (-3.0, 4.0, 0.0, 1.0, 0.0)),
