@@ -26,19 +26,10 @@ class FastCell(SearchCell):
     """
 
     def __init__(
-        self,
-        space: CellSpace,
-        settings: OperationSettings,
-        *,
-        halve: bool,
-        pooling_norm: bool,
-        run: Execution,
+        self, space: CellSpace, settings: OperationSettings, *, run: Execution, **options: bool
     ) -> None:
-        super().__init__(space, settings, halve=halve, pooling_norm=pooling_norm)
-        self.run = run
-        self.halve = halve
-        self.pooling_norm = pooling_norm
-        self.generator = settings.generator
+        super().__init__(space, settings, **options)
+        self.run, self.generator = run, settings.generator
         self.noisy = [e for e, names in enumerate(space.candidates) if "noise" in names]
         self.bundles = [
             {bundling: list(self._bundles_of(source, bundling)) for bundling in get_args(Bundling)}

@@ -24,6 +24,10 @@ class Geometry(NamedTuple):
     dilation: int = 1
     groups: int = 1
 
+    def repeated(self, count: int) -> Geometry:
+        """Of as many convolutions side by side."""
+        return self._replace(groups=self.groups * count)
+
 
 def convolution(
     x: Tensor, kernel: Tensor, geometry: Geometry, precision: torch.dtype | None = None

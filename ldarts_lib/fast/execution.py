@@ -69,8 +69,5 @@ class Execution:
             return
         count = z.numel() / z.shape[1]
         correction = count / max(count - 1, 1)
-        width = norms[0].num_features
-        rows = zip(
-            norms, mean.reshape(-1, width).unbind(), inverse_std.reshape(-1, width).unbind(), strict=True
-        )
-        self.statistics += [(norm, *row, correction) for norm, *row in rows]
+        moments = (x.reshape(len(norms), -1).unbind() for x in (mean, inverse_std))
+        self.statistics += zip(norms, *moments, [correction] * len(norms), strict=True)

@@ -21,7 +21,7 @@ from ldarts_lib.networks.discrete import DiscreteNetwork
 from ldarts_lib.networks.macro import MacroSettings, build_macro
 from ldarts_lib.networks.operations import OPERATIONS, TEXTBOOK, Layers, OperationSettings
 from ldarts_lib.networks.supernet import Supernet
-from ldarts_lib.spaces.genotype import Cell, Genotype
+from ldarts_lib.spaces.genotype import Cell, Edge, Genotype
 from ldarts_lib.spaces.space import Space
 
 
@@ -33,7 +33,7 @@ class PackedSupernet(FastSupernet):
 
     Args:
         space: a search space with the macro network ``stages``.
-        generators: where the random numbers of each network come from; as many as there are networks.
+        generators: of the random numbers of each network.
         sizes: as for the reference.
 
     Raises:
@@ -86,13 +86,10 @@ class PackedSupernet(FastSupernet):
 
 
 class PackedNetwork(nn.Module):
-    """``copies`` networks of each genotype, each with weights of its own.
-
-    Networks are ordered by genotype, the copies of one genotype are neighbours.
+    """``copies`` networks of each genotype, each with weights of its own; copies are neighbours.
 
     Args:
         space: one with the macro network ``stages``.
-        copies: networks of each genotype.
         sizes: channels, depth, classes, channels_in and reduction of
             :class:`~ldarts_lib.networks.macro.MacroSettings`.
 
@@ -122,11 +119,9 @@ class PackedNetwork(nn.Module):
         self.macro = build_macro(space.macro, settings).to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images of all networks → their logits, [networks, batch, classes].
+        """Images [batch, k×channels, height, width] → logits [networks, batch, classes].
 
-        Args:
-            images: [batch, k×channels, height, width], those of the first k networks, side by side; repeated
-                for the others (k divides the number of networks).
+        Those of the first k networks, side by side, are repeated for the others.
         """
         channels = self.macro.stem[0].in_channels
         images = images.repeat(1, channels // images.shape[1], 1, 1)
@@ -146,47 +141,35 @@ class _PackedCell(nn.Module):
 
     def __init__(self, cells: Sequence[Cell], channels: int, copies: int) -> None:
         super().__init__()
-        self.cells = len(cells)
-        self.nodes = range(1, 1 + cells[0].nodes)
-        self.copies = copies
+        self.cells, self.nodes, self.copies = len(cells), cells[0].nodes, copies
         self.operations = nn.ModuleList()
-        self.routes: list[tuple[int, int, int]] = []
+        self.edges: list[tuple[int, Edge]] = []  # that each operation is on, and its number
         for number, edge in enumerate(cells[0].edges):
             chosen = [cell.edges[number].operation for cell in cells]
             for name in sorted(set(chosen) - {"none"}):
                 members = [place for place, other in enumerate(chosen) if other == name]
-                settings = OperationSettings(
-                    channels, affine=True, layers=packed_layers(copies * len(members))
-                )
-                self.operations.append(OPERATIONS[name](settings))
-                self.register_buffer(f"members{len(self.routes)}", torch.tensor(members))
-                self.routes.append((number, edge.target, edge.source))
+                layers = packed_layers(copies * len(members))
+                operation = OPERATIONS[name](OperationSettings(channels, affine=True, layers=layers))
+                operation.register_buffer("members", torch.tensor(members), persistent=False)
+                self.operations.append(operation)
+                self.edges.append((number, edge))
 
     def forward(self, states: list[Tensor], _: None) -> Tensor:
-        pixels = [self._by_cell(states[0], self.cells)]
-        for node in self.nodes:
-            total = torch.zeros_like(pixels[0])
-            for route, operation in enumerate(self.operations):
-                _, target, source = self.routes[route]
-                if target != node:
-                    continue
-                members = self._members(route)
-                everyone = len(members) == self.cells
-                chosen = pixels[source] if everyone else pixels[source].index_select(3, members)
-                value = self._by_cell(operation(chosen.flatten(3).permute(0, 3, 1, 2)), len(members))
-                total.add_(value) if everyone else total.index_add_(3, members, value)
-            pixels.append(total)
+        first = self._by_cell(states[0], self.cells)
+        pixels = [first, *(torch.zeros_like(first) for _ in range(self.nodes))]
+        for (_, edge), operation in zip(self.edges, self.operations, strict=True):
+            members, chosen, total = operation.members, pixels[edge.source], pixels[edge.target]
+            everyone = len(members) == self.cells
+            chosen = chosen if everyone else chosen.index_select(3, members)
+            value = self._by_cell(operation(chosen.flatten(3).permute(0, 3, 1, 2)), len(members))
+            total.add_(value) if everyone else total.index_add_(3, members, value)
         return pixels[-1].flatten(3).permute(0, 3, 1, 2)
 
     def load(self, cells: Sequence[nn.Module]) -> None:
         """Take over the parameters of single cells."""
-        for route, operation in enumerate(self.operations):
-            number = self.routes[route][0]
-            places = [m * self.copies + copy for m in self._members(route) for copy in range(self.copies)]
+        for (number, _), operation in zip(self.edges, self.operations, strict=True):
+            places = [m * self.copies + copy for m in operation.members for copy in range(self.copies)]
             _load(operation, [cells[place].operations[number] for place in places])
-
-    def _members(self, route: int) -> Tensor:
-        return getattr(self, f"members{route}")
 
     @staticmethod
     def _by_cell(state: Tensor, cells: int) -> Tensor:

@@ -30,8 +30,7 @@ def separable(
     """y = (x ∗ d) ∗ w with a pointwise kernel w, for several depthwise kernels d side by side.
 
     Args:
-        x: [batch, C, height, width], read by each of the depthwise kernels; with ``norms``, its channels
-            are divided among them.
+        x: [batch, C, height, width], read by each depthwise kernel; with ``norms``, its channels are divided.
         depthwise: kernels d [C, 1, k, k].
         pointwise: kernel w [C', C'/groups, 1, 1] of as many groups as fit.
         geometries: of the depthwise convolutions.

@@ -84,7 +84,7 @@ class Source:
     def _separable(self, kinds: Sequence[Sequence[nn.Module]], kernels: Sequence[Tensor]) -> Tensor:
         """Separable or dilated convolutions of several kinds, which all have as many stages."""
         count, run, example = len(kinds[0]), self.run, [kind[0] for kind in kinds]
-        geometries = [_grouped(operation[1].geometry, count) for operation in example]
+        geometries = [operation[1].geometry.repeated(count) for operation in example]
         if all(geometry.stride == geometry.dilation == 2 for geometry in geometries):
             # (x ∗ d)[i] = Σ_k d[k] x[2i + 2k − padding]: no other pixels than those of x[2i] are seen
             geometries = [g._replace(stride=1, dilation=1, padding=g.padding // 2) for g in geometries]
@@ -96,7 +96,7 @@ class Source:
         if len(example[0]) == 4:
             return z
         norms = [operation[3] for kind in kinds for operation in kind]
-        geometries = [_grouped(operation[5].geometry, count) for operation in example]
+        geometries = [operation[5].geometry.repeated(count) for operation in example]
         *depthwise, pointwise = kernels[len(kinds) + 1 :]
         return separable(z, depthwise, pointwise, geometries, run, norms)
 
@@ -139,11 +139,6 @@ class Kernels:
         """The kernels of several convolutions, one below the other."""
         ahead = self._ahead.get(id(convolutions[0]))
         return join([c.weight for c in convolutions], self.run) if ahead is None else ahead
-
-
-def _grouped(geometry: Geometry, count: int) -> Geometry:
-    """A depthwise convolution of several edges."""
-    return geometry._replace(groups=geometry.groups * count)
 
 
 def _repeat_channels(x: Tensor, count: int) -> Tensor:

@@ -106,23 +106,20 @@ class FastSupernet(Supernet):
 
     @contextmanager
     def _statistics(self, update: bool) -> Iterator[None]:
-        self.run.statistics = [] if update and self.training else None
+        """Moves the running statistics of all BatchNorms of a pass in a handful of calls."""
+        self.run.statistics = seen = [] if update and self.training else None
         try:
             yield
-            self._move_statistics()
         finally:
             self.run.statistics = None
-
-    @torch.no_grad()
-    def _move_statistics(self) -> None:
-        """The running statistics of all BatchNorms of a pass, in a handful of calls."""
-        if not self.run.statistics:
+        if not seen:
             return
-        norms, means, inverses, corrections = zip(*self.run.statistics, strict=True)
-        variances = torch._foreach_pow(inverses, -2)
-        torch._foreach_sub_(variances, norms[0].eps)
-        torch._foreach_mul_(variances, corrections)
-        momentum = norms[0].momentum
-        torch._foreach_lerp_([norm.running_mean for norm in norms], means, momentum)
-        torch._foreach_lerp_([norm.running_var for norm in norms], variances, momentum)
-        torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
+        norms, means, inverses, corrections = zip(*seen, strict=True)
+        with torch.no_grad():
+            variances = torch._foreach_pow(inverses, -2)
+            torch._foreach_sub_(variances, norms[0].eps)
+            torch._foreach_mul_(variances, corrections)
+            momentum = norms[0].momentum
+            torch._foreach_lerp_([norm.running_mean for norm in norms], means, momentum)
+            torch._foreach_lerp_([norm.running_var for norm in norms], variances, momentum)
+            torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)

@@ -40,12 +40,7 @@ class Convolution(nn.Conv2d):
 
 def join(kernels: Sequence[Tensor], run: Execution) -> Tensor:
     """The kernels of several operations, one below the other, as the execution wants them."""
-    if len(kernels) == 1:
-        return run.of(kernels[0])
-    if run.parameters:
-        return concatenate(kernels, dim=0)
-    with torch.no_grad():
-        return torch.cat(kernels)
+    return concatenate([run.of(kernel) for kernel in kernels], dim=0)
 
 
 def concatenate(tensors: Sequence[Tensor], dim: int) -> Tensor:

@@ -11,12 +11,9 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Batch:
-    """Images and their classes.
+    """Images [batch, channels, height, width] and their classes [batch] (int64).
 
-    Attributes:
-        inputs: what the network reads, images [batch, channels, height, width]; of a packed supernet
-            [batch, copies×channels, height, width].
-        targets: classes [batch] (int64); of a packed supernet [copies, batch].
+    Of a packed supernet [batch, copies×channels, height, width] and [copies, batch].
     """
 
     inputs: Tensor
@@ -36,11 +33,8 @@ class Batch:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a language model reads.
-
-    Attributes:
-        words: numbers of words, [time, columns].
-        hidden: the cells' states before the first word, [cells, columns, units].
+    """What a language model reads: numbers of words, [time, columns], and the cells' states before the first
+    word, [cells, columns, units].
     """
 
     words: Tensor
@@ -48,7 +42,6 @@ class Inputs:
 
     @property
     def device(self) -> torch.device:
-        """Where they lie."""
         return self.words.device
 
 
@@ -73,11 +66,9 @@ class Prediction:
 
 @dataclass(frozen=True)
 class TextBatch(Batch):
-    """A window of a text.
+    """A window of a text and its next words, [time×columns].
 
     Attributes:
-        inputs: the words, and the states before them.
-        targets: the next words, [time×columns].
         slowness: weight β of the temporal activation regularization.
     """
 

@@ -31,27 +31,20 @@ class DiscreteCell(nn.Module):
 
         An identity has no factor (DARTS).
         """
-        states = list(states)
-        for node in range(self.cell.inputs, self.cell.inputs + self.cell.nodes):
-            incoming = []
-            for index, edge in enumerate(self.cell.edges):
-                if edge.target == node:
-                    operation = self.operations[index]
-                    y = operation(states[edge.source])
-                    droppable = paths is not None and not isinstance(operation, nn.Identity)
-                    incoming.append(y * paths[index, :, None, None, None] if droppable else y)
-            states.append(sum(incoming))
+        states = [*states, *[0] * self.cell.nodes]
+        for index, (edge, operation) in enumerate(zip(self.cell.edges, self.operations, strict=True)):
+            y = operation(states[edge.source])
+            if paths is not None and not isinstance(operation, nn.Identity):
+                y = y * paths[index, :, None, None, None]
+            states[edge.target] = states[edge.target] + y
         return torch.cat([states[node] for node in self.cell.output], dim=1)
 
 
 class AuxiliaryHead(nn.Sequential):
     """DARTS's second classifier, which reads the output of the last reduction cell while training.
 
-    Args:
-        channels: of what it reads, at least 8×8 pixels, or 7×7 with the stem ``imagenet``.
-        classes: number of logits.
-        stem: for ``imagenet`` the pooling has another stride, and the second BatchNorm is missing, as in the
-            DARTS code.
+    It reads at least 8×8 pixels, or 7×7 with the stem ``imagenet``: there, the pooling has another stride,
+    and the second BatchNorm is missing, as in the DARTS code.
     """
 
     def __init__(self, channels: int, classes: int, stem: Stem) -> None:
@@ -124,8 +117,7 @@ class DiscreteNetwork(nn.Module):
     def forward(self, images: Tensor, paths: Tensor | None = None) -> Tensor:
         """Images [batch, channels, height, width] → logits [batch, classes].
 
-        Args:
-            paths: for drop path, factors of the edges of all cells, [edges, batch].
+        ``paths`` are, for drop path, factors of the edges of all cells, [edges, batch].
         """
         return self.macro(images, self._of_cells(paths))
 

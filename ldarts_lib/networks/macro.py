@@ -27,12 +27,10 @@ class MacroSettings:
 
     Attributes:
         make_cell: (name of the cell, channels) → cell.
-        channels: C, channels of the first cells.
+        channels: C, of the first cells.
         depth: cells per stage (``stages``) or in the whole network (``chain``).
-        classes: number of logits.
         outputs: per cell of a ``chain`` the number of nodes that it concatenates.
         affine: whether BatchNorms in front of the cells of a ``chain`` have learned scales.
-        channels_in: channels of the images.
         reduction: the fixed block between ``stages``.
         stem: of a ``chain``: one convolution, or the three of stride 2 for images of 224 pixels.
     """
@@ -52,7 +50,7 @@ class MacroSettings:
 class ResidualReduction(nn.Module):
     """NAS-Bench-201's block between stages: two 3×3 convolutions beside a pooled shortcut."""
 
-    def __init__(self, channels_in: int, channels: int, layers: Layers = TEXTBOOK) -> None:
+    def __init__(self, channels_in: int, channels: int, layers: Layers) -> None:
         super().__init__()
         self.body = nn.Sequential(
             relu_conv_norm(channels_in, channels, 3, stride=2, affine=True, layers=layers),

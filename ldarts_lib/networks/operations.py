@@ -24,8 +24,7 @@ NONLINEARITIES: dict[Activation, Callable[[], nn.Module]] = {"relu": nn.ReLU, "g
 class Layers:
     """What a network is built of: constructors with the arguments of PyTorch's layers.
 
-    Attributes:
-        activation: takes nothing; the nonlinearity in front of a convolution.
+    ``activation`` is the nonlinearity in front of a convolution.
     """
 
     convolution: Callable[..., nn.Conv2d]
@@ -64,7 +63,7 @@ class OperationSettings:
     """What an operation needs to know to be built.
 
     Attributes:
-        channels: C, channels of input and output.
+        channels: C, of input and output.
         stride: 1, or 2 on the edges of a reduction cell that read its inputs.
         affine: whether BatchNorm has learned scales: no in a supernet, yes in a discrete network.
         generator: where random operations draw from; the default generator if None.
@@ -131,20 +130,16 @@ def _convolution(s: OperationSettings, kernel: int) -> nn.Module:
     return relu_conv_norm(s.channels, s.channels, kernel, stride=s.stride, affine=s.affine, layers=s.layers)
 
 
-def _separable(s: OperationSettings, kernel: int, stride: int, dilation: int = 1) -> list[nn.Module]:
-    """ReLU (or another activation), a depthwise and a pointwise convolution, BatchNorm."""
-    build, c, padding = s.layers.convolution, s.channels, dilation * (kernel // 2)
-    depthwise = build(c, c, kernel, stride=stride, padding=padding, dilation=dilation, groups=c, bias=False)
-    pointwise = build(c, c, 1, bias=False)
-    return [s.layers.activation(), depthwise, pointwise, s.layers.norm(c, affine=s.affine)]
-
-
-def _separable_twice(s: OperationSettings, kernel: int) -> nn.Module:
-    return nn.Sequential(*_separable(s, kernel, s.stride), *_separable(s, kernel, 1))
-
-
-def _dilated(s: OperationSettings, kernel: int) -> nn.Module:
-    return nn.Sequential(*_separable(s, kernel, s.stride, dilation=2))
+def _separable(s: OperationSettings, kernel: int, *more: int, dilation: int = 1) -> nn.Module:
+    """ReLU (or another activation), a depthwise and a pointwise convolution, BatchNorm; again for each stride
+    in ``more``.
+    """
+    build, c, stages = s.layers.convolution, s.channels, []
+    settings = {"padding": dilation * (kernel // 2), "dilation": dilation, "groups": c, "bias": False}
+    for stride in (s.stride, *more):
+        depthwise, pointwise = build(c, c, kernel, stride=stride, **settings), build(c, c, 1, bias=False)
+        stages += [s.layers.activation(), depthwise, pointwise, s.layers.norm(c, affine=s.affine)]
+    return nn.Sequential(*stages)
 
 
 def _two_lines(s: OperationSettings) -> nn.Module:
@@ -167,11 +162,11 @@ OPERATIONS: dict[str, Callable[[OperationSettings], nn.Module]] = {
     "max_pool_3x3": lambda s: nn.MaxPool2d(3, s.stride, padding=1),
     "nor_conv_1x1": lambda s: _convolution(s, 1),
     "nor_conv_3x3": lambda s: _convolution(s, 3),
-    "sep_conv_3x3": lambda s: _separable_twice(s, 3),
-    "sep_conv_5x5": lambda s: _separable_twice(s, 5),
-    "sep_conv_7x7": lambda s: _separable_twice(s, 7),
+    "sep_conv_3x3": lambda s: _separable(s, 3, 1),
+    "sep_conv_5x5": lambda s: _separable(s, 5, 1),
+    "sep_conv_7x7": lambda s: _separable(s, 7, 1),
     "conv_7x1_1x7": _two_lines,
-    "dil_conv_3x3": lambda s: _dilated(s, 3),
-    "dil_conv_5x5": lambda s: _dilated(s, 5),
+    "dil_conv_3x3": lambda s: _separable(s, 3, dilation=2),
+    "dil_conv_5x5": lambda s: _separable(s, 5, dilation=2),
 }
 """How to build each operation of images; the names are values of :mod:`ldarts_lib.spaces.genotype`."""

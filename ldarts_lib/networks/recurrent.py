@@ -8,7 +8,6 @@ from the model's generator, so that a second pass can see the same ones.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,6 @@ from ldarts_lib.networks.batches import Inputs, Prediction
 from ldarts_lib.spaces.genotype import Genotype
 
 _INITIAL_RANGE = 0.04
-_LARGEST_EXPONENT = 700.0
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
@@ -51,13 +49,13 @@ class Dropouts:
     words: float = 0.0
 
 
-class RecurrentCell(nn.Module, ABC):
+class RecurrentCell(nn.Module):
     """What a searched and a discrete cell share: how a word and the hidden state make node 0, and the loop.
 
-    Args:
-        units: size of the words, of the hidden state and of every node.
-        nodes: number of intermediate nodes.
+    ``nodes(start, mask, *arguments)`` goes on from node 0 to the next hidden state, both [columns, units].
     """
+
+    nodes: Callable[..., Tensor]
 
     def __init__(self, units: int, nodes: int) -> None:
         super().__init__()
@@ -65,7 +63,7 @@ class RecurrentCell(nn.Module, ABC):
         self.rest = nn.Parameter(torch.empty(nodes, units, 2 * units))
 
     def forward(
-        self, words: Tensor, hidden: Tensor, masks: tuple[Tensor | None, Tensor | None], *arguments: Any
+        self, words: Tensor, hidden: Tensor, masks: Sequence[Tensor | None], *arguments: Any
     ) -> Tensor:
         """The hidden states after each word, [time, columns, units].
 
@@ -73,7 +71,6 @@ class RecurrentCell(nn.Module, ABC):
             words: [time, columns, units].
             hidden: before the first word, [columns, units].
             masks: of the words and of the states, [columns, units] each; None drops nothing.
-            arguments: what else :meth:`nodes` takes.
         """
         of_words, of_states = masks
         by_word, by_state = self.first.chunk(2)
@@ -85,10 +82,6 @@ class RecurrentCell(nn.Module, ABC):
             hidden = self.nodes(start, of_states, *arguments)
             states.append(hidden)
         return torch.stack(states)
-
-    @abstractmethod
-    def nodes(self, start: Tensor, mask: Tensor | None, *arguments: Any) -> Tensor:
-        """From node 0 to the next hidden state, both [columns, units]."""
 
 
 class DiscreteRecurrentCell(RecurrentCell):
@@ -110,14 +103,9 @@ class DiscreteRecurrentCell(RecurrentCell):
 
 
 class LanguageModel(nn.Module):
-    """Embedding, stacked cells, decoder.
+    """Embedding, stacked cells, decoder, for a vocabulary of ``words`` and ``units`` everywhere else.
 
-    Args:
-        cells: from input to output.
-        words: size of the vocabulary.
-        units: size of everything else.
-        dropouts: in training.
-        generator: where masks are drawn from, on the model's device.
+    Masks are drawn from ``generator``, on the model's device.
     """
 
     def __init__(
@@ -146,11 +134,8 @@ class LanguageModel(nn.Module):
         x = dropped(x, self._mask(self.dropouts.embedding, columns, x.shape[-1]))
         last = []
         for cell, hidden, more in zip(self.cells, inputs.hidden, arguments, strict=True):
-            masks = (
-                self._mask(self.dropouts.inputs, *hidden.shape),
-                self._mask(self.dropouts.hidden, *hidden.shape),
-            )
-            x = cell(x, hidden, masks, *more)
+            rates = self.dropouts.inputs, self.dropouts.hidden
+            x = cell(x, hidden, [self._mask(rate, *hidden.shape) for rate in rates], *more)
             last.append(x[-1])
         output = dropped(x, self._mask(self.dropouts.output, columns, x.shape[-1]))
         logits = F.linear(output.flatten(0, 1), self.embedding, self.bias)
@@ -169,17 +154,14 @@ class LanguageModel(nn.Module):
 
 
 class DiscreteLanguageModel(LanguageModel):
-    """The language model of a genotype, to be trained from scratch.
+    """The language model of a genotype, stacked ``cells`` times, to be trained from scratch.
 
-    Args:
-        cells: how many are stacked.
-        options: of :class:`LanguageModel`.
+    ``options`` are those of :class:`LanguageModel`.
     """
 
     def __init__(self, genotype: Genotype, *, units: int, cells: int = 1, **options: Any) -> None:
-        super().__init__(
-            [DiscreteRecurrentCell(units, genotype) for _ in range(cells)], units=units, **options
-        )
+        stack = [DiscreteRecurrentCell(units, genotype) for _ in range(cells)]
+        super().__init__(stack, units=units, **options)
 
     def forward(self, inputs: Inputs) -> Prediction:
         return self.predict(inputs, [()] * len(self.cells))
@@ -194,15 +176,12 @@ def dropped(x: Tensor, mask: Tensor | None) -> Tensor:
 def mean_loss(
     predict: Callable[[Inputs], Prediction], model: LanguageModel, text: Tensor, length: int
 ) -> float:
-    """Mean cross-entropy of all words of a text but the first of each column, in nats.
+    """Mean cross-entropy of all words of a text [rows, columns] but the first of each column, in nats.
 
     The official code divides the same sum by one word per column more.
 
     Args:
-        predict: answers a window, as the model does in evaluation mode.
-        model: says what the hidden states are before the first word.
-        text: [rows, columns].
-        length: words per window.
+        predict: answers a window of ``length`` words, as the model does in evaluation mode.
     """
     hidden, total = model.initial_hidden(text.shape[1]), text.new_zeros((), dtype=torch.float64)
     for words, targets in zip(text[:-1].split(length), text[1:].split(length), strict=True):
@@ -214,4 +193,4 @@ def mean_loss(
 
 def perplexity(loss: float) -> float:
     """The exponential of a mean loss in nats; infinite where that is too large for a float."""
-    return math.inf if loss >= _LARGEST_EXPONENT else math.exp(loss)
+    return math.inf if loss >= 700 else math.exp(loss)

@@ -53,10 +53,8 @@ class RecurrentSearchCell(RecurrentCell):
 class RecurrentSupernet(SupernetBase, LanguageModel):
     """All recurrent cells of the space in one language model with shared weights ω.
 
-    Args:
-        cells: how many are stacked; they share α, and each has its own ω.
-        space: all its edges have the same candidates, ``none`` first.
-        options: of :class:`~ldarts_lib.networks.recurrent.LanguageModel`.
+    The stacked cells share α, and each has its own ω; all edges of the space have the same candidates,
+    ``none`` first. ``options`` are those of :class:`~ldarts_lib.networks.recurrent.LanguageModel`.
     """
 
     draws = True  # the dropout masks

@@ -14,11 +14,8 @@ from ldarts_lib.spaces.genotype import Genotype
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large a network is.
-
-    Attributes:
-        parameters: learned numbers, without those of an auxiliary head.
-        multiply_adds: of convolutions and products for one image, a multiplication and an addition being one.
+    """Parameters without those of an auxiliary head, and multiply-adds of convolutions and products for one
+    image, a multiplication and an addition being one.
     """
 
     parameters: int

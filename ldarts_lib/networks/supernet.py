@@ -53,7 +53,7 @@ class SearchCell(nn.Module):
         self, space: CellSpace, settings: OperationSettings, *, halve: bool, pooling_norm: bool
     ) -> None:
         super().__init__()
-        self.space = space
+        self.space, self.halve, self.pooling_norm = space, halve, pooling_norm
         self.edges = nn.ModuleList()
         for (_, source), names in zip(space.edges, space.candidates, strict=True):
             stride = 2 if halve and source < space.inputs else 1
@@ -61,11 +61,9 @@ class SearchCell(nn.Module):
 
     def forward(self, states: list[Tensor], weights: Tensor) -> Tensor:
         """Input states and weights [edges, operations] → the cell's output."""
-        states, edge = list(states), 0
-        for _ in range(self.space.nodes):
-            incoming = range(edge, edge + len(states))
-            states.append(sum(self.edges[e](x, weights[e]) for e, x in zip(incoming, states, strict=True)))
-            edge = incoming.stop
+        states = [*states, *[0] * self.space.nodes]
+        for (target, source), mixed, own in zip(self.space.edges, self.edges, weights, strict=True):
+            states[target] = states[target] + mixed(states[source], own)
         return torch.cat([states[node] for node in self.space.output_nodes], dim=1)
 
 
@@ -98,9 +96,8 @@ class SupernetBase(nn.Module):
 
     def normal_like(self, weights: Tensor) -> Tensor:
         """Standard normal numbers from the supernet's generator, like the architecture weights of a kind."""
-        return torch.randn(
-            weights.shape, generator=self.generator, dtype=weights.dtype, device=weights.device
-        )
+        like = {"dtype": weights.dtype, "device": weights.device}
+        return torch.randn(weights.shape, generator=self.generator, **like)
 
     def noise_like_parameters(self) -> list[Tensor]:
         """Standard normal numbers from the supernet's generator, like the parameters ω."""
@@ -111,17 +108,14 @@ class SupernetBase(nn.Module):
         return nullcontext()
 
     def _expected(self, kind: str) -> tuple[int, ...]:
-        """Shape of the architecture weights of a cell kind."""
         return self.layout.count(kind), *self.space.cells[kind].shape
 
     def _by_cell(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
         """The architecture weights of each cell from input to output."""
         for kind in self.space.cells:
-            got = tuple(weights[kind].shape) if kind in weights else "nothing"
-            if got != self._expected(kind):
-                raise ValueError(
-                    f"architecture weights of the {kind} cells: expected {self._expected(kind)}, got {got}"
-                )
+            expected, got = self._expected(kind), tuple(weights[kind].shape) if kind in weights else "nothing"
+            if got != expected:
+                raise ValueError(f"architecture weights of the {kind} cells: expected {expected}, got {got}")
         remaining = {kind: iter(weights[kind]) for kind in self.space.cells}
         return [next(remaining[kind]) for kind in self.layout]
 
@@ -147,7 +141,7 @@ class Supernet(SupernetBase):
 
     Args:
         generator: where random operations (``noise``) draw from; it must live on the supernet's device.
-        cell: builds a searchable cell, as :class:`SearchCell` does.
+        layers, cell: build the layers and the searchable cells.
         activation: the nonlinearity of all operations, ``relu`` (as published) or ``gelu``.
         sizes: channels, depth, classes, channels_in and reduction of
             :class:`~ldarts_lib.networks.macro.MacroSettings`.
@@ -172,21 +166,19 @@ class Supernet(SupernetBase):
         **sizes: Any,
     ) -> None:
         super().__init__()
+        self.space, self.generator, self.draws = space, generator, space.random
         layers = replace(layers, activation=NONLINEARITIES[activation])
-        self.space = space
-        self.generator = generator
-        self.draws = space.random
-
-        def make_cell(kind: str, cell_channels: int) -> SearchCell:
-            return cell(
+        settings = MacroSettings(
+            make_cell=lambda kind, channels: cell(
                 space.cells[kind],
-                OperationSettings(cell_channels, generator=generator, layers=layers),
+                OperationSettings(channels, generator=generator, layers=layers),
                 halve=kind == "reduce",
                 pooling_norm=space.pooling_norm,
-            )
-
-        settings = MacroSettings(
-            make_cell=make_cell, outputs=space.outputs, affine=False, layers=layers, **sizes
+            ),
+            outputs=space.outputs,
+            affine=False,
+            layers=layers,
+            **sizes,
         )
         self.layout = space.layout(settings.depth)
         self.macro = build_macro(space.macro, settings)

@@ -191,7 +191,7 @@ def parse(text: str) -> Genotype:
     if text.startswith("Genotype("):
         return _parse_darts(text)
     raise GenotypeError(
-        f"{_shorten(text)!r} is no genotype: expected the NAS-Bench-201 notation "
+        f"{text[:60]!r} is no genotype: expected the NAS-Bench-201 notation "
         "'|op~0|+|op~0|op~1|+...' or the DARTS notation 'Genotype(normal=[(op, source), ...], ...)' or "
         "'Genotype(recurrent=[(activation, source), ...], concat=...)'"
     )
@@ -224,20 +224,19 @@ def _parse_darts(text: str) -> Genotype:
     try:
         call = ast.parse(text, mode="eval").body
     except SyntaxError as error:
-        raise GenotypeError(f"{_shorten(text)!r} is no DARTS genotype: {error.msg}") from None
+        raise GenotypeError(f"{text[:60]!r} is no DARTS genotype: {error.msg}") from None
     match call:
         case ast.Call(func=ast.Name(id="Genotype"), args=[], keywords=keywords):
             values = {str(keyword.arg): keyword.value for keyword in keywords}
         case _:
             raise GenotypeError("expected Genotype(normal=[...], normal_concat=..., ...)")
-    given = set(values)
-    if {"recurrent"} <= given <= set(_RECURRENT_FIELDS):
+    if {"recurrent"} <= set(values) <= set(_RECURRENT_FIELDS):
         return Genotype(_read_cell("recurrent", "concat", values, 1))
-    if not {"normal"} <= given <= set(_DARTS_FIELDS):
+    if not {"normal"} <= set(values) <= set(_DARTS_FIELDS):
         raise GenotypeError(
-            f"a DARTS genotype has the fields {_DARTS_FIELDS} or {_RECURRENT_FIELDS}, got {sorted(given)}"
+            f"a DARTS genotype has the fields {_DARTS_FIELDS} or {_RECURRENT_FIELDS}, got {sorted(values)}"
         )
-    names = [name for name in ("normal", "reduce") if name in given]
+    names = [name for name in ("normal", "reduce") if name in values]
     return Genotype(**{name: _read_cell(name, f"{name}_concat", values, 2) for name in names})
 
 
@@ -246,12 +245,12 @@ def _read_cell(field: str, concat: str, values: dict[str, ast.expr], inputs: int
     pairs = _read_pairs(field, values[field])
     if len(pairs) % inputs:
         raise GenotypeError(f"{field}: every node reads two edges, but {len(pairs)} are given")
-    edges = tuple(
-        Edge(inputs + position // inputs, source, operation)
-        for position, (operation, source) in enumerate(pairs)
-    )
-    default = range(inputs, inputs + len(pairs) // inputs)
-    return Cell(inputs, edges, _read_output(concat, values.get(concat), default))
+    targets = [inputs + position // inputs for position in range(len(pairs))]
+    edges = [Edge(target, source, name) for target, (name, source) in zip(targets, pairs, strict=True)]
+    output = _literal(concat, values[concat]) if concat in values else range(inputs, targets[-1] + 1)
+    if not isinstance(output, range | list | tuple) or not all(type(node) is int for node in output):
+        raise GenotypeError(f"{concat}: expected node numbers, got {output}")
+    return Cell(inputs, tuple(edges), tuple(output))
 
 
 def _read_pairs(field: str, node: ast.expr) -> list[tuple[str, int]]:
@@ -259,19 +258,9 @@ def _read_pairs(field: str, node: ast.expr) -> list[tuple[str, int]]:
     if not isinstance(pairs, list | tuple) or not pairs:
         raise GenotypeError(f"{field}: expected a list of (operation, source) pairs")
     for position, pair in enumerate(pairs):
-        match pair:
-            case (str(), int()):
-                continue
-            case _:
-                raise GenotypeError(f"{field}, entry {position}: expected (operation, source), got {pair!r}")
+        if not isinstance(pair, tuple) or [type(part) for part in pair] != [str, int]:
+            raise GenotypeError(f"{field}, entry {position}: expected (operation, source), got {pair!r}")
     return list(pairs)
-
-
-def _read_output(field: str, node: ast.expr | None, default: range) -> tuple[int, ...]:
-    output = default if node is None else _literal(field, node)
-    if not isinstance(output, range | list | tuple) or not all(type(n) is int for n in output):
-        raise GenotypeError(f"{field}: expected node numbers, got {output}")
-    return tuple(output)
 
 
 def _literal(name: str, node: ast.expr) -> Any:
@@ -279,12 +268,7 @@ def _literal(name: str, node: ast.expr) -> Any:
     try:
         match node:
             case ast.Call(func=ast.Name(id="range"), args=args, keywords=[]):
-                return range(*(ast.literal_eval(arg) for arg in args))
-            case _:
-                return ast.literal_eval(node)
+                return range(*map(ast.literal_eval, args))
+        return ast.literal_eval(node)
     except (ValueError, TypeError):
         raise GenotypeError(f"{name}: expected a literal, got {ast.unparse(node)}") from None
-
-
-def _shorten(text: str, length: int = 60) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"

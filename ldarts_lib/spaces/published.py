@@ -18,13 +18,8 @@ from ldarts_lib.spaces.genotype import Genotype, parse
 
 @dataclass(frozen=True)
 class Published:
-    """A published architecture.
-
-    Attributes:
-        name: what the source calls it.
-        space: the search space that it is of; None if it is of none of ours.
-        dataset: the images or the text that it was searched on.
-        source: who found it, and where the cell is written.
+    """A published architecture: the search space that it is of (None: of none of ours), the images or the
+    text that it was searched on, and who found it, and where the cell is written.
     """
 
     name: str

@@ -20,6 +20,7 @@ from ldarts_lib.spaces.genotype import ACTIVATION_NAMES, OPERATION_NAMES, Cell, 
 
 Macro = Literal["stages", "chain", "recurrent"]
 
+_NAMES = (*OPERATION_NAMES, *ACTIVATION_NAMES)
 _MACROS: Mapping[str, tuple[tuple[str, ...], int, tuple[str, ...], int | None]] = {
     "stages": (("normal",), 1, ("last",), None),
     "chain": (("normal", "reduce"), 2, ("last", "concat"), 2),
@@ -35,9 +36,8 @@ class CellSpace:
     Attributes:
         inputs: number of input nodes; they are nodes 0 .. inputs-1.
         nodes: number of intermediate nodes; each reads all nodes before it.
-        candidates: candidate operations per edge, in the order of :attr:`edges`, equally many on each.
-        output: ``last`` (the last node is the output) or ``concat`` (all intermediate nodes, concatenated, or
-            averaged in a recurrent cell).
+        candidates: operations per edge, in the order of :attr:`edges`, equally many on each.
+        output: the ``last`` node, or all intermediate nodes (``concat``; averaged in a recurrent cell).
     """
 
     inputs: int
@@ -46,11 +46,6 @@ class CellSpace:
     output: Literal["last", "concat"]
 
     def __post_init__(self) -> None:
-        if self.inputs < 1 or self.nodes < 1:
-            raise ValueError(
-                f"a cell needs at least one input and one node, got {self.inputs} and {self.nodes}"
-            )
-        require_known("output", self.output, ("last", "concat"))
         if len(self.candidates) != len(self.edges):
             raise ValueError(
                 f"{self.inputs} input and {self.nodes} intermediate nodes make {len(self.edges)} edges, "
@@ -58,12 +53,9 @@ class CellSpace:
             )
         if len({len(names) for names in self.candidates}) != 1 or not self.candidates[0]:
             raise ValueError("every edge needs the same number of candidates, at least one")
-        known = {*OPERATION_NAMES, *ACTIVATION_NAMES}
         for (target, source), names in zip(self.edges, self.candidates, strict=True):
-            if unknown := sorted(set(names) - known):
-                raise ValueError(
-                    f"edge {target}<-{source}: unknown operation {unknown[0]!r}; known are {sorted(known)}"
-                )
+            for name in names:
+                require_known(f"operation on edge {target}<-{source}:", name, _NAMES)
             if len(set(names)) != len(names):
                 raise ValueError(f"edge {target}<-{source}: an operation is listed twice in {names}")
 
@@ -140,15 +132,19 @@ class Space:
         return _MACROS[self.macro][-1]
 
     @property
+    def operations(self) -> set[str]:
+        """The candidate operations of all edges."""
+        return {name for cell in self.cells.values() for names in cell.candidates for name in names}
+
+    @property
     def random(self) -> bool:
-        """Whether a candidate operation draws random numbers."""
-        return any("noise" in names for cell in self.cells.values() for names in cell.candidates)
+        """Whether an operation draws random numbers."""
+        return "noise" in self.operations
 
     @property
     def separable(self) -> bool:
-        """Whether a candidate operation is a separable or dilated convolution."""
-        names = {name for cell in self.cells.values() for several in cell.candidates for name in several}
-        return any(name.startswith(("sep_conv", "dil_conv")) for name in names)
+        """Whether an operation is a separable or dilated convolution."""
+        return any(name.startswith(("sep_conv", "dil_conv")) for name in self.operations)
 
     def layout(self, depth: int) -> tuple[str, ...]:
         """The names of the searchable cells from input to output, see :func:`layout`."""
@@ -170,11 +166,9 @@ class Space:
             _validate_cell(f"space {self.name!r}, {kind} cell", self.cells[kind], cell, self.kept)
 
     def discretize(self, weights: Mapping[str, npt.ArrayLike]) -> Genotype:
-        """The genotype that architecture weights select.
+        """The genotype that architecture weights select, per cell p = softmax(α), [edges, operations].
 
-        Args:
-            weights: per cell p = softmax(α), an array [edges, operations]. Where edges are compared with each
-                other, α itself could select others.
+        Where edges are compared with each other, α itself could select others.
 
         Raises:
             ValueError: weights that are missing, of another shape or not finite.
@@ -192,12 +186,9 @@ class Space:
 
 
 def layout(macro: Macro, depth: int) -> tuple[str, ...]:
-    """The names of the cells from input to output.
+    """The names of the cells from input to output, ``depth`` in each of the ``stages`` or in all.
 
-    Args:
-        macro: how cells are stacked.
-        depth: cells per stage (``stages``) or in the whole network; those at one and two thirds of a
-            ``chain`` are reduction cells.
+    Those at one and two thirds of a ``chain`` are reduction cells.
     """
     if depth < 1:
         raise ValueError(f"depth must be at least 1, got {depth}")
@@ -223,13 +214,10 @@ def _strongest_edges(space: CellSpace, p: npt.NDArray, kept: int | None) -> list
 
 
 def _validate_cell(where: str, space: CellSpace, cell: Cell, kept: int | None) -> None:
-    if cell.inputs != space.inputs or cell.nodes != space.nodes:
-        raise GenotypeError(
-            f"{where}: expected {space.inputs} input and {space.nodes} intermediate nodes, "
-            f"got {cell.inputs} and {cell.nodes}"
-        )
-    if cell.output != space.output_nodes:
-        raise GenotypeError(f"{where}: the output must be the nodes {space.output_nodes}, got {cell.output}")
+    expected, got = (space.inputs, space.nodes, space.output_nodes), (cell.inputs, cell.nodes, cell.output)
+    for what, *both in zip(("input nodes", "intermediate nodes", "output nodes"), expected, got, strict=True):
+        if both[0] != both[1]:
+            raise GenotypeError(f"{where}: expected {both[0]} {what}, got {both[1]}")
     candidates = dict(zip(space.edges, space.candidates, strict=True))
     for edge in cell.edges:
         names = candidates[edge.target, edge.source]
