@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ldarts_lib.networks.batches import Batch
-from ldarts_lib.networks.operations import Activation
 from ldarts_lib.networks.supernet import Supernet
 from ldarts_lib.spaces.space import SPACES, Space
 
@@ -51,32 +50,22 @@ def small_space(name: str) -> Space:
 
 
 def small_supernet(
-    space: Space | str,
-    *,
-    seed: int = 0,
-    dtype: torch.dtype = torch.float64,
-    depth: int | None = None,
-    generator: torch.Generator | None = None,
-    activation: Activation = "relu",
+    space: Space | str, dtype: torch.dtype = torch.float64, depth: int | None = None, **options: Any
 ) -> Supernet:
     """A supernet of two channels and three classes; all its parameters and statistics are random."""
     space = SPACES[space] if isinstance(space, str) else space
-    depth = depth or DEPTHS[space.macro]
-    sizes = {"channels": 2, "depth": depth, "classes": 3, "channels_in": 1}
-    net = Supernet(space, generator=generator, activation=activation, **sizes).to(dtype)
-    draw = torch.Generator().manual_seed(seed)
+    sizes = {"channels": 2, "depth": depth or DEPTHS[space.macro], "classes": 3, "channels_in": 1}
+    net = Supernet(space, **sizes, **options).to(dtype)
+    draw = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, tensor in (*net.named_parameters(), *net.named_buffers()):
             noise = torch.randn(tensor.shape, generator=draw, dtype=torch.float64)
-            if name.endswith("num_batches_tracked"):
-                continue
             if name.endswith("running_var"):
                 tensor.copy_(1 + noise.abs())
             elif tensor.dim() > 1:
                 tensor.copy_(noise / tensor[0].numel() ** 0.5)
-            else:
-                start = 1.0 if name.endswith("weight") else 0.0  # of a BatchNorm, or an offset
-                tensor.copy_(start + 0.3 * noise)
+            elif tensor.dim():
+                tensor.copy_(name.endswith("weight") + 0.3 * noise)  # of a BatchNorm, or an offset
     return net
 
 
@@ -100,13 +89,9 @@ def random_weights(net: Supernet, seed: int = 0) -> dict[str, Tensor]:
     """Softmax weights that differ from cell to cell: leaves [cells, edges, operations] per kind."""
     draw = torch.Generator().manual_seed(2000 + seed)
     dtype = next(net.parameters()).dtype
-    return {
-        kind: torch.randn(net.layout.count(kind), *cell.shape, generator=draw, dtype=torch.float64)
-        .softmax(-1)
-        .to(dtype)
-        .requires_grad_()
-        for kind, cell in net.space.cells.items()
-    }
+    shapes = {kind: (net.layout.count(kind), *cell.shape) for kind, cell in net.space.cells.items()}
+    drawn = {kind: torch.randn(s, generator=draw, dtype=torch.float64) for kind, s in shapes.items()}
+    return {kind: alpha.softmax(-1).to(dtype).requires_grad_() for kind, alpha in drawn.items()}
 
 
 def statistics(net: nn.Module) -> dict[str, Tensor]:

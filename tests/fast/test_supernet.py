@@ -158,23 +158,14 @@ def test_a_smooth_supernet_equals_the_reference(way, monkeypatch):
 @SOME_SPACES
 @TWO_WAYS
 def test_gradients_by_the_architecture_weights_alone(space, way, monkeypatch):
-    fast, expected = fast_supernet(space, way, monkeypatch), reference(space)
-    found = gradients(fast, expected.batch, expected.weights, of_parameters=False)
-    assert found.weights == ()
-    assert error([*found.cells.values()], [*expected.found.cells.values()]) < TOLERANCE
-    assert fast.run.parameters  # the next pass differentiates ω again
-
-
-@TWO_WAYS
-def test_no_work_for_gradients_that_are_not_asked_for(way, monkeypatch):
     """The α half-step calls no convolution's gradient by its kernel."""
-    fast = fast_supernet("darts", way, monkeypatch)
-    weights = random_weights(fast)
+    fast, expected = fast_supernet(space, way, monkeypatch), reference(space)
     with Calls() as seen:
-        gradients(fast, small_batch(), weights, of_parameters=False)
-    assert seen.kernel_gradients == 0
-    with Calls() as seen:
-        gradients(fast, small_batch(), weights)
+        found = gradients(fast, expected.batch, expected.weights, of_parameters=False)
+    assert found.weights == () and seen.kernel_gradients == 0
+    assert error([*found.cells.values()], [*expected.found.cells.values()]) < TOLERANCE
+    with Calls() as seen:  # the next pass differentiates ω again
+        gradients(fast, expected.batch, expected.weights)
     assert seen.kernel_gradients > 0
 
 
@@ -231,9 +222,6 @@ def test_no_host_synchronization_inside_a_step(space, strategy, estimator):
     with Calls() as seen:
         problem.step(small_batch(0), small_batch(1))
     assert seen.syncs == 0
-
-
-def test_the_counter_of_synchronizations_counts():
     with Calls() as seen:
         torch.ones(()).item()
     assert seen.syncs == 1
@@ -256,9 +244,16 @@ def test_steps_equal_those_of_the_reference():
     assert error(moved[1], moved[0]) < TOLERANCE
 
 
-def test_an_unknown_strategy_is_refused():
-    with pytest.raises(ValueError, match="unknown strategy 'fused'; choose one of auto, separate, batched"):
-        FastSupernet(SPACES["s2"], channels=2, depth=5, classes=3, strategy="fused")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strategy": "fused"}, "unknown strategy 'fused'; choose one of auto, separate, batched"),
+        ({"activation": "gelu"}, r"'s2' are fused with ReLU, not with activation 'gelu'"),
+    ],
+)
+def test_what_the_fast_supernet_cannot_do_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        FastSupernet(SPACES["s2"], channels=2, depth=5, classes=3, **options)
 
 
 def test_finite_differences_refuse_low_precision(monkeypatch):
@@ -314,9 +309,3 @@ def test_the_protocol_chooses_the_supernet(name):
     assert type(net) is (Supernet if name == "reference" else FastSupernet)
     if name == "fast":
         assert net.run.strategy == "batched" and net.run.checkpoint and net.run.precision is None
-
-
-def test_separable_convolutions_are_fused_with_relu_only():
-    sizes = {"channels": 4, "depth": 3, "classes": 10}
-    with pytest.raises(ValueError, match=r"'s2' are fused with ReLU, not with activation 'gelu'"):
-        FastSupernet(SPACES["s2"], activation="gelu", **sizes)

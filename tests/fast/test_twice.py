@@ -29,6 +29,10 @@ def norm_of(channels, training, seed=0):
     return norm
 
 
+def assert_differentiable_twice(function, *inputs):
+    assert gradcheck(function, inputs) and gradgradcheck(function, inputs)
+
+
 def batch_norm(z, norm):
     return F.batch_norm(z, norm.running_mean.clone(), norm.running_var.clone(), None, None, norm.training)
 
@@ -47,10 +51,9 @@ def test_the_faces_of_a_convolution(layout, size, kernel, stride, dilation, grou
     by_x, by_w = torch.autograd.grad(y, (x, w), g)
     x, w = x.detach(), w.detach()
     torch.testing.assert_close(convolution(x, w, geometry), y.detach())
-    torch.testing.assert_close(by_input(g, w, x.shape, geometry), by_x)
-    torch.testing.assert_close(by_kernel(x, g, w, geometry), by_w)
-    for found, expected in zip(by_both(g, x, w, geometry), (by_x, by_w), strict=True):
-        torch.testing.assert_close(found, expected)
+    alone = by_input(g, w, x.shape, geometry), by_kernel(x, g, w, geometry)
+    torch.testing.assert_close(alone, (by_x, by_w))
+    torch.testing.assert_close(by_both(g, x, w, geometry), (by_x, by_w))
 
 
 @pytest.mark.parametrize("groups", [1, 2])
@@ -62,7 +65,7 @@ def test_a_convolution_differentiates_twice(groups, stride, kernel):
     def function(x, w):
         return convolve(x, w, geometry, Execution())
 
-    assert gradcheck(function, inputs) and gradgradcheck(function, inputs)
+    assert_differentiable_twice(function, *inputs)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -79,7 +82,7 @@ def test_a_mixture_equals_autograd_and_differentiates_twice(training, width):
     s = scales.view(3, -1, 1, 1)
     expected = s[0] * batch_norm(x, norms[0]) + s[1] * batch_norm(y, norms[1]) + s[2] * plain
     torch.testing.assert_close(function(scales, *tensors), expected)
-    assert gradcheck(function, (scales, *tensors)) and gradgradcheck(function, (scales, *tensors))
+    assert_differentiable_twice(function, scales, *tensors)
 
 
 def test_a_mixture_without_normalized_terms():
@@ -89,7 +92,7 @@ def test_a_mixture_without_normalized_terms():
         return mix(scales, [], None, plain)
 
     torch.testing.assert_close(function(scales, *tensors), scales[0] * tensors[0] + scales[1] * tensors[1])
-    assert gradcheck(function, (scales, *tensors)) and gradgradcheck(function, (scales, *tensors))
+    assert_differentiable_twice(function, scales, *tensors)
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -102,7 +105,7 @@ def test_normalization_by_several_norms_differentiates_twice(training):
 
     expected = torch.cat([batch_norm(part, norm) for part, norm in zip(z.split(2, 1), norms, strict=True)], 1)
     torch.testing.assert_close(function(z, scale), expected * scale.view(1, -1, 1, 1))
-    assert gradcheck(function, (z, scale)) and gradgradcheck(function, (z, scale))
+    assert_differentiable_twice(function, z, scale)
 
 
 @LAYOUTS
@@ -133,24 +136,18 @@ def test_separable_convolutions_equal_autograd_once_and_twice(layout, normalized
     wanted = (x, *depthwise, pointwise)
     g = draw(*ours().shape, seed=4).requires_grad_()
     torch.testing.assert_close(ours(), textbook())
-    for found, expected in zip(
-        torch.autograd.grad(ours(), wanted, g.detach()),
-        torch.autograd.grad(textbook(), wanted, g.detach()),
-        strict=True,
-    ):
-        torch.testing.assert_close(found, expected)
+    found, expected = (torch.autograd.grad(f(), wanted, g.detach()) for f in (ours, textbook))
+    torch.testing.assert_close(found, expected)
     direction, second = draw(*x.shape, seed=6), []
     for function in (ours, textbook):
         y = function()
         with run.asking(parameters=False):
             (by_x,) = torch.autograd.grad(y, x, g, create_graph=True)
         second.append(torch.autograd.grad((by_x * direction).sum(), (*wanted, g), materialize_grads=True))
-    for found, expected in zip(*second, strict=True):
-        torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(*second)
 
 
 def test_concatenation():
     parts = [draw(2, c, 2, seed=c).requires_grad_() for c in (1, 3, 2)]
     torch.testing.assert_close(concatenate(parts, dim=1), torch.cat(parts, 1))
-    assert gradcheck(lambda *parts: concatenate(parts, dim=1), parts)
-    assert gradgradcheck(lambda *parts: concatenate(parts, dim=1), parts)
+    assert_differentiable_twice(lambda *parts: concatenate(parts, dim=1), *parts)

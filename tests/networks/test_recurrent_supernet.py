@@ -1,31 +1,104 @@
+"""The recurrent supernet and its discrete network against loops that share no code with the library."""
+
 import pytest
 import torch
+from torch import Tensor
 
 from ldarts_lib.bilevel.alignment import layer_alignment, sign_alignment
 from ldarts_lib.bilevel.gradients import gradients
 from ldarts_lib.bilevel.regularizers import Regularizer, penalized_gradients, regularized_gradients
-from ldarts_lib.networks.batches import Inputs
-from ldarts_lib.networks.recurrent import DiscreteLanguageModel
+from ldarts_lib.networks.batches import Inputs, TextBatch
+from ldarts_lib.networks.recurrent import DiscreteLanguageModel, Dropouts
 from ldarts_lib.networks.recurrent_supernet import RecurrentSupernet
 from ldarts_lib.spaces.genotype import parse
 from ldarts_lib.spaces.published import published
-from ldarts_lib.spaces.space import CellSpace, Space
-from recurrent_helpers import (
-    COLUMNS,
-    NONE,
-    SOME,
-    TIME,
-    UNITS,
-    WORDS,
-    naive_loss,
-    random_weights,
-    supernet,
-    window,
-)
+from ldarts_lib.spaces.space import PTB, CellSpace, Space
 
+WORDS, UNITS, TIME, COLUMNS = 7, 3, 4, 5
 SMOOTH = CellSpace.uniform(1, 3, ("none", "tanh", "sigmoid", "identity"), "concat")
 SMOOTH = Space("smooth", {"normal": SMOOTH}, macro="recurrent")
 V2 = published("DARTS_V2_ptb")
+NAIVE = {"none": lambda x: 0 * x, "tanh": torch.tanh, "relu": lambda x: x.clamp(min=0)}
+NAIVE |= {"sigmoid": lambda x: 1 / (1 + (-x).exp()), "identity": lambda x: x}
+SOME = Dropouts(output=0.3, hidden=0.2, inputs=0.4, embedding=0.25, words=0.15)
+NONE = Dropouts(0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+def supernet(space: Space = PTB, dropouts: Dropouts = SOME) -> RecurrentSupernet:
+    """Two cells in float64; all parameters and statistics are random."""
+    options = {"dropouts": dropouts, "generator": torch.Generator().manual_seed(5)}
+    net = RecurrentSupernet(words=WORDS, units=UNITS, space=space, **options).double()
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(0.7 * torch.randn(parameter.shape, generator=draw, dtype=torch.float64))
+        for cell in net.cells:
+            cell.norm.running_mean.copy_(torch.randn(UNITS, generator=draw))
+            cell.norm.running_var.copy_(1 + torch.rand(UNITS, generator=draw))
+    return net
+
+
+def window(net: RecurrentSupernet, slowness: float = 0.1) -> TextBatch:
+    """Random words and hidden states, different in each cell."""
+    draw = torch.Generator().manual_seed(100)
+    words = torch.randint(WORDS, (TIME, COLUMNS), generator=draw)
+    hidden = torch.randn(len(net.cells), COLUMNS, UNITS, generator=draw, dtype=torch.float64)
+    return TextBatch(Inputs(words, hidden), torch.randint(WORDS, (TIME * COLUMNS,), generator=draw), slowness)
+
+
+def random_weights(net: RecurrentSupernet) -> dict[str, Tensor]:
+    """Softmax weights that differ from cell to cell, as a leaf."""
+    draw = torch.Generator().manual_seed(200)
+    shape = (len(net.cells), *net.space.cells["normal"].shape)
+    return {"normal": torch.randn(shape, generator=draw, dtype=torch.float64).softmax(-1).requires_grad_()}
+
+
+def naive_mask(net: RecurrentSupernet, rate: float, *shape: int) -> Tensor:
+    if not net.training or rate == 0:
+        return torch.ones(shape, dtype=torch.float64)
+    return torch.empty(shape, dtype=torch.float64).bernoulli_(1 - rate, generator=net.generator) / (1 - rate)
+
+
+def naive_norm(net: RecurrentSupernet, x: Tensor, norm: torch.nn.BatchNorm1d) -> Tensor:
+    if net.training:
+        mean, variance = x.mean(0), x.var(0, unbiased=False)
+    else:
+        mean, variance = norm.running_mean, norm.running_var
+    return (x - mean) / (variance + 1e-5).sqrt()
+
+
+def naive_cell(net, cell, words, hidden, x_mask, h_mask, weights) -> Tensor:
+    """[time, columns, units]; ``weights`` has one matrix per time step."""
+    outputs, space = [], net.space.cells["normal"]
+    for x, p in zip(words, weights, strict=True):
+        c, h = (torch.cat([x * x_mask, hidden * h_mask], 1) @ cell.first).split(UNITS, 1)
+        states = [naive_norm(net, hidden + c.sigmoid() * (h.tanh() - hidden), cell.norm)]
+        edge = 0
+        for i in range(space.nodes):
+            node = torch.zeros_like(hidden)
+            for state in states:
+                c, h = ((state * h_mask) @ cell.rest[i]).split(UNITS, 1)
+                for k, name in enumerate(space.candidates[edge]):
+                    if name != "none":
+                        node = node + p[edge, k] * (state + c.sigmoid() * (NAIVE[name](h) - state))
+                edge += 1
+            states.append(naive_norm(net, node, cell.norm))
+        hidden = sum(states[1:]) / space.nodes
+        outputs.append(hidden)
+    return torch.stack(outputs)
+
+
+def naive_loss(net: RecurrentSupernet, batch: TextBatch, weights: list[list[Tensor]]) -> Tensor:
+    """The loss of a window; ``weights[cell][time]`` is the matrix that a cell uses at a time step."""
+    rates, units = net.dropouts, (COLUMNS, UNITS)
+    embedding = net.embedding * naive_mask(net, rates.words, WORDS, 1)
+    x = embedding[batch.inputs.words] * naive_mask(net, rates.embedding, *units)
+    for cell, hidden, own in zip(net.cells, batch.inputs.hidden, weights, strict=True):
+        x_mask, h_mask = naive_mask(net, rates.inputs, *units), naive_mask(net, rates.hidden, *units)
+        x = naive_cell(net, cell, x, hidden, x_mask, h_mask, own)
+    logits = (x * naive_mask(net, rates.output, *units)).reshape(-1, UNITS) @ net.embedding.T + net.bias
+    chosen = logits.log_softmax(1)[torch.arange(len(logits)), batch.targets]
+    return -chosen.mean() + batch.slowness * ((x[1:] - x[:-1]) ** 2).mean()
 
 
 def distance(found, expected):
@@ -71,20 +144,17 @@ def test_the_gradient_of_a_cell_sums_all_time_steps():
 
 def test_one_hot_weights_give_the_discrete_network():
     """With a BatchNorm that changes nothing, in evaluation mode; the other edges have ``none``."""
-    genotype = V2
     net = supernet(dropouts=NONE).eval()
     with torch.no_grad():
         for cell in net.cells:
             cell.norm.running_mean.zero_()
             cell.norm.running_var.fill_(1 - cell.norm.eps)
-    discrete = (
-        DiscreteLanguageModel(genotype, words=WORDS, units=UNITS, cells=2, dropouts=NONE).double().eval()
-    )
+    discrete = DiscreteLanguageModel(V2, words=WORDS, units=UNITS, cells=2).double().eval()
     discrete.load_state_dict({k: v for k, v in net.state_dict().items() if "norm" not in k})
     space = net.space.cells["normal"]
     one_hot = torch.zeros(2, *space.shape, dtype=torch.float64)
     one_hot[..., 0] = 1
-    for edge in genotype.normal.edges:
+    for edge in V2.normal.edges:
         row = space.edges.index((edge.target, edge.source))
         one_hot[:, row] = 0
         one_hot[:, row, space.candidates[row].index(edge.operation)] = 1
@@ -173,9 +243,7 @@ def test_only_the_first_pass_moves_the_running_statistics():
 
 
 def test_masks_are_constant_over_time_and_drop_the_share_that_they_say():
-    net = RecurrentSupernet(
-        words=400, units=50, cells=2, dropouts=SOME, generator=torch.Generator().manual_seed(0)
-    )
+    net = RecurrentSupernet(words=400, units=50, dropouts=SOME, generator=torch.Generator())
     drawn = []
     original = net._mask
     net._mask = lambda rate, *shape: drawn.append((rate, original(rate, *shape))) or drawn[-1][1]

@@ -19,7 +19,7 @@ from ldarts_lib.fast.twice import Convolution
 from ldarts_lib.networks.operations import TEXTBOOK, FactorizedReduce, Layers, relu_conv_norm
 from ldarts_lib.runs.processes import ending
 
-CHANNELS, PIXELS, COPIES = (2, 4, 6, 8, 12, 16), (8, 40), 2
+CHANNELS, PIXELS = (2, 4, 6, 8, 12, 16), (8, 40)
 RUN = Execution("separate")
 FAST = Layers(partial(Convolution, run=RUN), partial(Norm, run=RUN))
 BUILD = {
@@ -45,20 +45,19 @@ def derivatives(module, x):
 
 
 def try_all():
-    for name, channels, pixels in itertools.product(BUILD, CHANNELS, PIXELS):
-        variants = {"reference": (TEXTBOOK, 1), "fast": (FAST, 1), "packed": (FAST, COPIES)}
-        for variant, (layers, copies) in variants.items():
-            chosen = layers if copies == 1 else packed_layers(copies, layers)
-            module = BUILD[name](channels, chosen)
-            x = torch.randn(2, copies * channels, pixels, pixels)
-            exact = derivatives(copy.deepcopy(module).double(), x.double())
-            module = module.to(memory_format=torch.channels_last)
-            found = derivatives(module, x.to(memory_format=torch.channels_last))
-            for one, other in zip(found, exact, strict=True):
-                error = (one - other).norm() / other.norm()
-                assert error < 1e-3, f"{variant} {name} of {channels} channels, {pixels} pixels: {error}"
-            if name != "convolution":
-                assert found[0].is_contiguous(memory_format=torch.channels_last), (variant, name)
+    variants = {"reference": (TEXTBOOK, 1), "fast": (FAST, 1), "packed": (packed_layers(2, FAST), 2)}
+    for name, channels, pixels, variant in itertools.product(BUILD, CHANNELS, PIXELS, variants):
+        layers, copies = variants[variant]
+        module = BUILD[name](channels, layers)
+        x = torch.randn(2, copies * channels, pixels, pixels)
+        exact = derivatives(copy.deepcopy(module).double(), x.double())
+        module = module.to(memory_format=torch.channels_last)
+        found = derivatives(module, x.to(memory_format=torch.channels_last))
+        for one, other in zip(found, exact, strict=True):
+            error = (one - other).norm() / other.norm()
+            assert error < 1e-3, f"{variant} {name} of {channels} channels, {pixels} pixels: {error}"
+        if name != "convolution":
+            assert found[0].is_contiguous(memory_format=torch.channels_last), (variant, name)
 
 
 if __name__ == "__main__":

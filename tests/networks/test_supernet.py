@@ -105,19 +105,10 @@ def test_forward_and_gradients_equal_the_textbook(space, training):
     )
     torch.testing.assert_close(logits, expected, rtol=1e-10, atol=1e-10)
     wanted = (*weights.values(), *net.parameters())
-    for ours, naive in zip(
-        torch.autograd.grad(logits.square().sum(), wanted, materialize_grads=True),
-        torch.autograd.grad(expected.square().sum(), wanted, materialize_grads=True),
-        strict=True,
-    ):
-        torch.testing.assert_close(ours, naive, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize(("space", "depth"), [("nasbench201", 2), ("s1", 1), ("s2", 3), ("s3", 4), ("s4", 8)])
-def test_depths_and_widths_build(space, depth):
-    net = Supernet(SPACES[space], channels=4, depth=depth, classes=10)
-    logits = net(torch.randn(2, 3, 16, 16), random_weights(net))
-    assert logits.shape == (2, 10) and logits.dtype == torch.float32
+    ours, naive = (
+        torch.autograd.grad(y.square().sum(), wanted, materialize_grads=True) for y in (logits, expected)
+    )
+    torch.testing.assert_close(ours, naive, rtol=1e-9, atol=1e-9)
 
 
 def chosen_only(net, genotype):
@@ -177,12 +168,10 @@ def test_one_hot_weights_are_the_discrete_network(space, text, training):
 
 @SOME_SPACES
 def test_gradients_of_the_cells_add_up_to_the_shared_gradient(space):
-    net = small_supernet(space, generator=torch.Generator().manual_seed(0))
+    net = small_supernet(space, generator=torch.Generator())
     images, state = small_batch().inputs, net.random_state()
     alphas = initial_alphas(net.space, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    shared = {
-        kind: alpha.softmax(-1).expand(net.layout.count(kind), -1, -1) for kind, alpha in alphas.items()
-    }
+    shared = {kind: a.softmax(-1).expand(net.layout.count(kind), -1, -1) for kind, a in alphas.items()}
     by_alpha = torch.autograd.grad(net(images, shared).square().sum(), list(alphas.values()))
     net.set_random_state(state)
     weights = architecture_weights(alphas, net.layout)
@@ -197,8 +186,7 @@ def test_gradients_of_the_cells_add_up_to_the_shared_gradient(space):
 
 @SOME_SPACES
 def test_statistics_move_once_or_not_at_all(space):
-    generator = torch.Generator().manual_seed(0)
-    net = small_supernet(space, generator=generator)
+    net = small_supernet(space, generator=torch.Generator())
     images, weights = small_batch().inputs, random_weights(net)
     before, state = statistics(net), net.random_state()
     frozen = net(images, weights, update_statistics=False)
@@ -235,15 +223,11 @@ def test_evaluation_uses_the_running_statistics_and_keeps_them():
     assert all(torch.equal(before[name], b) for name, b in net.named_buffers())
 
 
-@pytest.mark.parametrize("part", [slice(2), (..., slice(9), slice(2)), (..., slice(1))])
-def test_weights_of_a_wrong_shape_are_refused(part):
+def test_weights_of_a_wrong_shape_are_refused():
     net = small_supernet("s2")
     images, weights = small_batch().inputs, random_weights(net)
-    wrong = weights["normal"][part]
-    with pytest.raises(
-        ValueError, match=r"of the normal cells: expected \(3, 14, 2\), got \([23], \d+, [12]\)"
-    ):
-        net(images, weights | {"normal": wrong})
+    with pytest.raises(ValueError, match=r"of the normal cells: expected \(3, 14, 2\), got \(2, 14, 2\)"):
+        net(images, weights | {"normal": weights["normal"][:2]})
     with pytest.raises(ValueError, match=r"normal cells: expected .* got nothing"):
         net(images, {})
 
@@ -278,22 +262,16 @@ def test_an_odd_number_of_channels_cannot_be_split():
         FactorizedReduce(3, 3, affine=False)
 
 
-def nasbench201_size(channels, depth, classes):
-    cells = sum(depth * 6 * (9 + 1) * (channels * m) ** 2 for m in (1, 2, 4))
-    total = 27 * channels + 2 * channels + cells
-    for c in (channels, 2 * channels):
-        total += 9 * c * 2 * c + 9 * (2 * c) ** 2 + 4 * 2 * c + c * 2 * c
-    return total + 2 * 4 * channels + (4 * channels + 1) * classes
-
-
 def size(module):
     return sum(p.numel() for p in module.parameters())
 
 
-@pytest.mark.parametrize(("channels", "depth"), [(16, 5), (4, 1)])
-def test_parameters_of_the_nasbench201_supernet(channels, depth):
-    net = Supernet(SPACES["nasbench201"], channels=channels, depth=depth, classes=10)
-    assert size(net) == nasbench201_size(channels, depth, 10)
+@pytest.mark.parametrize(("c", "depth"), [(16, 5), (4, 1)])
+def test_parameters_of_the_nasbench201_supernet(c, depth):
+    expected = 27 * c + 2 * c + sum(depth * 6 * (9 + 1) * (c * m) ** 2 for m in (1, 2, 4))
+    expected += sum(9 * k * 2 * k + 9 * (2 * k) ** 2 + 4 * 2 * k + k * 2 * k for k in (c, 2 * c))
+    net = Supernet(SPACES["nasbench201"], channels=c, depth=depth, classes=10)
+    assert size(net) == expected + 2 * 4 * c + (4 * c + 1) * 10
 
 
 def test_parameters_of_the_darts_supernet():
@@ -318,9 +296,7 @@ def test_reductions():
 
 
 def test_initial_alphas_are_small_seeded_leaves():
-    first, second = (
-        initial_alphas(SPACES["s1"], generator=torch.Generator().manual_seed(0)) for _ in range(2)
-    )
+    first, second = (initial_alphas(SPACES["s1"], generator=torch.Generator()) for _ in range(2))
     assert list(first) == ["normal", "reduce"]
     for kind, alpha in first.items():
         assert alpha.shape == (14, 2) and torch.equal(alpha, second[kind])

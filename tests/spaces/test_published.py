@@ -5,7 +5,7 @@ import pytest
 
 from helpers import published as held_architectures
 from ldarts_lib.errors import UnknownName
-from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.genotype import GenotypeError, parse
 from ldarts_lib.spaces.published import published, published_record
 from ldarts_lib.spaces.space import PTB, SPACES
 
@@ -27,10 +27,13 @@ def test_every_cell_has_a_source_fits_its_space_and_is_read_back(name):
     record = published_record(name)
     assert record.source and record.dataset in ("cifar10", "cifar100", "svhn", "ptb")
     assert parse(str(record.genotype)) == record.genotype == published(name)
-    if name in ("NASNet", "AmoebaNet", "ENAS_ptb"):
-        assert record.space is None
-    else:
-        {**SPACES, "ptb": PTB}[record.space].validate(record.genotype)
+    assert (record.space is None) == (name in ("NASNet", "AmoebaNet", "ENAS_ptb"))
+    for space in (*SPACES.values(), PTB):
+        if space.name == record.space:
+            space.validate(record.genotype)
+        elif record.space is None:
+            with pytest.raises(GenotypeError, match=f"space '{space.name}'"):
+                space.validate(record.genotype)
 
 
 def test_a_name_that_is_not_published_is_refused():
