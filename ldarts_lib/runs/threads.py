@@ -53,7 +53,7 @@ def prepare(size: str | None = None, threads: int | None = None) -> None:
     Best before torch is loaded.
 
     Raises:
-        ThreadsError: less than one thread, or as :func:`count`.
+        ThreadsError: less than one thread, or as :func:`thread_count`.
     """
     if threads is not None:
         os.environ[VARIABLE] = str(threads)

@@ -57,9 +57,8 @@ def judge(
         architecture: a published name, the run directory of a finished search, or a genotype.
         dataset: images, or a text for the recipe ``ptb``.
         recipe: one of :data:`ALL_RECIPES`.
-        size, seed: of the training: smoke, demo or paper.
-        out: the run directory.
-        devices: how many devices share the training of a network of images.
+        size, seed: of the training.
+        devices: how many share the training of a network of images.
         settings: single settings of the training protocol.
 
     Returns:
@@ -142,7 +141,7 @@ def sizes_by_recipe(
     Args:
         recipe: by default the usual one.
         classes: by default 10, and 1000 for imagenet.
-        changes: of the settings channels, depth and resolution (by default 32, and 224 for imagenet).
+        changes: of channels, depth and resolution (by default 32, and 224 for imagenet).
 
     Raises:
         ProtocolError: a bad value, or a language model, whose size depends on its text.
@@ -154,8 +153,8 @@ def sizes_by_recipe(
     require_fitting(genotype, recipe)
     if classes is not None and classes < 1:
         raise ProtocolError(f"classes = {classes}: expected at least 1")
-    chosen = training_protocol(name, genotype, recipe=recipe, size="paper", auxiliary=0, **changes)
     usual_classes, usual_resolution = (1000, 224) if recipe == "imagenet" else (10, 32)
-    network = {"channels": chosen.channels, "depth": chosen.depth, "stem": chosen.stem}
-    resolution = chosen.resolution or usual_resolution
-    return sizes(genotype, classes=classes or usual_classes, resolution=resolution, **network)
+    changes = {"resolution": usual_resolution, **changes}
+    chosen = training_protocol(name, genotype, recipe=recipe, size="paper", auxiliary=0, **changes)
+    network = chosen.model_dump(include={"channels", "depth", "stem", "resolution"})
+    return sizes(genotype, classes=classes or usual_classes, **network)

@@ -194,10 +194,8 @@ def _read_yaml(path: Path) -> Any:
     """The content of a YAML file, which knows its lines; a key that is given twice is an error."""
     try:
         return YAML().load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise GridError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise GridError(f"cannot read {path}: it is no text") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise GridError(f"cannot read {path}: {error}") from None
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         what = getattr(error, "problem", None) or str(error).splitlines()[0]

@@ -53,19 +53,19 @@ class Standing(NamedTuple):
 
 def standing(job: Job, out: Path) -> Standing:
     """Where a job of the grid in ``out`` stands."""
-    run = out / job.directory
-    if not (run / METRICS).exists():
+    path = out / job.directory / METRICS
+    if not path.exists():
         error = _error(out / job.executed)
-        begun = "interrupted" if (run / CONFIG).exists() else "missing"
+        begun = "interrupted" if path.with_name(CONFIG).exists() else "missing"
         return Standing("failed", error) if error else Standing(begun)
     try:
-        found = read_metrics(run / METRICS).model_dump()
+        found = read_metrics(path).model_dump()
     except RunError as error:
         return Standing("unusable", str(error))
     expected = [(key, value) for key, value in job.identity.items() if found.get(key) != value]
     differing = "; ".join(f"{key} = {found.get(key)!r}, expected {value!r}" for key, value in expected)
     if differing:
-        return Standing("unusable", f"{run / METRICS} is of another run: {differing}")
+        return Standing("unusable", f"{path} is of another run: {differing}")
     return Standing("finished")
 
 
@@ -101,10 +101,9 @@ _STATES = ("finished", "interrupted", "failed", "unusable", "missing")
 
 def plan_table(rows: pd.DataFrame, title: str) -> Table:
     """A plan for the terminal, without columns in which there is nothing to say."""
-    table = Table(title=title, box=None, show_footer=True)
+    table, total = Table(title=title, box=None, show_footer=True), rows.sum()
     table.add_column("part", "all")
     table.add_column("job")
-    total = rows.sum()
     shown = [name for name in rows if name in ("jobs", "finished") or (name != "missing" and total[name])]
     for name in shown:
         table.add_column(name, f"{total[name]:,.0f}", justify="right")
@@ -123,9 +122,7 @@ def missing(grid: Grid, *, gpu_here: bool = True) -> list[str]:
         import torch
 
         if not torch.cuda.is_available():
-            found.append(
-                "a CUDA device: torch sees none (make reproduce PROFILE=slurm sends jobs to a cluster)"
-            )
+            found += ["a CUDA device: torch sees none (make reproduce PROFILE=slurm sends jobs to a cluster)"]
     images = {record.name: record for record in catalogue.status()}
     for name in dict.fromkeys(job.dataset for job in grid.jobs() if job.recipe != "lookup"):
         if name == IMAGENET:

@@ -70,10 +70,8 @@ def sweep(
     Args:
         grid: a YAML file, or the name of a grid that ships.
         out: parent of all run directories.
-        parts: only these parts of the grid.
         jobs: at a time on this machine; by default one per core.
         gpus: of this machine, each for one job at a time; by default all that are visible.
-        device: of the notebooks, auto, cpu, cuda or mps.
         profile: local, or slurm.
         config: more settings of the Snakefile, as NAME=VALUE.
         options: of Snakemake itself.

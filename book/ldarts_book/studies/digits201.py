@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from ldarts_book.studies.records import write_provenance, write_table
 from ldarts_lib.bilevel.protocols import SearchProtocol, protocol
 from ldarts_lib.datasets.images import load_images
-from ldarts_lib.evaluation.standalone import Recipe, initial_network, standalone_accuracies
+from ldarts_lib.evaluation.standalone import Recipe, standalone_accuracies
+from ldarts_lib.evaluation.training import network_sizes
+from ldarts_lib.networks.sizes import sizes
 from ldarts_lib.runs.processes import process_pool
 from ldarts_lib.tables.computation import classes, computation, decode
 
@@ -55,11 +56,9 @@ def make(
     call goes on; with more seeds it adds the missing ones.
 
     Args:
-        out: directory of the results.
         seeds: networks of each cell, with the seeds 0, 1, ...
         recipe: training settings; a directory holds results of one recipe.
         workers: processes at a time; by default one per core, and one on a GPU.
-        device: where they train.
         cells: digits of the cells to train; by default all representatives.
     """
     if seeds < 1:
@@ -120,19 +119,13 @@ def _train(
 def _assemble(rows: pd.DataFrame) -> pd.DataFrame:
     """One row per cell: what it computes, how many cells do, its size, its accuracies and its time."""
     accuracies = rows.pivot(index="ops", columns="seed", values="accuracy").add_prefix("accuracy_")
-    keys = [computation(ops).key for ops in accuracies.index]
-    counts = [len(classes()[key]) for key in keys]
-    facts = pd.DataFrame({"computation": keys, "cells": counts}, accuracies.index)
-    sizes = pd.DataFrame(map(_size, accuracies.index), accuracies.index)
-    seconds = rows.groupby("ops")["seconds"].mean().round(2)
-    return facts.join(sizes).assign(seconds=seconds).join(accuracies).reset_index()
-
-
-def _size(ops: str) -> dict[str, int]:
-    """Parameters, and floating-point operations of one image (a multiply and an add are two)."""
     images = load_images(PROTOCOL.dataset)
-    network = initial_network(decode(ops), PROTOCOL, images, seed=0).eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(images.search().all()[0][:1])
-    parameters = sum(p.numel() for p in network.parameters())
-    return {"parameters": parameters, "flops": counter.get_total_flops()}
+    network = network_sizes(PROTOCOL, images) | {"resolution": images.search().all()[0].shape[-1]}
+    facts = []
+    for ops in accuracies.index:
+        key, found = computation(ops).key, sizes(decode(ops), **network)
+        flops = 2 * found.multiply_adds  # of one image; a multiply and an add are two
+        size = {"parameters": found.parameters, "flops": flops}
+        facts.append({"computation": key, "cells": len(classes()[key]), **size})
+    seconds = rows.groupby("ops")["seconds"].mean().round(2)
+    return pd.DataFrame(facts, accuracies.index).assign(seconds=seconds).join(accuracies).reset_index()

@@ -38,8 +38,6 @@ def run(studies: Sequence[Study], out: str | Path, *, size: str = "demo", **wher
 
     Args:
         studies: whose searches of one name are the same.
-        out: parent of the run directories.
-        size: preset of the searches.
         where: ``workers`` (processes at a time; by default one per core) and ``device``.
     """
     every = zip(studies, _search(studies, out, size, **where), strict=True)
@@ -174,9 +172,8 @@ def write_provenance(folder: Path, command: str, device: Any, **facts: Any) -> N
 
     machine = {key: value for key, value in environment(device).items() if key != "command"}
     today = datetime.now(UTC).date().isoformat()
-    write_json(
-        folder / "provenance.json", {"command": command, "date": today, **facts, "environment": machine}
-    )
+    facts = {"command": command, "date": today, **facts, "environment": machine}
+    write_json(folder / "provenance.json", facts)
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

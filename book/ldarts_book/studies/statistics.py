@@ -74,7 +74,7 @@ def last_epochs(judged: pd.DataFrame, count: int = 10) -> pd.DataFrame:
 
 
 def report(results: pd.DataFrame, baseline: str = "DARTS") -> pd.DataFrame:
-    """How searches end: one row per variant, with 95 % intervals.
+    """How searches end: one row per variant (and setting), with 95 % intervals.
 
     Columns: ``n`` (seeds), ``mean``, ``low``, ``high`` (of the accuracy; bootstrap, BCa), ``median``,
     ``worst``, ``best``, ``collapsed`` (as the judge defines it), ``collapse_low``, ``collapse_high`` (of
@@ -158,9 +158,8 @@ _WORDS = {
 
 def readable(found: pd.DataFrame, baseline: str = "DARTS") -> pd.DataFrame:
     """A report in words: means with their intervals in parentheses; nothing is compared with itself."""
-    known = {
-        name: text for name, text in _WORDS.items() if name in found or name not in ("regret", "seconds")
-    }
+    absent = {"regret", "seconds"} - {*found}
+    known = {name: text for name, text in _WORDS.items() if name not in absent}
     rows = [{name: text.format(**row) for name, text in known.items()} for row in found.to_dict("records")]
     words = pd.DataFrame(rows, index=found.index)
     words.loc[found.index.get_level_values("variant") == baseline, ["gain", "p", "p of collapse"]] = ""
@@ -219,9 +218,8 @@ def optimism(settings: int, deviation: float, seeds: int) -> float:
     if settings < 1 or seeds < 1:
         raise ValueError(f"give at least one setting and one seed, got {settings} and {seeds}")
     # e_K = ∫ x K φ(x) Φ(x)^(K-1) dx, the expected largest of K standard normal numbers
-    e, _ = integrate.quad(
-        lambda x: x * settings * stats.norm.pdf(x) * stats.norm.cdf(x) ** (settings - 1), -np.inf, np.inf
-    )
+    K, φ, Φ = settings, stats.norm.pdf, stats.norm.cdf
+    e, _ = integrate.quad(lambda x: x * K * φ(x) * Φ(x) ** (K - 1), -np.inf, np.inf)
     return deviation / seeds**0.5 * e
 
 
