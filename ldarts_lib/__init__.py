@@ -35,58 +35,32 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "SPACES": "spaces.space",
-    "Space": "spaces.space",
-    "Genotype": "spaces.genotype",
-    "parse": "spaces.genotype",
-    "published": "spaces.published",
-    "Supernet": "networks.supernet",
-    "FastSupernet": "fast.supernet",
-    "DiscreteNetwork": "networks.discrete",
-    "layer_alignment": "bilevel.alignment",
-    "Regularizer": "bilevel.regularizers",
-    "regularized_gradients": "bilevel.regularizers",
-    "Bilevel": "bilevel.half_steps",
-    "SearchProtocol": "bilevel.protocols",
-    "protocol": "bilevel.protocols",
-    "search": "bilevel.search",
-    "TrainingProtocol": "evaluation.protocols",
-    "evaluate": "evaluation.evaluate",
-    "load_images": "datasets.images",
-    "open_table": "tables.tables",
-    "Run": "runs.directory",
+    "spaces.space": ("SPACES", "Space"),
+    "spaces.genotype": ("Genotype", "parse"),
+    "spaces.published": ("published",),
+    "networks.supernet": ("Supernet",),
+    "fast.supernet": ("FastSupernet",),
+    "networks.discrete": ("DiscreteNetwork",),
+    "bilevel.alignment": ("layer_alignment",),
+    "bilevel.regularizers": ("Regularizer", "regularized_gradients"),
+    "bilevel.half_steps": ("Bilevel",),
+    "bilevel.protocols": ("SearchProtocol", "protocol"),
+    "bilevel.search": ("search",),
+    "evaluation.protocols": ("TrainingProtocol",),
+    "evaluation.evaluate": ("evaluate",),
+    "datasets.images": ("load_images",),
+    "tables.tables": ("open_table",),
+    "runs.directory": ("Run",),
 }
-
-__all__ = [
-    "SPACES",
-    "Bilevel",
-    "DiscreteNetwork",
-    "FastSupernet",
-    "Genotype",
-    "Regularizer",
-    "Run",
-    "SearchProtocol",
-    "Space",
-    "Supernet",
-    "TrainingProtocol",
-    "evaluate",
-    "layer_alignment",
-    "load_images",
-    "open_table",
-    "parse",
-    "protocol",
-    "published",
-    "regularized_gradients",
-    "search",
-]
+__all__ = [name for names in _HOMES.values() for name in names]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'ldarts_lib' has no attribute {name!r}")
-    module, _, renamed = _HOMES[name].partition(":")
-    value = globals()[name] = getattr(import_module(f"ldarts_lib.{module}"), renamed or name)
-    return value
+    for module, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(f"ldarts_lib.{module}"), name)
+            return value
+    raise AttributeError(f"module 'ldarts_lib' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -18,8 +18,7 @@ from ldarts_lib.runs.threads import prepare
 
 DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cells that agree.
 
-  ldarts search                                   Λ-DARTS on images that ship, a minute of CPU
-  ldarts search --method darts --seed 3           plain DARTS
+  ldarts search --seed 3                          Λ-DARTS on images that ship, a minute of CPU
   ldarts search --space s2 --dataset cifar10 --size paper --device cuda
   ldarts search --space ptb                       a recurrent cell, on a text that ships
   ldarts protocol --space s2 --size paper         all settings of a preset, and what they mean
@@ -46,8 +45,7 @@ OPTIONS = {
     "SPACE": "nasbench201, darts (darts8: with the operation none), s1, s2, s3, s4, or ptb, the recurrent "
     "cell of a language model.",
     "METHOD": "darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign, "
-    "lambda-projected (without the offset that α cannot feel), or a control, lambda-random or lambda-noise; "
-    "`ldarts protocol` says more.",
+    "lambda-projected, or a control, lambda-random or lambda-noise; `ldarts protocol` says more.",
     "SIZE": "Preset: smoke (seconds), demo (a minute or two of CPU), paper (the published settings; a GPU).",
     "DATA": "Images, by default noisy-digits; `ldarts info` lists them and says which are present. For ptb a "
     "text: civics (the default), ptb, or a folder with train.txt, valid.txt and test.txt.",
@@ -63,7 +61,6 @@ OPTIONS = {
     "PART ...": "Only these parts of the grid.",
     "RUNS": "Parent of all run directories.",
 }
-"""What the options are that several commands have."""
 
 
 def _option(metavar: str, **more: Any) -> Any:
@@ -114,23 +111,27 @@ def search(
     prepare(size, threads)
     from ldarts_lib.bilevel.protocols import protocol
     from ldarts_lib.bilevel.search import search as run
-    from ldarts_lib.runs.environment import device_report, resolve_device
 
-    chosen = protocol(space, dataset, method, size, seed=seed, **_overrides(settings, epochs))
+    chosen = protocol(space, dataset, method, size, seed=seed, **dict(settings) | _given(epochs=epochs))
     out = out or Path("runs") / f"{space}-{Path(chosen.dataset).name}-{method}-{size}-seed{seed}"
-    where = resolve_device(device)
-    print(device_report(where))
-    result = run(chosen, out, device=where)
+    result = run(chosen, out, device=_resolved(device))
     last = result.history[-1]
     print(f"cell       {result.genotype}")
     print(f"supernet   validation loss {last['valid_loss']:.3f}, accuracy {last['valid_accuracy']:.3f}")
     print(f"alignment  Λ = {last['valid_alignment']:+.3f} on the batches of α")
-    print(f"skips      {last['skips']}")
-    print(f"run        {result.path}")
+    print(f"skips      {last['skips']}\nrun        {result.path}")
 
 
-def _overrides(settings: tuple[tuple[str, str], ...], epochs: Epochs) -> dict[str, Any]:
-    return dict(settings) | ({} if epochs is None else {"epochs": epochs})
+def _resolved(device: str) -> Any:
+    from ldarts_lib.runs.environment import device_report, resolve_device
+
+    where = resolve_device(device)
+    print(device_report(where))
+    return where
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 @app.command(name="protocol")
@@ -167,15 +168,14 @@ def discretize(
         epoch: The cell after this epoch (counted from 0); by default after the last finished one.
         draw: Also draw the cell to this file (.png, .svg, .pdf).
     """
-    from ldarts_lib.errors import RunError
     from ldarts_lib.runs.directory import Run
     from ldarts_lib.spaces.genotype import parse
 
     rows = Run(run).read_history()
     if not rows:
-        raise RunError(f"{run} holds no search with a finished epoch")
+        raise LdartsError(f"{run} holds no search with a finished epoch")
     if epoch is not None and not 0 <= epoch < len(rows):
-        raise RunError(f"epoch {epoch} is not in the run; it has the epochs 0 to {len(rows) - 1}")
+        raise LdartsError(f"epoch {epoch} is not in the run; it has the epochs 0 to {len(rows) - 1}")
     genotype = parse(rows[-1 if epoch is None else epoch]["genotype"])
     print(genotype)
     if draw:
@@ -209,22 +209,21 @@ def evaluate(
     """
     prepare(size, threads)
     from ldarts_book.grid import evaluations
-    from ldarts_lib.runs.environment import device_report, resolve_device
 
     name, genotype, _ = evaluations.identify(architecture)
     recipe = recipe or evaluations.FITTING[genotype.kind][0]
     dataset = dataset or ("civics" if recipe == evaluations.LANGUAGE else "noisy-digits")
-    overrides = _overrides(settings, epochs) | ({"compile": True} if compile else {})
+    overrides = dict(settings) | _given(epochs=epochs, compile=compile or None)
     label = name.replace("/", "-") if len(name) < 80 else "architecture"
     out = out or Path("runs") / f"{label}-{recipe}-{Path(dataset).name}-{size}-seed{seed}"
-    print(device_report(resolve_device(device)))
+    _resolved(device)
     found = evaluations.judge(
         architecture, dataset, recipe, size, seed, out, device=device, devices=devices, **overrides
     )
     for key in ("test_accuracy", "best_test_accuracy", "test_perplexity", "parameters", "multiply_adds"):
         if key in found:
-            value = found[key]
-            print(f"{key.replace('_', ' '):<20}{value:{',' if isinstance(value, int) else '.4f'}}")
+            form = "," if isinstance(found[key], int) else ".4f"
+            print(f"{key.replace('_', ' '):<20}{found[key]:{form}}")
     print(f"{'run':<20}{out}")
 
 
@@ -253,8 +252,7 @@ def size(
     from ldarts_book.grid.evaluations import identify, sizes_by_recipe
     from ldarts_lib.spaces.published import published, published_record
 
-    changes = {"channels": channels, "depth": cells, "resolution": resolution, "classes": classes}
-    changes = {name: value for name, value in changes.items() if value is not None}
+    changes = _given(channels=channels, depth=cells, resolution=resolution, classes=classes)
     if arch is None:
         if json or recipe or changes:
             raise LdartsError("the options of `ldarts size` go with an architecture")
@@ -265,8 +263,7 @@ def size(
     found = sizes_by_recipe(name, genotype, recipe, **changes)
     if json:
         return print(dumps(vars(found)))
-    print(f"architecture     {genotype}")
-    print(f"parameters       {found.parameters:,}")
+    print(f"architecture     {genotype}\nparameters       {found.parameters:,}")
     print(f"multiply-adds    {found.multiply_adds:,}")
 
 
@@ -311,9 +308,9 @@ def data(name: Annotated[Positional[str], arg(metavar="NAME")]) -> None:
 def info() -> None:
     """Print versions, the device and the data sets."""
     from ldarts_lib.datasets.catalogue import status
-    from ldarts_lib.runs.environment import device_report, resolve_device, versions
+    from ldarts_lib.runs.environment import versions
 
-    print(device_report(resolve_device("auto")))
+    _resolved("auto")
     _print_table(("package", "version"), list(versions().items()))
     rows = [
         (r.name, "yes" if r.present else "no", f"{r.megabytes:.0f}", str(r.location) if r.present else r.how)
@@ -345,16 +342,12 @@ def bench(
     prepare(threads=threads)
     from ldarts_book.studies import bench as benches
     from ldarts_lib.files import write_json
-    from ldarts_lib.runs.environment import device_report, resolve_device
 
-    where = resolve_device(device)
-    if json is not None:
+    if json:
         json.parent.mkdir(parents=True, exist_ok=True)
-    print(device_report(where))
-    rows = benches.measured(spaces, rounds, quick=quick, device=where)
-    title = "One search step; ratio: reference / this one"
-    _print_table(benches.COLUMNS, [row.cells for row in rows], title=title)
-    if json is not None:
+    rows = benches.measured(spaces, rounds, quick=quick, device=_resolved(device))
+    _print_table(benches.COLUMNS, [row.cells for row in rows], "One search step; ratio: reference / this one")
+    if json:
         write_json(json, [asdict(row) for row in rows])
         print(f"rows: {json}")
 
@@ -386,9 +379,8 @@ def study(
     from ldarts_book import studies
 
     if not names:
-        columns = ("study", "asks", "searches", "core hours")
         title = "ldarts study NAME ... makes studies; ldarts study all makes all but digits201"
-        return _print_table(columns, studies.overview(), title)
+        return _print_table(("study", "asks", "searches", "core hours"), studies.overview(), title)
     if variants:
         return _print_table(("study", "seeds", "variant or setting", "changes"), studies.listing(names))
     how = {"first_seed": first_seed, "seeds": seeds, "size": size, "workers": workers, "device": device}
@@ -484,7 +476,6 @@ def run_notebook(
     """Execute a notebook of the book with other parameters; unknown names and bad values are refused.
 
     Args:
-        notebook: The notebook.
         parameters: A parameter and its value; repeatable. An unknown name lists those that exist.
         out: Directory of the executed notebook.
     """

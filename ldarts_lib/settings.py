@@ -79,13 +79,8 @@ class LanguageSettings(Settings):
         return {name.removeprefix(prefix): share for name, share in self if name.startswith(prefix)}
 
 
-SMALL_DROPOUTS = {
-    "dropout_output": 0.2,
-    "dropout_hidden": 0.1,
-    "dropout_inputs": 0.2,
-    "dropout_embedding": 0.1,
-    "dropout_words": 0.0,
-}
+_DROPOUTS = {"output": 0.2, "hidden": 0.1, "inputs": 0.2, "embedding": 0.1, "words": 0.0}
+SMALL_DROPOUTS = {f"dropout_{name}": share for name, share in _DROPOUTS.items()}
 """Of a language model that is small, in its search and its training."""
 TEXT: dict[str, dict[str, Any]] = {"civics": {"min_count": 2}}
 """What belongs to a text, in a search and a training."""

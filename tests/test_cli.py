@@ -2,7 +2,6 @@ import contextlib
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 
@@ -105,15 +104,10 @@ def test_an_interrupted_command_says_how_to_go_on(ldarts, monkeypatch):
     assert error == "ldarts: interrupted; to go on: ldarts search --out 'runs/my run'\n"
 
 
-def test_search_prints_what_it_found_and_where(small_run):
-    out, text = small_run
-    assert json.loads((out / "genotype.json").read_text())["genotype"] in text
-    assert "Λ =" in text
-    assert out.name in text
-
-
 def test_a_finished_search_returns_at_once_and_another_is_refused(ldarts, refused, small_run):
     out, text = small_run
+    assert json.loads((out / "genotype.json").read_text())["genotype"] in text
+    assert "Λ =" in text and out.name in text
     before = (out / "metrics.json").stat().st_mtime_ns
     assert ldarts(*SMOKE, out) == (0, text, "")
     assert (out / "metrics.json").stat().st_mtime_ns == before
@@ -141,26 +135,6 @@ def test_a_finished_search_returns_at_once_and_another_is_refused(ldarts, refuse
 def test_bad_values_are_named_and_nothing_is_written(refused, tmp_path, arguments, expected):
     assert expected in refused("search", "--size", "smoke", *arguments, "--out", tmp_path / "run")
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for what a machine without a GPU says")
-def test_a_missing_gpu_is_explained(refused, tmp_path):
-    assert "cuda" in refused("search", "--device", "cuda", "--out", tmp_path / "run").lower()
-
-
-def test_a_missing_data_set_says_how_to_get_it(refused, tmp_path, monkeypatch):
-    monkeypatch.setenv("LDARTS_DATA", str(tmp_path))
-    error = refused("search", "--dataset", "cifar10", "--size", "smoke", "--out", tmp_path / "run")
-    for part in ("cifar-10-python.tar.gz", "http", str(tmp_path)):
-        assert part in error
-
-
-def test_a_truncated_checkpoint_is_reported(refused, small_run, tmp_path):
-    out = shutil.copytree(small_run[0], tmp_path / "run")
-    (out / "metrics.json").unlink()
-    checkpoint = out / "checkpoint.pt"
-    checkpoint.write_bytes(checkpoint.read_bytes()[:2000])
-    assert "truncated or damaged" in refused(*SMOKE, out)
 
 
 def test_discretize_prints_and_draws(ldarts, refused, small_run, tmp_path):

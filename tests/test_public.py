@@ -35,7 +35,8 @@ def command(*arguments: str) -> str:
 
 def home(name: str) -> ModuleType:
     """The module that a public name comes from."""
-    return sys.modules[f"ldarts_lib.{ldarts_lib._HOMES[name].partition(':')[0]}"]
+    (module,) = (module for module, names in ldarts_lib._HOMES.items() if name in names)
+    return sys.modules[f"ldarts_lib.{module}"]
 
 
 def documentation(name: str) -> str:

@@ -8,7 +8,6 @@ cosines are 0. Nothing here synchronizes with the host. The derivations are in t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -106,9 +105,6 @@ def projected_delta(g: Tensor, operations: int) -> Tensor:
 def random_delta(g: Tensor, noise: Tensor) -> Tensor:
     """A control: rows of the direction of ``noise`` (standard normal), as long as the cosine form's δ."""
     return unit_rows(noise) * cell_norms(cosine_delta(g)).unsqueeze(-1)
-
-
-DELTAS: dict[Form, Callable[[Tensor], Tensor]] = {"cosine": cosine_delta, "sign": sign_delta}
 
 
 def _mean_of_pairs(matrix: Tensor) -> Tensor:

@@ -7,14 +7,13 @@ validation loss, at the current ω (first order) or at ω after one more step (s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from ldarts_lib.bilevel.gradients import Gradients, gradients
 from ldarts_lib.bilevel.protocols import RecurrentProtocol, SearchProtocol
-from ldarts_lib.bilevel.regularizers import penalized_gradients, regularized_gradients
+from ldarts_lib.bilevel.regularizers import penalized_gradients
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet, architecture_weights
 from ldarts_lib.runs.environment import arithmetic
@@ -82,28 +81,21 @@ class Bilevel:
 
         ``validation`` is read only where R is that of the validation batch.
         """
+        weights = architecture_weights(self.alphas, self.supernet.layout)
+        regularizer = self.protocol.regularizer
         with arithmetic(self.protocol.precision):
-            found = self._weight_gradients(training, validation)
+            if regularizer is None or self.strength == 0:
+                found = gradients(self.supernet, training, weights, update_statistics=True)
+            else:
+                other = validation if self.protocol.regularizer_batch == "validation" else None
+                found = penalized_gradients(
+                    self.supernet, training, weights, regularizer, self.strength, other
+                )
         for parameter, gradient in zip(self.parameters, found.weights, strict=True):
             parameter.grad = gradient
         self.clip()
         self.weight_optimizer.step()
         return found
-
-    def _weight_gradients(self, training: Batch, validation: Batch | None) -> Gradients:
-        weights = architecture_weights(self.alphas, self.supernet.layout)
-        regularizer = self.protocol.regularizer
-        plain = regularizer is None or self.strength == 0
-        if not plain and self.protocol.regularizer_batch == "training":
-            return penalized_gradients(self.supernet, training, weights, regularizer, self.strength)
-        found = gradients(self.supernet, training, weights, update_statistics=True)
-        if plain:
-            return found
-        _, penalty = regularized_gradients(
-            self.supernet, validation, weights, regularizer, update_statistics=False
-        )
-        total = torch._foreach_sub(found.weights, penalty, alpha=self.strength)  # ∇ω L − λ ∂R/∂ω
-        return replace(found, weights=tuple(total))
 
     def clip(self) -> None:
         """Shorten the gradient of ω to the protocol's length."""
@@ -139,9 +131,11 @@ class Bilevel:
         state = self.supernet.random_state()
         of_loss = gradients(self.supernet, training, weights).weights
         # ω' = ω − ξ (∇ω L_train + w ω + μ m), a step of SGD with weight decay w, momentum μ and buffer m
+        buffers = (self.weight_optimizer.state[p].get("momentum_buffer") for p in self.parameters)
+        momenta = [0.0 if buffer is None else self.protocol.momentum * buffer for buffer in buffers]
         step = [
             gradient + self.protocol.weight_decay * parameter + momentum
-            for gradient, parameter, momentum in zip(of_loss, start, self._momentum(), strict=True)
+            for gradient, parameter, momentum in zip(of_loss, start, momenta, strict=True)
         ]
         self._set_parameters(start, step, -learning_rate)
         found = gradients(self.supernet, validation, weights)  # at ω'; its ∇ω' L_val is v below
@@ -162,10 +156,6 @@ class Bilevel:
             for kind, g in found.cells.items()
         }
         return Gradients(found.loss, found.output, cells)
-
-    def _momentum(self) -> list[Tensor | float]:
-        buffers = (self.weight_optimizer.state[p].get("momentum_buffer") for p in self.parameters)
-        return [0.0 if b is None else self.protocol.momentum * b for b in buffers]
 
     @torch.no_grad()
     def _set_parameters(

@@ -22,7 +22,7 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from ldarts_lib.bilevel.alignment import DELTAS, Form, projected_delta, random_delta
+from ldarts_lib.bilevel.alignment import Form, cosine_delta, projected_delta, random_delta, sign_delta
 from ldarts_lib.bilevel.gradients import Gradients, gradients, scale_copies, total_lengths
 from ldarts_lib.errors import LdartsError
 from ldarts_lib.networks.batches import Batch
@@ -78,10 +78,7 @@ def regularized_gradients(
     """The gradients of the loss, and ∂R/∂ω of the regularizer.
 
     All passes see the same random numbers, and only the first one, at the unperturbed weights, moves the
-    running statistics, if any does.
-
-    Returns:
-        The gradients of the plain pass, and ∂R/∂ω in the order of ``supernet.parameters()``.
+    running statistics, if any does. ∂R/∂ω is in the order of ``supernet.parameters()``.
 
     Examples:
         >>> from ldarts_lib.networks.supernet import architecture_weights, initial_alphas
@@ -112,17 +109,21 @@ def penalized_gradients(
     weights: Mapping[str, Tensor],
     regularizer: Regularizer,
     strength: float,
+    other: Batch | None = None,
 ) -> Gradients:
     """The gradients of one batch; those by ω are of L − λR with λ = ``strength``.
 
-    The same numbers as :func:`regularized_gradients` gives, with less work for ``exact``: one backward pass
-    serves the loss and the regularizer.
+    R is that of ``other``, if it is given; else one backward pass of ``exact`` serves the loss and R.
     """
-    if regularizer.estimator == "exact" and regularizer.form != "noise":
+    if other is None and regularizer.estimator == "exact" and regularizer.form != "noise":
         found, loss, inner = _differentiable_pass(supernet, batch, weights, regularizer, True)
         objective = loss.sum() - strength * inner  # ∇ω [L − λ⟨δ, g⟩] = ∇ω L − λ ∂R/∂ω
         return replace(found, weights=_by_parameters(supernet, objective))
-    found, penalty = regularized_gradients(supernet, batch, weights, regularizer)
+    if other is None:
+        found, penalty = regularized_gradients(supernet, batch, weights, regularizer)
+    else:
+        found = gradients(supernet, batch, weights, update_statistics=True)
+        _, penalty = regularized_gradients(supernet, other, weights, regularizer, update_statistics=False)
     return replace(found, weights=tuple(torch._foreach_sub(found.weights, penalty, alpha=strength)))
 
 
@@ -132,7 +133,6 @@ def perturbation(
     """Which way a finite difference moves the architecture weights.
 
     Args:
-        regularizer: its form and the kinds of cells.
         cells: the cells' gradients, as in :class:`~ldarts_lib.bilevel.gradients.Gradients`.
         noise: for the form ``random``, standard normal numbers like the aligned cells' gradients.
 
@@ -142,7 +142,8 @@ def perturbation(
     """
     deltas = _deltas(regularizer, cells, noise or {})
     # d = δ/‖δ‖, with the norm over all cells and kinds together
-    length = torch.stack([_lengths(delta) for delta in deltas.values()]).norm(dim=0)
+    lengths = [torch.linalg.vector_norm(_rows(delta), dim=(-2, -1)) for delta in deltas.values()]
+    length = torch.stack(lengths).norm(dim=0)
     divisor = length.clamp_min(torch.finfo(length.dtype).tiny)[..., None, None]
     moving = (length > 0)[..., None, None]
     return {kind: torch.where(moving, delta / divisor, 0.0) for kind, delta in deltas.items()}, length
@@ -159,7 +160,10 @@ def _by_differences(
 
     def gradient_at(distance: float) -> tuple[Tensor, ...]:
         supernet.set_random_state(state)
-        return gradients(supernet, batch, _shifted(weights, directions, distance)).weights
+        moved = {kind: w.detach() for kind, w in weights.items()}
+        moved |= {kind: moved[kind] + distance * direction for kind, direction in directions.items()}
+        leaves = {kind: w.requires_grad_() for kind, w in moved.items()}
+        return gradients(supernet, batch, leaves).weights
 
     # with G(s) = ∇ω L(p + s·d), D₀ = ‖δ‖ [G(ε0) − G(−ε0)] / 2ε0 (central) and D₊ = ‖δ‖ [G(ε0) − G(0)] / ε0
     ahead = gradient_at(regularizer.epsilon)
@@ -184,8 +188,8 @@ def require_full_precision(supernet: Supernet, device: torch.device) -> None:
     if torch.is_autocast_enabled(device.type):
         reasons.append("autocast is on")
     single = next(supernet.parameters()).dtype == torch.float32  # TF32 touches nothing else
-    if single and torch.get_float32_matmul_precision() != "highest":
-        reasons.append(f"torch.get_float32_matmul_precision() is {torch.get_float32_matmul_precision()!r}")
+    if single and (precision := torch.get_float32_matmul_precision()) != "highest":
+        reasons.append(f"torch.get_float32_matmul_precision() is {precision!r}")
     if single and device.type == "cuda" and torch.backends.cudnn.allow_tf32:
         reasons.append("torch.backends.cudnn.allow_tf32 is on, PyTorch's default")
     if reasons:
@@ -228,34 +232,19 @@ def _deltas(
     regularizer: Regularizer, cells: Mapping[str, Tensor], noise: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """δ of each aligned kind, in the shape of its cells' gradients."""
-    kinds = regularizer.aligned(cells)
-    return {kind: _delta(regularizer.form, cells[kind], noise.get(kind)) / len(kinds) for kind in kinds}
-
-
-def _delta(form: Form, cells: Tensor, noise: Tensor | None) -> Tensor:
-    g = _rows(cells)
-    if noise is not None:
-        delta = random_delta(g, _rows(noise))
-    elif form == "projected":
-        delta = projected_delta(g, cells.shape[-1])
-    else:
-        delta = DELTAS["cosine" if form == "noise" else form](g)
-    return delta.movedim(-2, 0).view_as(cells)
+    kinds, deltas = regularizer.aligned(cells), {}
+    for kind in kinds:
+        g = _rows(cells[kind])
+        if regularizer.form == "random":
+            delta = random_delta(g, _rows(noise[kind]))
+        elif regularizer.form == "projected":
+            delta = projected_delta(g, cells[kind].shape[-1])
+        else:
+            delta = sign_delta(g) if regularizer.form == "sign" else cosine_delta(g)
+        deltas[kind] = delta.movedim(-2, 0).view_as(cells[kind]) / len(kinds)
+    return deltas
 
 
 def _rows(cells: Tensor) -> Tensor:
     """[cells, (copies,) edges, operations] → [(copies,) cells, edges×operations]."""
     return cells.flatten(-2).movedim(0, -2)
-
-
-def _lengths(cells: Tensor) -> Tensor:
-    """The length over all cells together: a scalar, or [copies]."""
-    return torch.linalg.vector_norm(_rows(cells), dim=(-2, -1))
-
-
-def _shifted(
-    weights: Mapping[str, Tensor], directions: Mapping[str, Tensor], distance: float
-) -> dict[str, Tensor]:
-    moved = {kind: w.detach() for kind, w in weights.items()}
-    moved |= {kind: moved[kind] + distance * direction for kind, direction in directions.items()}
-    return {kind: w.requires_grad_() for kind, w in moved.items()}

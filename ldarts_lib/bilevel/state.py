@@ -35,7 +35,6 @@ from ldarts_lib.runs.metrics import IDENTITY
 from ldarts_lib.runs.record import OnStep, State, require_finite
 from ldarts_lib.spaces.genotype import Genotype
 
-HALVES = ("train", "valid")
 SCALARS = ("loss", "accuracy", "alignment", "projected_alignment")
 _SIZES = {"channels", "depth", "reduction", "activation"}
 
@@ -93,14 +92,13 @@ class SearchState(State):
         """The row of an epoch that has just ended; the trajectory grows by it.
 
         Args:
-            epoch: counted from 0.
             measured: [2, steps, numbers], what :func:`measure` gave in each step, on the CPU in float64.
             seconds: that the epoch took.
         """
         row: Row = {"epoch": epoch}
         agreement = []
         cells = self.bilevel.supernet.layout.count(REGULARIZED_KIND)
-        for name, table in zip(HALVES, measured, strict=True):
+        for name, table in zip(("train", "valid"), measured, strict=True):
             require_finite(table[:, 0], epoch, name, "weight_lr or lambda_max")
             scalars, norms, decisions, cosines = table.mean(0).split([len(SCALARS), cells, cells, cells**2])
             row |= {f"{name}_{key}": value for key, value in zip(SCALARS, scalars.tolist(), strict=True)}

@@ -66,7 +66,7 @@ def test_softmax_backward_equals_autograd(cells):
 def test_weight_steps_equal_momentum_sgd_by_hand(space, clip):
     problem = make(space, method="darts", clip=clip, momentum=0.8, weight_decay=0.01)
     net = problem.supernet
-    expected, velocity = copies(problem.parameters), None
+    expected, velocity, alphas = copies(problem.parameters), None, copies(problem.alphas.values())
     names = [name for name, _ in net.named_parameters()]
     for step in range(3):
         batch = small_batch(step)
@@ -86,6 +86,7 @@ def test_weight_steps_equal_momentum_sgd_by_hand(space, clip):
         torch.testing.assert_close(found.loss, loss.detach())
         for ours, naive in zip(problem.parameters, expected, strict=True):
             torch.testing.assert_close(ours.detach(), naive, rtol=1e-9, atol=1e-10)
+    assert all(map(torch.equal, problem.alphas.values(), alphas))
 
 
 @SPACES_TO_TRY
@@ -153,34 +154,6 @@ def test_the_second_order_gradient_is_that_of_the_unrolled_step(space, monkeypat
             assert (exact - first).abs().max() > 1e-3
 
 
-def test_the_two_passes_of_the_second_order_see_the_same_noise():
-    """Otherwise their difference, divided by a tiny length, would be huge."""
-    norms = []
-    for perturbation in (1e-2, 1e-6):
-        problem = make("s4", method="darts-2nd", weight_lr=0.01)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(bilevel, "UNROLLED_PERTURBATION", perturbation)
-            problem.alpha_step(small_batch(0), small_batch(1))
-        norms.append(problem.alphas["normal"].grad.norm().item())
-    assert norms[1] == pytest.approx(norms[0], rel=0.5)
-
-
-@pytest.mark.parametrize("method", ["lambda", "lambda-sign"])
-@pytest.mark.parametrize("estimator", ["central", "forward", "exact"])
-def test_the_regularizer_raises_the_alignment_of_its_batch(method, estimator):
-    batch, values = small_batch(0), {}
-    for name in ("darts", method):
-        problem = make(
-            method=name, estimator=estimator, lambda_max=5.0, epsilon=1e-6, weight_lr=0.005, epoch=9
-        )
-        for _ in range(8):
-            problem.weight_step(batch)
-        weights = architecture_weights(problem.alphas, problem.supernet.layout)
-        cells = gradients(problem.supernet, batch, weights).cells["normal"]
-        values[name] = layer_alignment(cells.flatten(1)).item()
-    assert values[method] > values["darts"] + 0.1
-
-
 @pytest.mark.parametrize("half", ["training", "validation"])
 def test_a_weight_step_follows_the_loss_minus_lambda_times_the_regularizer(half):
     """By a numerical derivative of L − λΛ along the step that was taken; Λ is that of either batch."""
@@ -211,11 +184,13 @@ def test_a_weight_step_follows_the_loss_minus_lambda_times_the_regularizer(half)
 def test_only_the_training_batch_moves_the_statistics(half):
     regularized = make(method="lambda", regularizer_batch=half, estimator="exact", epoch=9)
     plain = make(method="darts", epoch=9)
+    before = statistics(plain.supernet)
     for problem in (regularized, plain):
         problem.weight_step(small_batch(0), small_batch(1))
     expected = statistics(plain.supernet)
     for name, buffer in statistics(regularized.supernet).items():
         torch.testing.assert_close(buffer, expected[name])
+        assert not name.endswith("tracked") or buffer == before[name] + 1
 
 
 def test_the_strength_follows_the_ramp():
@@ -244,26 +219,3 @@ def test_the_order_of_the_half_steps(order):
     assert torch.equal(of_weights.loss, first.loss) and torch.equal(of_alpha.loss, second.loss)
     assert all(map(torch.equal, together.parameters, apart.parameters))
     assert torch.equal(together.alphas["normal"], apart.alphas["normal"])
-    start = make(method="darts")
-    initial = naive_loss(start, training if order == "weights-first" else validation).detach()
-    torch.testing.assert_close((of_weights if order == "weights-first" else of_alpha).loss, initial)
-    later = naive_loss(start, validation if order == "weights-first" else training).detach()
-    assert (of_alpha if order == "weights-first" else of_weights).loss != later
-
-
-@pytest.mark.parametrize("method", ["darts", "darts-2nd", "lambda"])
-def test_statistics_move_once_a_step(method):
-    problem = make(method=method, epoch=9)
-    before = statistics(problem.supernet)
-    problem.step(small_batch(0), small_batch(1))
-    counts = {name: b for name, b in problem.supernet.named_buffers() if name.endswith("tracked")}
-    assert counts and all(b == before[name] + 1 for name, b in counts.items())
-
-
-def test_no_half_step_touches_what_the_other_one_moves():
-    problem = make(method="darts")
-    problem.alpha_step(small_batch(0), small_batch(1))
-    assert all(p.grad is None for p in problem.parameters)
-    alphas = copies(problem.alphas.values())
-    problem.weight_step(small_batch(0))
-    assert all(map(torch.equal, problem.alphas.values(), alphas))
