@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, model_validator
 
 from ldarts_lib.datasets.catalogue import DATASETS, IMAGENET
-from ldarts_lib.errors import ProtocolError
+from ldarts_lib.errors import ProtocolError, require_known
 from ldarts_lib.networks.macro import Reduction, Stem
 from ldarts_lib.settings import (
     SMALL_DROPOUTS,
@@ -143,9 +143,7 @@ class TrainingProtocol(_Training):
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainingProtocol:
-        allowed = (*DATASETS, IMAGENET)
-        if self.dataset not in allowed:
-            raise ValueError(f"unknown dataset {self.dataset!r}; choose one of {', '.join(allowed)}")
+        require_known("dataset", self.dataset, (*DATASETS, IMAGENET))
         self.parsed.require("darts", "nasbench201")
         chain = self.parsed.kind == "darts"
         if self.auxiliary and not chain:
