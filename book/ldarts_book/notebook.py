@@ -220,8 +220,10 @@ def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str)
             failure = started[-1].source, f"the kernel {ending(ends[-1])}"
     partial.replace(executed)
     if failure:
-        where = f"the cell {failure[0].strip().partition(chr(10))[0]!r}: {failure[1]}"
-        raise NotebookFailed(f"{path} failed in {where}\nthe executed notebook lies in {executed}")
+        (line, *_), why = failure[0].strip().splitlines(), failure[1]
+        raise NotebookFailed(
+            f"{path} failed in the cell {line!r}: {why}\nthe executed notebook lies in {executed}"
+        )
     return executed
 
 

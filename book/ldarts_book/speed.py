@@ -1,12 +1,8 @@
-"""What the chapter on speed tells beside `ldarts bench`: lower precision, and many searches at once."""
+"""What the chapter on speed tells beside `ldarts bench`: what lower precision does to a batch."""
 
 from __future__ import annotations
 
-import tempfile
-import time
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
@@ -16,7 +12,6 @@ from ldarts_book.studies.theory import copies, searched
 from ldarts_lib.bilevel.alignment import layer_alignment
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.bilevel.regularizers import REGULARIZED_KIND, Regularizer, regularized_gradients
-from ldarts_lib.bilevel.search import search_all
 from ldarts_lib.bilevel.state import SearchState, make_supernet
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.runs.environment import arithmetic
@@ -66,35 +61,3 @@ def _gradients(state: SearchState, batch: Batch, precision: str, dtype: torch.dt
 def _relative_error(found: Iterable[Tensor], exact: Sequence[Tensor]) -> float:
     difference = sum((a.double() - b).square().sum() for a, b in zip(found, exact, strict=True))
     return (difference / sum(b.square().sum() for b in exact)).sqrt().item()
-
-
-def throughput(
-    together: Sequence[int] = (1, 10),
-    *,
-    searches: int = 20,
-    epochs: int = 25,
-    methods: Sequence[str] = ("darts", "lambda"),
-    size: str = "demo",
-    **where: Any,
-) -> pd.DataFrame:
-    """Makes the same searches one by one and packed, one after the other, processes started and all saved.
-
-    Columns: ``method``, ``together`` (searches in a pack; 1 is one process for each), ``searches``,
-    ``epochs``, ``seconds`` (until all had ended) and ``ratio`` (how many times as many searches in the same
-    time as with the first number together).
-
-    Args:
-        together: numbers of searches in a pack.
-        where: workers and device, as for :func:`~ldarts_lib.bilevel.search.search_all`.
-    """
-    rows = []
-    for method in methods:
-        settings = [protocol(method=method, size=size, epochs=epochs, seed=seed) for seed in range(searches)]
-        for count in together:
-            with tempfile.TemporaryDirectory() as folder:
-                begin = time.perf_counter()
-                search_all({str(one.seed): one for one in settings}, Path(folder), together=count, **where)
-                seconds = time.perf_counter() - begin
-            rows.append((method, count, searches, epochs, seconds))
-    table = pd.DataFrame(rows, columns=["method", "together", "searches", "epochs", "seconds"])
-    return table.assign(ratio=table.groupby("method")["seconds"].transform("first") / table["seconds"])

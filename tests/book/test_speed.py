@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ldarts_book.speed import precision_effects, throughput
+from ldarts_book.speed import precision_effects
 
 ROWS = {"official": 39, "quick": 36}
 
@@ -74,14 +74,3 @@ def test_lower_precision_is_measured():
     errors = table[["cells", "loss", "regularizer"]]
     assert (errors > 0).all().all()  # float32 by machine
     assert (errors.loc["float32"] < 0.01).all() and errors.loc["bfloat16"].between(0.01, 1).all()
-
-
-@pytest.mark.slow
-def test_the_same_searches_are_made_one_by_one_and_packed():
-    table = throughput((1, 2), searches=2, epochs=1, methods=["darts"], size="smoke", workers=1)
-    assert table[["method", "together", "searches", "epochs"]].values.tolist() == [
-        ["darts", 1, 2, 1],
-        ["darts", 2, 2, 1],
-    ]
-    single, packed = table["seconds"]
-    assert table["ratio"].tolist() == pytest.approx([1, single / packed])
