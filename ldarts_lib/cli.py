@@ -24,7 +24,6 @@ DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cel
   ldarts protocol --space s2 --size paper         all settings of a preset, and what they mean
   ldarts discretize RUN --draw cell.png           the cell that a search derives
   ldarts evaluate RUN                             train that cell from scratch with a paper's recipe
-  ldarts evaluate DARTS_V2 --recipe cifar --dataset cifar10 --size paper --device cuda
   ldarts size DARTS_V2 --channels 36 --cells 20   how large a network is
   ldarts query 333133                             how good that cell of NAS-Bench-201 is, looked up
   ldarts data cifar10                             download a data set and verify it
@@ -67,7 +66,6 @@ def _option(metavar: str, **more: Any) -> Any:
     return arg(metavar=metavar, help=OPTIONS.get(metavar), **more)
 
 
-Architecture = Annotated[str, _option("ARCH")]
 Space = Annotated[str, _option("SPACE")]
 Method = Annotated[str, _option("METHOD")]
 Size = Annotated[str, _option("SIZE")]
@@ -168,8 +166,7 @@ def discretize(
         epoch: The cell after this epoch (counted from 0); by default after the last finished one.
         draw: Also draw the cell to this file (.png, .svg, .pdf).
     """
-    from ldarts_lib.runs.directory import Run
-    from ldarts_lib.spaces.genotype import parse
+    from ldarts_lib import Run, parse
 
     rows = Run(run).read_history()
     if not rows:
@@ -186,7 +183,7 @@ def discretize(
 
 @app.command
 def evaluate(
-    architecture: Positional[Architecture],
+    architecture: Annotated[Positional[str], _option("ARCH")],
     recipe: Recipe = None,
     dataset: Data = None,
     size: Size = "demo",
@@ -343,11 +340,10 @@ def bench(
     from ldarts_book.studies import bench as benches
     from ldarts_lib.files import write_json
 
-    if json:
-        json.parent.mkdir(parents=True, exist_ok=True)
     rows = benches.measured(spaces, rounds, quick=quick, device=_resolved(device))
     _print_table(benches.COLUMNS, [row.cells for row in rows], "One search step; ratio: reference / this one")
     if json:
+        json.parent.mkdir(parents=True, exist_ok=True)
         write_json(json, [asdict(row) for row in rows])
         print(f"rows: {json}")
 
@@ -373,16 +369,16 @@ def study(
         seeds: Number of seeds; by default the study's own.
         first_seed: The smallest seed; by default the study's own seeds.
         out: Parent of the run directories; OUT/NAME has the rows and provenance.json of each study.
-        variants: Only print what the variants and settings of these studies change of the preset.
+        variants: Only print what the variants and settings of studies change of the preset.
     """
     prepare(threads=threads)
     from ldarts_book import studies
 
+    if variants:
+        return _print_table(("study", "seeds", "variant or setting", "changes"), studies.listing(names))
     if not names:
         title = "ldarts study NAME ... makes studies; ldarts study all makes all but digits201"
         return _print_table(("study", "asks", "searches", "core hours"), studies.overview(), title)
-    if variants:
-        return _print_table(("study", "seeds", "variant or setting", "changes"), studies.listing(names))
     how = {"first_seed": first_seed, "seeds": seeds, "size": size, "workers": workers, "device": device}
     studies.make_records(names, out, **how)
 

@@ -8,7 +8,6 @@ Of the library they know the few names imported here; all else is the command li
 from __future__ import annotations
 
 import argparse
-import csv
 import gzip
 import json
 import sys
@@ -31,6 +30,7 @@ from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.cli import main
 from ldarts_lib.datasets.images import load_images
 from ldarts_lib.evaluation.standalone import Recipe, standalone_accuracies, standalone_accuracy
+from ldarts_lib.runs.directory import Run
 from ldarts_lib.runs.environment import cpu_model
 from ldarts_lib.runs.threads import prepare
 from ldarts_lib.spaces.genotype import parse
@@ -89,9 +89,8 @@ def read_run(run: Path) -> dict[str, Any]:
     found = {
         name: json.loads((run / f"{name}.json").read_text()) for name in ("config", "genotype", "metrics")
     }
-    if (run / "history.csv").exists():
-        rows = list(csv.DictReader(StringIO((run / "history.csv").read_text())))
-        found["history"] = {name: [_number(row[name]) for row in rows] for name in rows[0]}
+    if rows := Run(run).read_history():
+        found["history"] = {name: [row[name] for row in rows] for name in rows[0]}
     if (run / "checkpoint.pt").exists():
         alphas = torch.load(run / "checkpoint.pt", weights_only=False).get("alphas", {})
         found["alphas"] = {kind: alpha.tolist() for kind, alpha in alphas.items()}
@@ -99,13 +98,6 @@ def read_run(run: Path) -> dict[str, Any]:
         with np.load(run / "trajectory.npz") as arrays:
             found["trajectory"] = {n: arrays[n][-1].tolist() for n in arrays if "weights" not in n}
     return found
-
-
-def _number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def differences(recorded: Any, found: Any, place: str = "") -> list[str]:

@@ -52,9 +52,3 @@ def test_the_signal_that_kills_a_worker_is_named(workers):
         for _ in range(workers - 1):
             pool.submit(time.sleep, 3)
         pool.submit(signal.raise_signal, signal.SIGSEGV).result()
-
-
-@pytest.mark.parametrize("workers", [0, -1])
-def test_less_than_one_worker_is_refused(workers):
-    with pytest.raises(ValueError, match="must be greater than 0"), process_pool(workers, "cpu"):
-        pass

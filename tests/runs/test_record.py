@@ -14,6 +14,7 @@ from ldarts_lib.errors import RunError
 from ldarts_lib.runs import record as module
 from ldarts_lib.runs.directory import Run
 from ldarts_lib.runs.record import Diverged, State, record, require_finite, run_epochs
+from runfolders import assert_same_run
 
 FORK = multiprocessing.get_context("fork")
 
@@ -69,14 +70,6 @@ def whole(tmp_path):
     return walk(tmp_path / "whole")
 
 
-def assert_same(run, other):
-    assert run.read_history() == other.read_history()
-    assert run.read_json("metrics.json") == other.read_json("metrics.json")
-    ours, theirs = run.read_checkpoint(), other.read_checkpoint()
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(torch.as_tensor(ours[key]), torch.as_tensor(theirs[key])) for key in ours)
-
-
 def test_a_run_leaves_its_files(whole, tmp_path, capsys):
     settings = Walk(epochs=3)
     run = record(tmp_path / "run", settings, lambda: Walker(settings))
@@ -123,7 +116,7 @@ def test_a_run_that_is_interrupted_anywhere_goes_on_as_if_it_had_not_been(
         walk(tmp_path / "broken")
     assert not Run(tmp_path / "broken").finished
     broken = walk(tmp_path / "broken")
-    assert_same(whole, broken)
+    assert_same_run(whole, broken)
     assert "continues" in broken.read_json("environment.json")
 
 
@@ -143,7 +136,7 @@ def test_a_killed_run_goes_on_and_nothing_of_it_is_left(tmp_path, monkeypatch):
     assert process.exitcode == -signal.SIGKILL
     monkeypatch.undo()
     assert list(broken.path.glob("*.tmp")) or list(broken.path.glob(".*.tmp"))
-    assert_same(expected, walk(broken.path))
+    assert_same_run(expected, walk(broken.path))
     assert not list(broken.path.glob(".*.tmp"))
 
 
@@ -211,7 +204,7 @@ def test_several_runs_together_go_on_from_where_each_one_stands(tmp_path):
     run_epochs(runs, [Walker(settings) for settings in everything], together)
     assert asked == [2]
     for run, settings in zip(runs, everything, strict=True):
-        assert_same(walk(tmp_path / f"alone{settings.seed}", settings), run)
+        assert_same_run(walk(tmp_path / f"alone{settings.seed}", settings), run)
 
 
 def test_saves_can_be_rare_and_one_process_of_several_writes(tmp_path, monkeypatch):
