@@ -51,9 +51,8 @@ def test_a_cell_has_a_curve_and_a_label_per_edge(text: str) -> None:
         labels = [OPERATIONS[name].label for name in cell.operations]
         known = {style.label for style in OPERATIONS.values()}
         assert [text for text in texts(ax) if text in known] == labels
-        assert [text for text in texts(ax) if text.isdigit()] == [
-            str(node) for node in range(cell.inputs + cell.nodes)
-        ]
+        nodes = [str(node) for node in range(cell.inputs + cell.nodes)]
+        assert [text for text in texts(ax) if text.isdigit()] == nodes
 
 
 def test_curves_run_from_the_source_to_the_target() -> None:

@@ -96,11 +96,8 @@ def test_every_search_of_a_table_may_be_a_thin_line():
 def test_panels_are_titled_and_a_lone_one_takes_the_row():
     history = rows([0.1], skips=2, valid_loss=2.3)
     fig = curves({"darts": [history]}, ["accuracy", "skips", "valid_loss"])
-    assert titles(fig) == [
-        "accuracy of the derived cell",
-        "skip connections in the genotype",
-        r"validation loss $\mathcal{L}_\mathrm{val}$",
-    ]
+    loss = r"validation loss $\mathcal{L}_\mathrm{val}$"
+    assert titles(fig) == ["accuracy of the derived cell", "skip connections in the genotype", loss]
     assert {ax.get_xlabel() for ax in fig.axes} == {"epoch"}
     fig.savefig(io.BytesIO(), format="png")
     widths = [ax.get_position().width for ax in fig.axes]

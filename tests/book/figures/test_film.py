@@ -76,10 +76,8 @@ def test_a_frame_marks_its_epoch_on_whole_curves() -> None:
     for ax, values in ((upper, FILM.accuracies), (lower, FILM.losses)):
         (curve,) = (line for line in ax.lines if line.get_label() == "search")
         assert list(curve.get_xdata()) == [1, 2, 3] and list(curve.get_ydata()) == values
-    level = [
-        (line.get_ydata()[0], line.get_linestyle()) for line in upper.lines if len(line.get_xdata()) == 2
-    ]
-    assert [(y, style) for y, style in level if y in (0.82, 0.74)] == [(0.82, "--"), (0.74, ":")]
+    level = {line.get_ydata()[0]: line.get_linestyle() for line in upper.lines if len(line.get_xdata()) == 2}
+    assert (level[0.82], level[0.74]) == ("--", ":")
     assert [text.get_text() for text in upper.texts] == ["best", "random"]
     corners = upper.collections[0].get_paths()[0].vertices
     assert {0.37, 0.43} <= set(corners[corners[:, 0] == 3, 1].round(9))

@@ -69,9 +69,8 @@ def test_methods_have_their_look_and_other_rows_one_or_that_of_their_family():
     darts, ours = METHODS["darts"], METHODS["lambda"]
     own = [(darts.colour, darts.marker), (ours.colour, ours.marker)]
     fig = intervals(TABLE, ACCURACY)
-    assert [look for _, *look in marks(fig.axes[0]).values()] == [list(o) for o in own] + [
-        [PLAIN.colour, PLAIN.marker]
-    ]
+    found = [tuple(look) for _, *look in marks(fig.axes[0]).values()]
+    assert found == [*own, (PLAIN.colour, PLAIN.marker)]
     families = {"published": ["Λ-DARTS"], "ours": ["mine", "DARTS"]}
     fig = intervals(TABLE, ACCURACY, families=families)
     (ax,) = fig.axes
@@ -107,9 +106,8 @@ def test_references_are_named_lines_in_their_panel():
     fig = intervals(TABLE, ACCURACY | {"loss": "loss"}, references={"mean": REFERENCES, "loss": {"": 0}})
     accuracy, loss = fig.axes
     level = {line.get_label(): line for line in accuracy.lines if ":" in line.get_label()}
-    assert {name: line.get_xdata()[0] for name, line in level.items()} == {
-        f"{name}: {value}": value for name, value in REFERENCES.items()
-    }
+    places = [(name, line.get_xdata()[0]) for name, line in level.items()]
+    assert places == [(f"{name}: {value}", value) for name, value in REFERENCES.items()]
     assert [line.get_linestyle() for line in level.values()] == [":", "-.", "--"]
     assert legend(fig) == list(level)
     assert [line.get_xdata()[0] for line in loss.lines if len(line.get_xdata()) == 2] == [0]
@@ -147,9 +145,8 @@ def test_values_below_the_edge_are_written():
 
 
 def test_what_is_not_known_is_left_out():
-    fig = intervals(
-        TABLE.assign(low=np.nan, high=np.nan, loss=[0.1, np.nan, np.nan]), ACCURACY | {"loss": "loss"}
-    )
+    table = TABLE.assign(low=np.nan, high=np.nan, loss=[0.1, np.nan, np.nan])
+    fig = intervals(table, ACCURACY | {"loss": "loss"})
     assert np.isnan(list(bars(fig.axes[0]).values())).all()
     assert next(iter(marks(fig.axes[1]).values()))[0] == 0.1 and fig.axes[1].get_ylim() == (2.5, -0.5)
     known = PAIRS.copy()

@@ -26,36 +26,28 @@ def cell(tmp_path):
 
 
 def test_a_search_is_evaluated_once(tmp_path, cell):
-    arguments = (cell, "digits", "nasbench201", "smoke")
-    found = jobs.judge(*arguments, 5, tmp_path / "run", **QUIET, **QUICK)
+    arguments, quick = (cell, "digits", "nasbench201", "smoke"), {**QUICK, "channels": 4, "depth": 1}
+    found = jobs.judge(*arguments, 5, tmp_path / "run", **QUIET, **quick)
     assert found["architecture"] == "nasbench201/cifar10/lambda/seed1"
     assert found["searched"] == {**SEARCHED, "space": "nasbench201"} and found["genotype"] == CELL
     assert (found["dataset"], found["seed"], found["epochs"]) == ("digits", 5, 1)
     stamp = os.stat(tmp_path / "run" / "checkpoint.pt").st_mtime_ns
-    assert jobs.judge(*arguments, 5, tmp_path / "run", **QUIET, **QUICK) == found
+    assert jobs.judge(*arguments, 5, tmp_path / "run", **QUIET, **quick) == found
     assert os.stat(tmp_path / "run" / "checkpoint.pt").st_mtime_ns == stamp
     with pytest.raises(RunError, match=r"another run \(seed: 5 → 6\)"):
-        jobs.judge(*arguments, 6, tmp_path / "run", **QUIET, **QUICK)
+        jobs.judge(*arguments, 6, tmp_path / "run", **QUIET, **quick)
 
 
 def test_a_look_up_reads_the_table(tmp_path, cell):
-    found = jobs.judge(cell, "noisy-digits", "lookup", "smoke", 0, tmp_path / "run", **QUIET)
+    arguments = (cell, "noisy-digits", "lookup", "smoke", 0, tmp_path / "run")
+    found = jobs.judge(*arguments, **QUIET)
     assert found["test_accuracy"] == open_table("digits-201").accuracy(found["genotype"])
     assert found["benchmark"] == "digits-201"
     assert Run(tmp_path / "run").read_json("config.json")["recipe"] == "lookup"
-    assert jobs.judge(cell, "noisy-digits", "lookup", "smoke", 0, tmp_path / "run", **QUIET) == found
-
-
-def test_a_look_up_in_nasbench201_gives_shares_and_not_percent(tmp_path):
-    found = jobs.judge(CELL, "cifar10", "lookup", "smoke", 0, tmp_path / "run", **QUIET)
-    assert found["benchmark"] == "nasbench201"
-    assert (found["valid_accuracy"], found["test_accuracy"]) == pytest.approx((0.3977, 0.5430))
-
-
-def test_a_look_up_without_a_table_is_refused(tmp_path, cell):
-    with pytest.raises(UnknownName, match="'svhn'; choose one of noisy-digits"):
-        jobs.judge(cell, "svhn", "lookup", "smoke", 0, tmp_path / "run", **QUIET)
-    assert not (tmp_path / "run").exists()
+    assert jobs.judge(*arguments, **QUIET) == found
+    other = jobs.judge(CELL, "cifar10", "lookup", "smoke", 0, tmp_path / "other", **QUIET)
+    assert other["benchmark"] == "nasbench201"  # whose accuracies are in percent
+    assert (other["valid_accuracy"], other["test_accuracy"]) == pytest.approx((0.3977, 0.5430))
 
 
 def test_a_published_cell_has_no_search(tmp_path):
@@ -107,12 +99,21 @@ def test_a_genotype_in_quotes_is_an_architecture():
     assert jobs.identify(f" {text} ") == (text, published("DARTS_V2"), None)
 
 
-def test_a_look_up_takes_no_settings(tmp_path, cell):
-    arguments = (cell, "noisy-digits", "lookup")
-    with pytest.raises(ProtocolError, match="the recipe 'lookup' trains nothing: drop epochs, foo"):
-        jobs.judge(*arguments, "smoke", 0, tmp_path / "run", **QUIET, epochs=7, foo=1)
-    with pytest.raises(ProtocolError, match="size = 'large'"):
-        jobs.judge(*arguments, "large", 0, tmp_path / "run", **QUIET)
-    with pytest.raises(ProtocolError, match="devices = 2: the recipe 'lookup' runs on one device"):
-        jobs.judge(*arguments, "smoke", 0, tmp_path / "run", **QUIET, devices=2)
+@pytest.mark.parametrize(
+    ("dataset", "size", "more", "message"),
+    [
+        (
+            "noisy-digits",
+            "smoke",
+            {"epochs": 7, "foo": 1},
+            "'lookup' trains nothing: drop epochs, foo",
+        ),
+        ("noisy-digits", "large", {}, "size = 'large'"),
+        ("noisy-digits", "smoke", {"devices": 2}, "devices = 2: the recipe 'lookup' runs on one device"),
+        ("svhn", "smoke", {}, "'svhn'; choose one of noisy-digits"),
+    ],
+)
+def test_a_look_up_that_cannot_be_made_is_refused(tmp_path, cell, dataset, size, more, message):
+    with pytest.raises((ProtocolError, UnknownName), match=message):
+        jobs.judge(cell, dataset, "lookup", size, 0, tmp_path / "run", **QUIET, **more)
     assert not (tmp_path / "run").exists()
