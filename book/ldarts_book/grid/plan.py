@@ -22,6 +22,7 @@ from ldarts_lib.runs.metrics import read_metrics
 _COSTS = json.loads((files("ldarts_data") / "gpu_hours.json").read_text(encoding="utf-8"))
 """Hours of searches and trainings on CIFAR-10, or the text, and the training images of the data sets."""
 HARDWARE: str = _COSTS["hardware"]
+"""What the hours are of."""
 SOURCES: dict[str, str] = _COSTS["sources"]
 """Where the estimates come from, in words."""
 

@@ -34,12 +34,10 @@ class ResultsError(LdartsError, RuntimeError):
 
 
 class Results(NamedTuple):
-    """What :func:`read_results` found.
+    """What :func:`read_results` found: the runs, and why each file that was skipped was skipped.
 
-    Attributes:
-        rows: one row per run, in the order of the folders: the keys of its ``metrics.json`` (empty where
-            one has none), those of ``searched`` as ``searched_space`` and so on, and ``path``, the directory.
-        problems: why each file that was skipped was skipped.
+    ``rows`` has one row per run, in the order of the folders: the keys of its ``metrics.json`` (empty where
+    one has none), those of ``searched`` as ``searched_space`` and so on, and ``path``, the directory.
     """
 
     rows: pd.DataFrame
