@@ -42,7 +42,7 @@ class FastCell(SearchCell):
             for bundles in self.bundles
             for bundle in bundles["source"]
             for group in bundle.normalized
-            for convolutions in kernel_lists([self._operations(bundle, k) for k in group])
+            for convolutions in kernel_lists(group.kinds)
         ]
 
     def forward(self, states: list[Tensor], weights: Tensor) -> Tensor:
@@ -74,10 +74,12 @@ class FastCell(SearchCell):
             groups = [[k for k in normalized if names[k].startswith(family)] for family in families]
             groups = [group for group in groups if group]
             groups += [[k] for k in normalized if not any(k in group for group in groups)]
-            ordered = [k for group in groups for k in group]
-            rows = [edge * len(names) + k for k in ordered + plain for edge in edges]
-            name = f"rows_{source}_{edges[0]}_{bundling}"
-            yield _Bundle(name, edges, names, groups, plain, rows, stride, bundling == "source")
+            groups += [[k] for k in plain]
+            rows = [edge * len(names) + k for group in groups for k in group for edge in edges]
+            modules = [[self.edges[edge].operations[k] for edge in edges] for k in range(len(names))]
+            terms = [_Group([names[k] for k in group], [modules[k] for k in group]) for group in groups]
+            name, first = f"rows_{source}_{edges[0]}_{bundling}", len(groups) - len(plain)
+            yield _Bundle(name, edges, terms[:first], terms[first:], rows, stride, bundling == "source")
 
     def _is_normalized(self, name: str, stride: int) -> bool:
         pooled = "pool" in name and self.pooling_norm
@@ -114,20 +116,13 @@ class FastCell(SearchCell):
         per_channel = count > 1 or bundle.joint or copies > 1
         width = channels // copies if per_channel else 1
         scales = scales.expand(*scales.shape[:-1], width).flatten(1)
-        normalized = [
-            source.apply(
-                [bundle.names[k] for k in group], [self._operations(bundle, k) for k in group], bundle.stride
-            )
-            for group in bundle.normalized
-        ]
-        norms = [
-            [_last_norm(o) for o in self._operations(bundle, k)] for group in bundle.normalized for k in group
-        ]
+        normalized = [source.apply(*group, bundle.stride) for group in bundle.normalized]
+        norms = [[_last_norm(o) for o in kind] for group in bundle.normalized for kind in group.kinds]
         plain = [
             torch.cat([noise[self.noisy.index(edge)] for edge in bundle.edges], dim=1)
-            if bundle.names[k] == "noise"
-            else source.apply([bundle.names[k]], [self._operations(bundle, k)], bundle.stride)
-            for k in bundle.plain
+            if group.names == ["noise"]
+            else source.apply(*group, bundle.stride)
+            for group in bundle.plain
         ]
         if bundle.joint and len(norms) > 1:  # one normalization for all terms
             of_norms, of_plain = scales.split([len(norms), len(plain)])
@@ -140,8 +135,12 @@ class FastCell(SearchCell):
             mixed = mix(scales, normalized, found, plain)
         return mixed.split(channels, dim=1) if count > 1 else [mixed]
 
-    def _operations(self, bundle: _Bundle, k: int) -> list[nn.Module]:
-        return [self.edges[edge].operations[k] for edge in bundle.edges]
+
+class _Group(NamedTuple):
+    """Candidate operations that are computed together."""
+
+    names: list[str]
+    kinds: list[list[nn.Module]]  # per name the modules of all edges
 
 
 class _Bundle(NamedTuple):
@@ -149,9 +148,8 @@ class _Bundle(NamedTuple):
 
     name: str  # of the buffer that holds the rows
     edges: list[int]
-    names: tuple[str, ...]  # the candidate operations, the same on all edges
-    normalized: list[list[int]]  # those that end in a BatchNorm, in groups that are computed together
-    plain: list[int]  # those that do not; none is in neither list
+    normalized: list[_Group]  # the operations that end in a BatchNorm
+    plain: list[_Group]  # those that do not; none is in neither list
     rows: list[int]  # entries of the cell's flattened weights, in the order of the terms of the mixture
     stride: int  # 2 if the edges halve height and width
     joint: bool  # whether all terms are normalized in one call

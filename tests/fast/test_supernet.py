@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers import DEPTHS, random_weights, small_batch, small_space, small_supernet, statistics
+from helpers import random_weights, small_batch, small_space, small_supernet, statistics
 from ldarts_lib.bilevel.gradients import Gradients, gradients
 from ldarts_lib.bilevel.half_steps import Bilevel
 from ldarts_lib.bilevel.protocols import protocol
@@ -58,6 +58,10 @@ def generator():
     return torch.Generator().manual_seed(3)
 
 
+def depth(space):
+    return 4 if SPACES[space].macro == "chain" else 1  # two or three normal cells
+
+
 class Case(NamedTuple):
     """What the reference makes of a batch."""
 
@@ -73,7 +77,8 @@ class Case(NamedTuple):
 def reference(
     space, regularizer=EXACT, *, training=True, pixels=8, off_the_simplex=False, activation="relu"
 ) -> Case:
-    net = small_supernet(small_space(space), generator=generator(), activation=activation).train(training)
+    options = {"depth": depth(space), "generator": generator(), "activation": activation}
+    net = small_supernet(small_space(space), **options).train(training)
     state, batch, weights = copy.deepcopy(net.state_dict()), small_batch(pixels=pixels), random_weights(net)
     if off_the_simplex:  # zero and negative weights, as a perturbation makes them
         draw = torch.Generator().manual_seed(5)
@@ -89,7 +94,7 @@ def fast_supernet(space, way, monkeypatch, activation="relu"):
     """In training, with the weights, statistics and random numbers of the reference."""
     if way in ("separate", "separate, checkpoints"):
         monkeypatch.setattr(execution, "SMALL", 0)
-    sizes = {"channels": 2, "depth": DEPTHS[SPACES[space].macro], "classes": 3, "channels_in": 1}
+    sizes = {"channels": 2, "depth": depth(space), "classes": 3, "channels_in": 1}
     options = {"generator": generator(), "activation": activation, **WAYS[way]}
     fast = FastSupernet(small_space(space), **options, **sizes).double()
     fast.load_state_dict(reference(space, activation=activation).state)
@@ -213,8 +218,8 @@ def test_gradients_by_omega_cannot_be_differentiated_again(monkeypatch):
     ],
 )
 def test_no_host_synchronization_inside_a_step(space, strategy, estimator):
-    depth = 1 if space == "nasbench201" else 4  # two normal and two reduction cells
-    chosen = protocol(space, channels=2, depth=depth, estimator=estimator, strategy=strategy, ramp="constant")
+    options = {"estimator": estimator, "strategy": strategy, "ramp": "constant"}
+    chosen = protocol(space, channels=2, depth=depth(space), **options)
     net = make_supernet(chosen, classes=3, channels_in=1, generator=torch.Generator()).double()
     alphas = initial_alphas(SPACES[space], dtype=torch.float64)
     problem = Bilevel(net, alphas, chosen)

@@ -19,7 +19,7 @@ from ldarts_lib.fast.twice import Convolution
 from ldarts_lib.networks.operations import TEXTBOOK, FactorizedReduce, Layers, relu_conv_norm
 from ldarts_lib.runs.processes import ending
 
-CHANNELS, PIXELS = (2, 4, 6, 8, 12, 16), (8, 40)
+CHANNELS, PIXELS = (2, 4, 8, 12), (8, 40)
 RUN = Execution("separate")
 FAST = Layers(partial(Convolution, run=RUN), partial(Norm, run=RUN))
 BUILD = {
