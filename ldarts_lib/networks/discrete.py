@@ -86,12 +86,7 @@ class DiscreteNetwork(nn.Module):
     """
 
     def __init__(
-        self,
-        space: Space | None,
-        genotype: Genotype,
-        *,
-        auxiliary: bool = False,
-        **sizes: Any,
+        self, space: Space | None, genotype: Genotype, *, auxiliary: bool = False, **sizes: Any
     ) -> None:
         super().__init__()
         genotype.require("darts", "nasbench201")
