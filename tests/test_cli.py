@@ -36,7 +36,7 @@ COMMANDS = {
     "collect": ("FOLDER", "--target", "--overwrite"),
     "run-notebook": ("NOTEBOOK", "--parameter", "-p", "--out"),
 }
-SMOKE = ("search", "--size", "smoke", "--epochs", "2", "--device", "cpu", "--out")
+SMOKE = ("search", "--size", "smoke", "--set", "split", "0.1", "--epochs", "2", "--device", "cpu", "--out")
 CELL = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_3x3~2|"
 V2 = ("DARTS_V2", "--channels", 36, "--cells", 20, "--classes", 10)
 SMALL = ("evaluate", "DARTS_V2", "--recipe", "cifar-small", "--dataset", "digits", "--size", "smoke")

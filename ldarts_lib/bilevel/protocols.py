@@ -184,16 +184,14 @@ class SearchProtocol(_Search, Settings):
             )
         if self.supernet == "reference" and (self.precision == "bfloat16" or self.checkpoint_cells):
             raise ValueError("precision 'bfloat16' and checkpoint_cells need the fast supernet")
-        if self.cuda_graph and self.search_space.random:
-            raise ValueError(f"cuda_graph cannot replay the random operation of space {self.space!r}")
-        if self.cuda_graph and self.form in RANDOM_FORMS:
-            raise ValueError(f"cuda_graph cannot replay the random directions of method {self.method!r}")
+        if self.cuda_graph and (self.search_space.random or self.form in RANDOM_FORMS):
+            where = f"space {self.space!r} with method {self.method!r}"
+            raise ValueError(f"cuda_graph cannot replay the random numbers of {where}")
         layout = self.search_space.layout(self.depth)
         for kind in self.regularizer.aligned(self.search_space.cells) if self.regularizer else []:
-            if layout.count(kind) < 2:
+            if (cells := layout.count(kind)) < 2:
                 raise ValueError(
-                    f"method {self.method!r} aligns {kind} cells, but depth {self.depth} has only "
-                    f"{layout.count(kind)}"
+                    f"method {self.method!r} aligns {kind} cells, but depth {self.depth} has only {cells}"
                 )
         return self
 

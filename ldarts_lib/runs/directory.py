@@ -148,10 +148,8 @@ class Run:
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise RunError(
-                f"{path} is truncated or damaged ({reason}); delete the directory and begin again"
-            ) from error
+            reason, *_ = (*str(error).splitlines(), type(error).__name__)
+            raise RunError(f"{path} is damaged ({reason}); delete the directory and begin again") from error
 
     def write_outcome(self, genotype: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
         """Write the genotype and, last of all, the metrics: the run is finished."""

@@ -297,7 +297,7 @@ def test_bfloat16_changes_the_convolutions_only(monkeypatch):
         ({"precision": "tf32", "estimator": "forward"}, "does not go with the estimator 'forward'"),
         ({"precision": "bfloat16", "supernet": "reference"}, "need the fast supernet"),
         ({"checkpoint_cells": True, "supernet": "reference"}, "need the fast supernet"),
-        ({"cuda_graph": True, "space": "s4"}, "cannot replay the random operation of space 's4'"),
+        ({"cuda_graph": True, "space": "s4"}, "cannot replay the random numbers of space 's4'"),
         ({"strategy": "fused"}, "strategy = 'fused'"),
         ({"precision": "float16"}, "precision = 'float16'"),
     ],
