@@ -307,10 +307,9 @@ def test_settings_that_do_not_go_together(settings, message):
         protocol(settings.pop("space", "s2"), **settings)
 
 
-@pytest.mark.parametrize("name", ["reference", "fast"])
-def test_the_protocol_chooses_the_supernet(name):
-    chosen = protocol("s2", supernet=name, strategy="batched", checkpoint_cells=name == "fast")
-    net = make_supernet(chosen, classes=10, channels_in=1, generator=torch.Generator())
-    assert type(net) is (Supernet if name == "reference" else FastSupernet)
-    if name == "fast":
-        assert net.run.strategy == "batched" and net.run.checkpoint and net.run.precision is None
+def test_the_protocol_chooses_the_supernet():
+    options = {"strategy": "batched", "channels": 2, "depth": 4}
+    sizes = {"classes": 10, "channels_in": 1, "generator": torch.Generator()}
+    assert type(make_supernet(protocol("s2", supernet="reference", **options), **sizes)) is Supernet
+    run = make_supernet(protocol("s2", checkpoint_cells=True, **options), **sizes).run
+    assert run.strategy == "batched" and run.checkpoint and run.precision is None
