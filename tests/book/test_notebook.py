@@ -63,19 +63,17 @@ def printed(path: Path) -> str:
     return "".join(output.text for output in outputs if output.output_type == "stream")
 
 
-class Reader:
-    """Someone who runs cells by hand, in a real IPython."""
+@pytest.fixture
+def reader():
+    """Someone who runs cells by hand, in a real IPython; returns the variables."""
+    shell = InteractiveShell()
 
-    def __init__(self) -> None:
-        self.shell = InteractiveShell()
-        self.run(SETUP)
+    def run(*sources: str) -> dict[str, Any]:
+        for source in (SETUP, *sources):
+            shell.run_cell(source, store_history=True).raise_error()
+        return shell.user_ns
 
-    def run(self, *sources: str) -> None:
-        for source in sources:
-            self.shell.run_cell(source, store_history=True).raise_error()
-
-    def __getitem__(self, name: str) -> Any:
-        return self.shell.user_ns[name]
+    return run
 
 
 # Declarations
@@ -256,30 +254,24 @@ def test_plain_papermill_stops_at_unknown_names_and_bad_values(tmp_path):
     assert "reached" not in printed(tmp_path / "out.ipynb")
 
 
-def test_a_reader_edits_and_reruns_cells():
-    reader = Reader()
-    reader.run(PARAMETERS, BEGIN, BEGIN)
-    reader.run(PARAMETERS.replace("rate: float = 0.1", "rate: float = 1"), BEGIN)
-    assert reader["rate"] == 1.0 and type(reader["rate"]) is float
-    reader.run("seeds = 'many'")
+def test_a_reader_edits_and_reruns_cells(reader):
+    reader(PARAMETERS, BEGIN, BEGIN)
+    assert repr(reader(PARAMETERS.replace("rate: float = 0.1", "rate: float = 1"), BEGIN)["rate"]) == "1.0"
     with pytest.raises(ParameterError, match="seeds = 'many': Input should be a valid integer"):
-        reader.run(BEGIN)
-    reader.run(PARAMETERS, BEGIN)
-    reader.run("x: dict = {}  # a scratch cell", "a = 'a'; b: str = a  # another", "%precision 3", BEGIN)
+        reader("seeds = 'many'", BEGIN)
+    reader(PARAMETERS, BEGIN)
+    reader("x: dict = {}  # a scratch cell", "a = 'a'; b: str = a  # another", "%precision 3", BEGIN)
 
 
-def test_a_reader_corrects_an_injected_cell():
-    reader = Reader()
-    reader.run(PARAMETERS, "# Parameters\nsede = 3\nseeds = 4\n")
+def test_a_reader_corrects_an_injected_cell(reader):
     with pytest.raises(ParameterError, match="unknown parameter 'sede'"):
-        reader.run(BEGIN)
+        reader(PARAMETERS, "# Parameters\nsede = 3\nseeds = 4\n", BEGIN)
     with pytest.raises(SyntaxError):
-        reader.run("# Parameters\nseeds = \n")
-    reader.run(BEGIN)
-    reader.run("# Parameters\nrate = 1\nsteps = [5]\nPAPERMILL_OUTPUT_PATH = 'x'\n", BEGIN)
-    assert (repr(reader["rate"]), reader["steps"]) == ("1.0", [5])
-    reader.run("# Parameters\nsede = 3\n", PARAMETERS, BEGIN)
-    assert reader["seeds"] == 3
+        reader("# Parameters\nseeds = \n")
+    reader(BEGIN)
+    found = reader("# Parameters\nrate = 1\nsteps = [5]\nPAPERMILL_OUTPUT_PATH = 'x'\n", BEGIN)
+    assert (repr(found["rate"]), found["steps"]) == ("1.0", [5])
+    assert reader("# Parameters\nsede = 3\n", PARAMETERS, BEGIN)["seeds"] == 3
 
 
 def test_injected_values_that_no_cell_declares_are_refused():
