@@ -19,9 +19,7 @@ LOCK, OWNER = ".lock", ".owner"
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Write a file so that it is either the old or the new one, never half.
-
-    It is written to a temporary name, flushed to the disk and renamed.
+    """Write a file so that it is the old or the new one, never half: under another name, then renamed.
 
     Raises:
         RunError: the disk is full or not writable; the old file is untouched.

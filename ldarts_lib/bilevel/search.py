@@ -106,16 +106,13 @@ def search_all(
     device: torch.device | str = "cpu",
     together: int = 1,
 ) -> dict[str, SearchResult]:
-    """Run searches side by side, one CPU thread each; the bar counts the epochs of all of them.
+    """Run searches side by side, one CPU thread each; results have the keys of ``protocols``, in their order.
 
     Args:
         protocols: the searches; the key is the name of the run directory below ``out``.
         workers: processes at a time; by default one per core, and one on a GPU.
         together: how many searches that differ only in their seed run as one packed supernet, see
             :mod:`ldarts_lib.bilevel.packed`; more are faster where networks are small, and round differently.
-
-    Returns:
-        The results under the keys of ``protocols``, in their order.
 
     Raises:
         ValueError: less than one worker, or less than one search together.
