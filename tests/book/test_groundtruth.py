@@ -96,7 +96,9 @@ def few():
     return with_means(pd.DataFrame(seeds))
 
 
-def test_correlations_of_each_pair_of_seeds(few):
+def test_noise_is_pooled_over_the_rows_and_each_pair_of_seeds_correlated(table, few):
+    assert report.noise(few) == pytest.approx(np.sqrt(np.mean([0.005, 0.005, 0, 0.02, 0.02, 0.02])))
+    assert report.noise(table) == pytest.approx(0.02, rel=0.03)
     few = few.assign(accuracy_2=[0.1, 0.9, 0.5, 0.6, 0.3, 0.2])
     found = report.seed_correlations(few)
     assert list(found.index) == ["0 and 1", "0 and 2", "1 and 2"]
@@ -122,11 +124,6 @@ def test_reliability_predicts_the_correlation_of_simulated_means():
     measured = np.corrcoef(seeds[:, :3].mean(1), seeds[:, 3:].mean(1))[0, 1]
     single = np.corrcoef(seeds, rowvar=False)[np.triu_indices(6, 1)].mean()
     assert report.reliability(single, [3])[3] == pytest.approx(measured, abs=0.02)
-
-
-def test_noise_is_pooled_over_the_rows(table, few):
-    assert report.noise(few) == pytest.approx(np.sqrt(np.mean([0.005, 0.005, 0, 0.02, 0.02, 0.02])))
-    assert report.noise(table) == pytest.approx(0.02, rel=0.03)
 
 
 def test_new_trainings_are_compared_in_units_of_the_noise(table):

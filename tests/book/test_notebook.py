@@ -13,15 +13,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from jupyter_client.kernelspec import KernelSpecManager
 
 from ldarts_book import notebook as notebooks
-from ldarts_book.notebook import (
-    NotebookError,
-    NotebookFailed,
-    ParameterError,
-    begin,
-    declarations,
-    run_notebook,
-    validate,
-)
+from ldarts_book.notebook import NotebookError, NotebookFailed, ParameterError, begin, declarations
 
 SETUP = "from ldarts_book.notebook import begin"
 PARAMETERS = """
@@ -151,7 +143,7 @@ def test_a_malformed_declaration_is_named(tmp_path, capsys, source):
     ],
 )
 def test_values_and_text_are_read_to_the_declared_type(declaration, given, expected):
-    value = validate(declarations(f"x: {declaration} # help"), {"x": given})["x"]
+    value = notebooks.validate(declarations(f"x: {declaration} # help"), {"x": given})["x"]
     assert value == expected and type(value) is type(expected)
 
 
@@ -175,7 +167,7 @@ def test_values_and_text_are_read_to_the_declared_type(declaration, given, expec
 )
 def test_what_does_not_fit_is_refused_by_name_value_and_type(declaration, given, expected):
     with pytest.raises(ParameterError) as caught:
-        validate(declarations(f"x: {declaration} # help"), {"x": given})
+        notebooks.validate(declarations(f"x: {declaration} # help"), {"x": given})
     assert str(caught.value).startswith(expected)
 
 
@@ -197,7 +189,7 @@ def test_a_notebook_runs_with_its_values_and_this_python_in_the_callers_director
     executed.write_text("an older run")
     monkeypatch.chdir(tmp_path / "here")
     given = {"size": "demo", "seeds": "5", "steps": "3,4", "flag": True}
-    assert run_notebook(path, given, "{runs}").resolve() == executed
+    assert notebooks.run_notebook(path, given, "{runs}").resolve() == executed
     assert [file.name for file in executed.parent.iterdir()] == ["n.ipynb"]
     assert '["demo", 5, 0.1, "runs", [3, 4], true, "runs/demo", null]' in printed(executed)
     assert Path("runs/demo").is_dir()
@@ -210,9 +202,9 @@ def test_nothing_runs_or_is_written_if_a_parameter_or_the_place_is_bad(tmp_path)
     path = write(tmp_path / "n.ipynb", "open('ran', 'w')", PARAMETERS)
     before = path.read_bytes()
     with pytest.raises(ParameterError, match="sede"):
-        run_notebook(path, {"sede": 3}, tmp_path / "runs")
+        notebooks.run_notebook(path, {"sede": 3}, tmp_path / "runs")
     with pytest.raises(NotebookError, match="overwrite"):
-        run_notebook(path, {}, tmp_path)
+        notebooks.run_notebook(path, {}, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["n.ipynb"] and path.read_bytes() == before
 
 
@@ -226,7 +218,7 @@ def test_nothing_runs_or_is_written_if_a_parameter_or_the_place_is_bad(tmp_path)
 def test_a_failed_cell_and_a_dead_kernel_are_named_and_what_ran_is_kept(tmp_path, cell, expected):
     path = write(tmp_path / "n.ipynb", SETUP, PARAMETERS, BEGIN, cell, "print('on')")
     with pytest.raises(NotebookFailed, match=f"(?m)failed in the cell {expected}$") as caught:
-        run_notebook(path, {"seeds": 4}, tmp_path / "runs")
+        notebooks.run_notebook(path, {"seeds": 4}, tmp_path / "runs")
     executed = tmp_path / "runs" / "n.ipynb"
     assert str(executed) in str(caught.value)
     assert printed(executed) == "reached\n"

@@ -57,9 +57,6 @@ def test_the_overall_gain_is_one_comparison_over_seeds(judged):
     text = robustness.describe(robustness.summarize(judged), found)
     for part in ("2 settings and 4 seeds", "gains +0.131", "can give is 0.125", "in 2 of the 2 settings"):
         assert part in text
-
-
-@pytest.mark.parametrize("seeds", [1, 2, 5, 8])
-def test_no_p_value_is_below_the_smallest(seeds):
-    one_sided = np.arange(1, seeds + 1) / 10
-    assert robustness.smallest_p(seeds) == pytest.approx(stats.wilcoxon(one_sided).pvalue)
+    for seeds in (1, 2, 5, 8):  # no p-value is below the smallest
+        one_sided = np.arange(1, seeds + 1) / 10
+        assert robustness.smallest_p(seeds) == pytest.approx(stats.wilcoxon(one_sided).pvalue)

@@ -5,7 +5,7 @@ from ldarts_book import wants
 from ldarts_lib.bilevel.protocols import protocol
 
 
-def test_who_decides_is_counted_over_the_searches():
+def test_who_decides_is_counted_over_the_searches_and_every_cell_has_a_gradient():
     columns = ["norm_0", "norm_1", "decision_0", "decision_1"]
     rows = [
         {"variant": "a", "seed": seed, "epoch": epoch, **dict(zip(columns, values, strict=True))}
@@ -17,8 +17,5 @@ def test_who_decides_is_counted_over_the_searches():
     np.testing.assert_allclose(found["cosine with the sum"], [0.4, 0.6])
     assert found["longest"].tolist() == [2, 1]
     assert found["decides"].tolist() == [1, 2]
-
-
-def test_before_the_first_step_each_cell_has_a_gradient():
     g = wants.first_gradients(protocol(method="darts", size="smoke"))
     assert g.shape == (3, 30) and g.norm(dim=1).min() > 0
