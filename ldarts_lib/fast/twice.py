@@ -40,7 +40,10 @@ class Convolution(nn.Conv2d):
 
 def join(kernels: Sequence[Tensor], run: Execution) -> Tensor:
     """The kernels of several operations, one below the other, as the execution wants them."""
-    return concatenate([run.of(kernel) for kernel in kernels], dim=0)
+    if len(kernels) > 1 and not run.parameters:
+        with torch.no_grad():
+            return torch.cat(kernels)
+    return run.of(concatenate(kernels, dim=0))
 
 
 def concatenate(tensors: Sequence[Tensor], dim: int) -> Tensor:

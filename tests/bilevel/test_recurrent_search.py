@@ -22,7 +22,7 @@ from runfolders import assert_same_run, timeless
 def roses(tmp_path):
     """A folder with a short text of one's own."""
     for part in corpus.PARTS:
-        (tmp_path / f"{part}.txt").write_text("a rose is a rose is a rose\n" * 30)
+        (tmp_path / f"{part}.txt").write_text("a rose is a rose is a rose\n" * 14)
     return str(tmp_path)
 
 
@@ -35,6 +35,7 @@ def quickly(settings, out, **keywords):
     return search(settings, out, progress=False, **keywords)
 
 
+@pytest.mark.slow
 def test_a_search_and_the_evaluation_of_its_cell_end_to_end(tmp_path):
     settings = protocol("ptb", size="smoke")
     result = quickly(settings, tmp_path / "search")
@@ -78,7 +79,7 @@ def test_an_interrupted_search_goes_on_bit_for_bit(tmp_path, roses, monkeypatch)
     original = RecurrentState._step
 
     def interrupted(self, training, validation, epoch):
-        if epoch == 1 and training.position > 10:
+        if epoch == 1 and training.position > 5:
             raise KeyboardInterrupt
         return original(self, training, validation, epoch)
 

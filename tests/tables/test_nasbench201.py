@@ -85,7 +85,7 @@ def test_the_benchmark_answers_by_genotype(nasbench201):
     [
         (("query", "333135"), "6 digits from 0 to 4, got '333135'"),
         (("query", "conv"), "'conv' is no genotype"),
-        (("query", "|skip_connect~0|"), "3 intermediate nodes, got 1 and 1"),
+        (("query", "|skip_connect~0|"), "expected 3 intermediate nodes, got 1"),
         (("query", "Genotype(normal=[('skip_connect', 0), ('skip_connect', 1)])"), "nasbench201"),
     ],
 )
