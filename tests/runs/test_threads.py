@@ -90,7 +90,9 @@ def test_a_training_has_the_threads_of_its_size(size, expected, tmp_path, five_c
 
 
 def test_the_command_line_prepares_before_torch_is_loaded(tmp_path):
-    arguments = f"search --size smoke --epochs 1 --threads 2 --out {tmp_path / 'run'}".split()
+    arguments = (
+        f"search --size smoke --epochs 1 --set batch_size 500 --threads 2 --out {tmp_path / 'run'}".split()
+    )
     code = f"import sys; sys.argv = {['ldarts', *arguments]!r}; from ldarts_lib.cli import main; main()"
     unset = {name: value for name, value in os.environ.items() if not name.startswith("OMP_")}
     printed = subprocess.check_output([sys.executable, "-c", code], env=unset, text=True)
