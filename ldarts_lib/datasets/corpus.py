@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 TEXTS = ("civics", "ptb")
 """The texts with a name; a folder is one too."""
 PARTS, END, UNKNOWN = ("train", "valid", "test"), "<eos>", "<unk>"
-PTB_WORDS = {"train": 929_589, "valid": 73_760, "test": 82_430}, 10_000
+PTB_WORDS, PTB_VOCABULARY = {"train": 929_589, "valid": 73_760, "test": 82_430}, 10_000
 """Words of the Penn Treebank as Mikolov prepared it, ends of lines included, and how many are different."""
 PTB_MEGABYTES = 6
 
@@ -70,11 +70,12 @@ def load_text(name: str, *, min_count: int = 1, root: str | os.PathLike | None =
         for part, words in texts.items()
     }
     if name == "ptb":
-        found, usual = ({part: len(words) for part, words in texts.items()}, len(vocabulary)), PTB_WORDS
-        if found != usual:
+        counts = {part: len(words) for part, words in texts.items()}
+        if (counts, len(vocabulary)) != (PTB_WORDS, PTB_VOCABULARY):
             raise DatasetCorrupt(
-                f"ptb: the files in {folder} hold {found[0]} words and {found[1]} different ones, expected "
-                f"{usual[0]} and {usual[1]}. To use another text, name its folder as the data set"
+                f"ptb: the files in {folder} hold {counts} words and {len(vocabulary)} different ones, "
+                f"expected {PTB_WORDS} and {PTB_VOCABULARY}. To use another text, name its folder as the "
+                "data set"
             )
     return Corpus(name, vocabulary, **parts)
 

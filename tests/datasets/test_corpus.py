@@ -108,14 +108,14 @@ def test_another_text_under_the_name_of_the_treebank_is_refused(tmp_path):
 
 def test_the_usual_treebank_is_accepted(tmp_path, monkeypatch):
     write(tmp_path / "ptb", prefix="ptb.")
-    monkeypatch.setattr(corpus, "PTB_WORDS", ({"train": 7, "valid": 3, "test": 2}, 5))
+    monkeypatch.setattr(corpus, "PTB_WORDS", {"train": 7, "valid": 3, "test": 2})
+    monkeypatch.setattr(corpus, "PTB_VOCABULARY", 5)
     assert load_text("ptb", root=tmp_path).name == "ptb"
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "valid.txt is empty"),
         (b" \n\n", "valid.txt is empty"),
         (b"a \xff b\n", "valid.txt is not UTF-8.*byte 2"),
     ],
