@@ -17,14 +17,13 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import Field, model_validator
 
 from ldarts_lib.bilevel.alignment import RANDOM_FORMS, Form
+from ldarts_lib.bilevel.presets import preset
 from ldarts_lib.bilevel.regularizers import Estimator, Kinds, Regularizer
 from ldarts_lib.datasets.catalogue import DATASETS
 from ldarts_lib.fast.execution import Strategy
 from ldarts_lib.networks.macro import Reduction
 from ldarts_lib.networks.operations import Activation
 from ldarts_lib.settings import (
-    SMALL_DROPOUTS,
-    TEXT,
     Count,
     LanguageSettings,
     NonNegative,
@@ -249,31 +248,6 @@ class RecurrentProtocol(_Search, LanguageSettings):
         return self.weight_lr
 
 
-_NASBENCH201 = {
-    "paper": {"depth": 5, "step_order": "weights-first"},
-    "demo": {"channels": 4, "depth": 1, "reduction": "light", "epochs": 80},
-}
-_DARTS = {"paper": {"depth": 8}, "demo": {"channels": 4, "depth": 5, "epochs": 15}}
-_SVHN = {"lambda_max": 0.25, "epsilon": 1e-3}
-_DEMO = {"alpha_lr": 1e-2, "lambda_max": 1.0, "estimator": "exact"}
-_SMALL = {"weight_lr": 5.0, "alpha_lr": 3e-2, "lambda_max": 0.05, **SMALL_DROPOUTS}
-_PTB = {"units": 200, "cells": 2, "epochs": 50, "batch_size": 256, "dropout_words": 0.0, "weight_decay": 5e-7}
-_SMALL_TEXTS: dict[str, dict[str, Any]] = {
-    "demo": {"units": 32, "epochs": 16, "batch_size": 32, "bptt": 15, **_SMALL},
-    "smoke": {"units": 16, "epochs": 2, "batch_size": 64, "bptt": 8, **_SMALL},
-}
-
-
-def _preset(space: str, dataset: str, size: str) -> dict[str, Any]:
-    """The settings of a size that differ from the defaults of their model."""
-    if space == "ptb":
-        return _PTB | _SMALL_TEXTS.get(size, {}) | TEXT.get(dataset, {})
-    family = _NASBENCH201 if space == "nasbench201" else _DARTS
-    if size == "paper":
-        return family["paper"] | (_SVHN if dataset == "svhn" else {})
-    return family["paper"] | family["demo"] | _DEMO | ({"epochs": 2} if size == "smoke" else {})
-
-
 def protocol(
     space: str = "nasbench201",
     dataset: str | None = None,
@@ -297,4 +271,4 @@ def protocol(
     kind, usual = (RecurrentProtocol, "civics") if space == "ptb" else (SearchProtocol, "noisy-digits")
     dataset = dataset or usual
     names = {"space": space, "dataset": dataset, "method": method, "size": size}
-    return validated(kind, names | _preset(space, dataset, size) | overrides)
+    return validated(kind, names | preset(space, dataset, size) | overrides)
