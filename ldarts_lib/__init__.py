@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ldarts_lib.bilevel.protocols import SearchProtocol, protocol
     from ldarts_lib.bilevel.regularizers import Regularizer, regularized_gradients
     from ldarts_lib.bilevel.search import search
-    from ldarts_lib.datasets.images import load_images
+    from ldarts_lib.datasets.images import ImageDataset, load_images
     from ldarts_lib.evaluation.evaluate import evaluate
     from ldarts_lib.evaluation.protocols import TrainingProtocol
     from ldarts_lib.fast.supernet import FastSupernet
@@ -48,7 +48,7 @@ _HOMES = {
     "bilevel.search": ("search",),
     "evaluation.protocols": ("TrainingProtocol",),
     "evaluation.evaluate": ("evaluate",),
-    "datasets.images": ("load_images",),
+    "datasets.images": ("ImageDataset", "load_images"),
     "tables.tables": ("open_table",),
     "runs.directory": ("Run",),
 }

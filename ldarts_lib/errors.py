@@ -20,7 +20,7 @@ class DatasetMissing(LdartsError, FileNotFoundError):
 
 
 class DatasetCorrupt(LdartsError, ValueError):
-    """A file is not the published one; the message names it and both checksums."""
+    """Data are not what they should be; the message names the files or values, and what was expected."""
 
 
 class UnknownName(LdartsError, ValueError):

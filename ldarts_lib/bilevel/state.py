@@ -29,7 +29,7 @@ from ldarts_lib.errors import ProtocolError, RunError
 from ldarts_lib.fast.supernet import FastSupernet
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet, initial_alphas
-from ldarts_lib.runs.directory import Row, Run
+from ldarts_lib.runs.directory import IMAGES, Row, Run
 from ldarts_lib.runs.environment import seed_everything
 from ldarts_lib.runs.metrics import IDENTITY
 from ldarts_lib.runs.record import OnStep, State, require_finite
@@ -71,9 +71,11 @@ class SearchState(State):
         halves = dataset.halves(fraction=self.protocol.split, seed=self.protocol.seed)
         if size > (smallest := min(map(len, halves))):
             raise ProtocolError(
-                f"batch_size = {size} is larger than a half of the images of {dataset.name}, {smallest}"
+                f"batch_size = {size} is larger than a half of the images of {dataset.name}, {smallest}; "
+                f"set batch_size to {smallest} or less"
             )
         self.training, self.validation = halves
+        self.files = {IMAGES: dataset.describe()}
         self.steps = self.training.steps(size)
 
     def run_epoch(self, epoch: int, on_step: OnStep = lambda _: None) -> Row:

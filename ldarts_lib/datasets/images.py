@@ -19,8 +19,10 @@ Means, standard deviations, crops and flips of the last four are those of the of
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +30,7 @@ from torch import Tensor
 
 from ldarts_lib.datasets import catalogue, downloads, embedded
 from ldarts_lib.datasets.batches import Augmentation, Batches
-from ldarts_lib.errors import require_known
+from ldarts_lib.errors import DatasetCorrupt, require_known
 
 _FACTS = {  # classes, mean, standard deviation, padding
     "cifar10": (10, (0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768), 4),
@@ -41,11 +43,21 @@ _FACTS = {  # classes, mean, standard deviation, padding
         2,
     ),
 }
+FINGERPRINT = 16
+"""Digits of a fingerprint, of SHA-256."""
 
 
 @dataclass(frozen=True)
 class ImageDataset:
     """A data set on one device.
+
+    Examples:
+        >>> images, labels = torch.zeros(6, 3, 28, 28, dtype=torch.uint8), torch.tensor([0, 1, 2] * 2)
+        >>> half = torch.full((1, 3, 1, 1), 0.5)
+        >>> parts = images[:3], labels[:3], images[3:], labels[3:]
+        >>> mine = ImageDataset("mine", 3, *parts, half, half, Augmentation(padding=4))
+        >>> mine.channels, mine.size, mine.class_names
+        (3, 28, ('0', '1', '2'))
 
     Attributes:
         search_images, search_labels: what a search may use: [n, channels, height, width] (uint8,
@@ -53,6 +65,12 @@ class ImageDataset:
         test_images, test_labels: what it may not use.
         mean, std: [1, channels, 1, 1] in the scale 0..1.
         augmentation: random changes of training images.
+        class_names: by default the numbers of the classes.
+        fingerprint: of the content; by default that of the tensors, for a built-in data set empty.
+        folder: where its pictures lie; empty if it is not made of pictures.
+
+    Raises:
+        DatasetCorrupt: shapes, types, labels or values do not fit; the message names them.
     """
 
     name: str
@@ -64,6 +82,57 @@ class ImageDataset:
     mean: Tensor
     std: Tensor
     augmentation: Augmentation
+    class_names: tuple[str, ...] = ()
+    fingerprint: str = ""
+    folder: str = ""
+
+    def __post_init__(self) -> None:
+        own = self.name not in catalogue.DATASETS
+        for part in ("search", "test"):
+            self._check(part, getattr(self, f"{part}_images"), getattr(self, f"{part}_labels"), own)
+        if len(names := self.class_names or tuple(map(str, range(self.classes)))) != self.classes:
+            raise DatasetCorrupt(f"{self.name}: {len(names)} class_names for {self.classes} classes")
+        object.__setattr__(self, "class_names", names)
+        if own and not self.fingerprint:
+            object.__setattr__(self, "fingerprint", self._digest())
+
+    def _check(self, part: str, images: Tensor, labels: Tensor, own: bool) -> None:
+        def require(fits: bool, problem: str) -> None:
+            if not fits:
+                raise DatasetCorrupt(f"{self.name}: {part}_{problem}")
+
+        shape, kind = tuple(images.shape), images.dtype
+        square = len(shape) == 4 and shape[1:] == (self.channels, self.size, self.size) and not self.size % 4
+        wanted = "[n, channels, height, width], height and width equal and a multiple of 4"
+        require(square, f"images have the shape {shape}; expected {wanted}, alike in both parts")
+        require(
+            kind == torch.uint8 or kind.is_floating_point, f"images are {kind}; expected uint8 or float32"
+        )
+        fits = labels.dtype == torch.int64 and labels.shape == images.shape[:1]
+        problem = f"labels are {labels.dtype} {tuple(labels.shape)}; expected torch.int64 {shape[:1]}"
+        require(fits, problem)
+        if len(labels):
+            low, high = (bound.item() for bound in labels.aminmax())
+            allowed = f"expected 0 to {self.classes - 1}, as there are {self.classes} classes"
+            require(low >= 0 and high < self.classes, f"labels reach from {low} to {high}; {allowed}")
+            if own and kind != torch.uint8:
+                low, high = (bound.item() for bound in images.aminmax())
+                problem = f"images reach from {low:g} to {high:g}; expected 0 to 1 (or uint8, 0 to 255)"
+                require(low >= 0 and high <= 1, problem)
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256()
+        for tensor in (self.search_images, self.search_labels, self.test_images, self.test_labels):
+            digest.update(tensor.cpu().contiguous().numpy())
+        return digest.hexdigest()[:FINGERPRINT]
+
+    def describe(self) -> dict[str, Any]:
+        """What a run directory keeps of it, as ``images.json``: JSON, without the images."""
+        told = ("name", "classes", "class_names", "channels", "size", "fingerprint", "folder")
+        facts = {name: getattr(self, name) for name in told}
+        counts = {"search": len(self.search_labels), "test": len(self.test_labels)}
+        numbers = {name: getattr(self, name).flatten().tolist() for name in ("mean", "std")}
+        return facts | {"class_names": list(self.class_names), "counts": counts} | numbers
 
     @property
     def channels(self) -> int:

@@ -3,6 +3,7 @@
 ============================  =====================================================================
 ``config.json``               all settings of the search or the training
 ``environment.json``          versions, device, command line
+``images.json``               of images: name, classes, shape, mean and deviation, fingerprint
 ``history.csv``               one row per finished epoch
 ``trajectory.npz``            of a search: architecture weights and cosines, one entry per finished epoch
 ``checkpoint.pt``             tensors to continue from, after the last finished epoch
@@ -30,6 +31,7 @@ from ldarts_lib.files import locked, read_json, write_atomically, write_json
 
 CONFIG, ENVIRONMENT, HISTORY = "config.json", "environment.json", "history.csv"
 CHECKPOINT, GENOTYPE, METRICS = "checkpoint.pt", "genotype.json", "metrics.json"
+IMAGES = "images.json"
 METRICS_VERSION = 1
 """Of the keys in ``metrics.json``; a reader of another version refuses them."""
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ldarts_lib.errors import LdartsError, RunError
+from ldarts_lib.files import write_json
 from ldarts_lib.runs.directory import Row, Run
 from ldarts_lib.runs.environment import environment
 from ldarts_lib.runs.threads import limited
@@ -40,12 +41,14 @@ class State(Protocol):
         epochs: how many the run has.
         steps: units of the progress bar per epoch.
         unit: what they are.
+        files: JSON files that a run gets before its first epoch, by name.
     """
 
     title: str
     epochs: int
     steps: int
     unit: str = "step"
+    files: Mapping[str, Mapping[str, Any]] = {}
 
     def run_epoch(self, epoch: int, on_step: OnStep) -> Row:
         """One epoch, counted from 0; returns its row of the history, which has ``seconds``.
@@ -127,6 +130,8 @@ def run_epochs(
     alike: dict[int, list[tuple[Run, State, list[Row]]]] = {}
     for run, state in zip(runs, states, strict=True):
         rows = _restored(run, state)
+        for name, content in state.files.items() if writes else ():
+            write_json(run.path / name, content)
         alike.setdefault(len(rows), []).append((run, state, rows))
     for begun, group in alike.items():
         first, last_save = group[0][1], time.monotonic()

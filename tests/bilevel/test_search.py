@@ -19,7 +19,8 @@ from ldarts_lib.spaces.genotype import parse
 from ldarts_lib.spaces.space import SPACES
 from runfolders import assert_same_run, timeless
 
-FILES = "config.json environment.json history.csv checkpoint.pt genotype.json metrics.json trajectory.npz"
+FILES = "config environment images genotype metrics"
+ALL_FILES = {*(f"{name}.json" for name in FILES.split()), "history.csv", "checkpoint.pt", "trajectory.npz"}
 
 
 def quickly(settings, out, **keywords):
@@ -36,7 +37,7 @@ def small(space="nasbench201", **settings):
 def test_every_space_and_every_method_is_searched_and_recorded(space, method, tmp_path):
     settings = small(space, method=method)
     result = quickly(settings, tmp_path / "run")
-    assert {path.name for path in result.path.iterdir() if path.name != ".lock"} == {*FILES.split()}
+    assert {path.name for path in result.path.iterdir() if path.name != ".lock"} == ALL_FILES
     assert Run(result.path).read_json("environment.json")["device"].startswith("cpu")
     SPACES[space].validate(result.genotype)
     assert Run(result.path).read_history() == result.history

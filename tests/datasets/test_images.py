@@ -1,0 +1,58 @@
+"""Images of one's own as tensors: what is refused, and what a search on them records."""
+
+import json
+
+import pytest
+import torch
+
+from ldarts_lib.datasets.batches import Augmentation
+from ldarts_lib.datasets.images import ImageDataset, load_images
+from ldarts_lib.errors import DatasetCorrupt
+
+DRAW = torch.Generator().manual_seed(0)
+X = torch.randint(0, 256, (60, 3, 8, 8), dtype=torch.uint8, generator=DRAW)
+Y = torch.arange(60) % 3
+HALF = torch.full((1, 3, 1, 1), 0.5)
+
+
+PARTS = ("search_images", "search_labels", "test_images", "test_labels")
+REST = {"mean": HALF, "std": HALF, "augmentation": Augmentation()}
+
+
+def mine(images=X, labels=Y, tested=None, **more):
+    test_images, test_labels = tested or (images[50:], labels[50:])
+    parts = images[:50], labels[:50], test_images, test_labels
+    return ImageDataset(
+        **{"name": "mine", "classes": 3} | more, **dict(zip(PARTS, parts, strict=True)), **REST
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": Y + 1}, "mine: search_labels reach from 1 to 3; expected 0 to 2"),
+        ({"tested": (X[:5], Y[:5] - 1)}, "mine: test_labels reach from -1 to 1"),
+        ({"labels": Y.int()}, r"search_labels are torch.int32 \(50,\); expected torch.int64 \(50,\)"),
+        ({"tested": (X[:5], Y[:4])}, r"test_labels are torch.int64 \(4,\)"),
+        ({"images": X.float()}, "search_images reach from 0 to 255; expected 0 to 1"),
+        ({"images": X / 255 - 0.5}, "search_images reach from -0.5 to 0.5; expected 0 to 1"),
+        ({"images": X / 0.0}, "search_images reach from nan to nan"),
+        ({"images": X.long()}, "search_images are torch.int64; expected uint8 or float32"),
+        ({"images": X[..., :6]}, r"search_images have the shape \(50, 3, 8, 6\)"),
+        ({"images": X[..., :6, :6]}, "multiple of 4"),
+        ({"tested": (X[:5, :1], Y[:5])}, r"test_images have the shape \(5, 1, 8, 8\)"),
+        ({"class_names": ("cat", "dog")}, "2 class_names for 3 classes"),
+    ],
+)
+def test_what_cannot_be_images_is_refused_by_name(change, message):
+    with pytest.raises(DatasetCorrupt, match=message):
+        mine(**change)
+
+
+def test_images_describe_themselves():
+    told = json.loads(json.dumps(mine(class_names=("a", "b", "c")).describe()))
+    assert told["class_names"] == ["a", "b", "c"] and mine().class_names == ("0", "1", "2")
+    assert (told["name"], told["channels"], told["size"]) == ("mine", 3, 8)
+    assert told["mean"] == told["std"] == [0.5] * 3 and told["counts"] == {"search": 50, "test": 10}
+    assert told["fingerprint"] == mine().fingerprint != mine(images=X.flip(0)).fingerprint
+    assert mine().to("cpu").fingerprint == mine().fingerprint and load_images("digits").fingerprint == ""
