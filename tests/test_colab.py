@@ -1,0 +1,63 @@
+"""What Colab's image holds stays as it is when the library is installed there: its kernel runs meanwhile."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+IMAGE = Path(__file__).with_name("colab.txt")
+ENVIRONMENT = {"python_version": "3.13", "python_full_version": "3.13.0", "sys_platform": "linux", "extra": ""}
+
+
+@pytest.fixture(scope="module")
+def requirements(repository: Path) -> list[str]:
+    return tomllib.loads((repository / "pyproject.toml").read_text())["project"]["dependencies"]
+
+
+@pytest.fixture(scope="module")
+def image() -> dict[str, str]:
+    lines = [line.split("==") for line in IMAGE.read_text().splitlines() if not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in lines}
+
+
+def conflicts(requirements: list[str], image: dict[str, str]) -> list[str]:
+    """What a requirement, or one of a package that it brings along, would replace in the image."""
+    found, left, seen = [], [("this project", text) for text in requirements], set()
+    while left:
+        whose, text = left.pop()
+        asked = Requirement(text)
+        name = canonicalize_name(asked.name)
+        if asked.marker and not asked.marker.evaluate(ENVIRONMENT):
+            continue
+        if name in image:  # with what it brings along
+            if image[name] not in asked.specifier:
+                found.append(f"{whose} asks for {asked.name}{asked.specifier}, the image has {image[name]}")
+        elif name not in seen:
+            seen.add(name)
+            left += [(name, more) for more in metadata.requires(name) or ()]
+    return found
+
+
+def test_the_requirements_leave_the_image_as_it_is(requirements, image):
+    assert {"ipykernel", "ipywidgets", "jupyter-client", "torch", "numpy", "tornado", "pyzmq"} <= {*image}
+    assert conflicts(requirements, image) == []
+    (found,) = conflicts([*requirements, "ipykernel>=6.29"], image)
+    assert found == "this project asks for ipykernel>=6.29, the image has 6.17.1"
+
+
+@pytest.mark.slow
+def test_pip_finds_versions_for_it(requirements, tmp_path):
+    """Whatever the image does not hold has a release that goes with it: asked of the package index."""
+    python = ["--python-version", "3.13", "--only-binary=:all:", "--target", str(tmp_path)]
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--constraint", str(IMAGE), *python]
+    done = subprocess.run([*command, *requirements], capture_output=True, text=True)
+    if any(words in done.stderr for words in ("NewConnectionError", "Max retries", "ProxyError")):
+        pytest.skip("needs a package index")
+    assert done.returncode == 0, done.stderr
