@@ -4,15 +4,16 @@ MARKERS ?= not slow
 SIZE ?= smoke
 PROFILE ?= local
 STUDIES ?=
+COLAB ?= runs/colab/.venv
 BIN := .venv/bin
 # The stamp carries a checksum of pyproject.toml: a changed requirement installs again.
 STAMP := .venv/installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint book bench study reproduce golden address clean
+.PHONY: help demo test lint book bench study reproduce golden colab-check address clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: $(STAMP) ## search with DARTS and Λ-DARTS side by side on real images (CPU, minutes)
 	$(BIN)/ldarts run-notebook book/quickstart.ipynb -p size demo -p out runs/demo --out runs/demo
@@ -43,6 +44,12 @@ reproduce: $(STAMP) ## search, evaluate, tables: SIZE=smoke (minutes), demo or p
 
 golden: $(STAMP) ## record the golden runs anew, after a wanted change of arithmetic (minutes)
 	$(BIN)/python tests/golden.py --record
+
+colab-check: ## execute every notebook with Colab's packages (PYTHON=python3.13; COLAB=: where they lie; 6 GB, an hour)
+	@$(COLAB)/bin/python -c '' 2> /dev/null || $(PYTHON) -m venv --clear $(COLAB)
+	$(COLAB)/bin/python -m pip install --quiet --requirement tests/colab.txt
+	$(COLAB)/bin/python -m pip install --quiet .
+	$(COLAB)/bin/python scripts/colab_check.py
 
 address: ## give the book another home: make address URL=https://github.com/OWNER/NAME
 	$(PYTHON) scripts/set_address.py "$(URL)"
