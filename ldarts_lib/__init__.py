@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ldarts_lib.spaces.genotype import Genotype, parse
     from ldarts_lib.spaces.published import published
     from ldarts_lib.spaces.space import SPACES, Space
+    from ldarts_lib.tables.surrogate import estimate
     from ldarts_lib.tables.tables import open_table
 
 __version__ = "0.1.0"
@@ -49,6 +50,7 @@ _HOMES = {
     "evaluation.protocols": ("TrainingProtocol",),
     "evaluation.evaluate": ("evaluate",),
     "datasets.images": ("ImageDataset", "load_images"),
+    "tables.surrogate": ("estimate",),
     "tables.tables": ("open_table",),
     "runs.directory": ("Run",),
 }

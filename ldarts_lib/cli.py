@@ -25,7 +25,7 @@ DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cel
   ldarts discretize RUN --draw cell.png           the cell that a search derives
   ldarts evaluate RUN                             train that cell from scratch with a paper's recipe
   ldarts size DARTS_V2 --channels 36 --cells 20   how large a network is
-  ldarts query 333133                             how good that cell of NAS-Bench-201 is, looked up
+  ldarts query DARTS_V2                           how good a cell is, looked up or estimated
   ldarts data cifar10                             download a data set and verify it
   ldarts info                                     versions, device, data sets
   ldarts bench --quick                            how fast a search step is here
@@ -265,25 +265,27 @@ def size(
 
 
 @app.command
-def query(
-    arch: Annotated[Positional[str], arg(metavar="ARCH")],
-    benchmark: Annotated[str, arg(metavar="TABLE")] = "digits-201",
-) -> None:
-    """Look up how good a cell of NAS-Bench-201 is; nothing is trained.
+def query(arch: Annotated[Positional[str], arg(metavar="ARCH")]) -> None:
+    """Print how good a cell is, looked up (NAS-Bench-201) or estimated (DARTS); nothing is trained.
+
+    A cell of NAS-Bench-201 is looked up in two tables, Digits-201 (accuracies on small digits) and
+    NAS-Bench-201 (CIFAR and ImageNet16-120). A cell of the DARTS space gets an estimate with an error bar: it
+    finds a collapsed cell, but does not rank the newest methods.
 
     Args:
-        arch: The cell as ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|`` (in quotes), NAS-Bench-201's notation, or
-            as six digits, the operations of the edges 1<-0, 2<-0, 2<-1, 3<-0, 3<-1, 3<-2: 0 none,
-            1 skip_connect, 2 nor_conv_1x1, 3 nor_conv_3x3, 4 avg_pool_3x3.
-        benchmark: digits-201 (accuracies on small digits) or nasbench201 (CIFAR and ImageNet16-120).
+        arch: The cell in any notation (in quotes), a published name, or six digits, the operations of the
+            edges 1<-0, 2<-0, 2<-1, 3<-0, 3<-1, 3<-2: 0 none, 1 skip_connect, 2 nor_conv_1x1,
+            3 nor_conv_3x3, 4 avg_pool_3x3.
     """
     from ldarts_lib.spaces.genotype import parse
+    from ldarts_lib.spaces.published import published
+    from ldarts_lib.tables.answers import answer
     from ldarts_lib.tables.computation import decode
-    from ldarts_lib.tables.tables import open_table
 
-    genotype = decode(arch) if arch.isdigit() else parse(arch)
-    for name, text in open_table(benchmark).describe(genotype).items():
-        print(f"{name:<16}{text}")
+    named = arch.strip() in published()
+    genotype = published(arch.strip()) if named else decode(arch) if arch.isdigit() else parse(arch)
+    for name, first, *others in answer(genotype):
+        print((f"{name:<16}" + (f"{first:<40}{others[0]}" if others else first)).rstrip())
 
 
 @app.command

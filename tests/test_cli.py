@@ -16,7 +16,6 @@ from ldarts_lib.datasets.catalogue import DATASETS
 from ldarts_lib.settings import SIZES
 from ldarts_lib.spaces.genotype import parse
 from ldarts_lib.spaces.space import SPACES
-from ldarts_lib.tables.tables import TABLES
 
 SEARCH = "--space --dataset --method --size --epochs --seed --out --device --set"
 STUDY = "NAME --size --seeds --first-seed --out --workers --device"
@@ -26,7 +25,7 @@ COMMANDS = {
     "discretize": ("RUN", "--epoch", "--draw"),
     "evaluate": ("ARCH", "--recipe", "--devices", "--compile", *SEARCH.split()[3:], *ALL_RECIPES),
     "size": ("ARCH", "--recipe", "--channels", "--cells", "--classes", "--resolution", "--json"),
-    "query": ("ARCH", "--benchmark", *TABLES, "nor_conv_3x3", "six digits"),
+    "query": ("ARCH", "estimate", "nor_conv_3x3", "six digits"),
     "data": ("NAME", "LDARTS_DATA"),
     "info": (),
     "bench": ("--quick", "--spaces", "--rounds", "--threads", "--device", "--json"),
@@ -215,9 +214,8 @@ def test_size_of_nothing_lists_the_published_architectures(ldarts):
         (("size", "DARTS_V2", "--resolution", 30), "images of 30 pixels"),
         (("size", "DARTS_V2", "--recipe", "nasbench201"), "choose one of cifar"),
         (("size", CELL, "--recipe", "lookup"), "recipe = 'lookup'"),
-        (("query", "333133", "--benchmark", "nasbench101"), "choose one of digits-201, nasbench201"),
         (("query", "33313"), "expected 6 digits"),
-        (("query", "DARTS_V2"), "DARTS_V2"),
+        (("query", "NASNet"), "lacks sep_conv_7x7"),
         (("data", "mnist"), "unknown data set 'mnist'; choose one of"),
         (("study", "kinds", "sizes"), "unknown study 'sizes'; choose from demonstration"),
         (("evaluate", "DARTS_V2", "--recipe", "ptb"), "choose one of cifar"),

@@ -13,7 +13,7 @@ import pytest
 
 import ldarts_lib
 
-HEAVY = ("torch", "scipy", "matplotlib")
+HEAVY = ("torch", "scipy", "matplotlib", "sklearn", "pandas")
 FACE = sorted(ldarts_lib.__all__)
 LIBRARY = Path(ldarts_lib.__file__).parent
 
@@ -83,8 +83,9 @@ def test_no_name_shadows_a_room():
         command("--help"),
         command("search", "--help"),
         command("query", "333133"),
+        command("query", "DARTS_V2"),
     ],
-    ids=["import", "help", "search --help", "query"],
+    ids=["import", "help", "search --help", "query", "query DARTS"],
 )
 def test_what_must_be_quick_loads_nothing_heavy(code):
     assert not loaded_after(code) & set(HEAVY)

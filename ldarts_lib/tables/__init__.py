@@ -1,1 +1,1 @@
-"""Accuracies of all cells of a space, looked up: Digits-201 and NAS-Bench-201."""
+"""Accuracies of cells, looked up in Digits-201 and NAS-Bench-201, or estimated in the DARTS space."""

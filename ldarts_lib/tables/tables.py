@@ -80,16 +80,6 @@ class Table:
         # max_c A(c) − A(cell)
         return max(self.columns[self.target]) - self.accuracy(genotype)
 
-    def describe(self, genotype: Genotype) -> dict[str, str]:
-        """What the table knows of an architecture, as lines of a name and a text.
-
-        Raises:
-            GenotypeError: it is of another space.
-        """
-        described = {"digits-201": _describe_digits201, "nasbench201": _describe_nasbench201}[self.name]
-        lines = {"cell": str(genotype), "digits": encode(genotype)}
-        return lines | described(self.query(genotype), len(self), self.regret(genotype))
-
 
 def open_table(name: str) -> Table:
     """Open a table of accuracies; both ship with the library.
@@ -165,28 +155,3 @@ def _read(name: str) -> dict[str, list[Any]]:
         header, *rows = csv.reader(file)
     columns = zip(header, zip(*rows, strict=True), strict=True)
     return {column: list(map(_KINDS.get(column, float), values)) for column, values in columns}
-
-
-def _describe_digits201(row: Row, count: int, regret: float) -> dict[str, str]:
-    seeds = sum(name.startswith("accuracy_") for name in row)
-    return {
-        "test accuracy": f"{row['accuracy']:.4f} ± {row['std']:.4f} (mean and deviation of {seeds} seeds)",
-        "place": f"{row['place']:,} of {count:,} different computations",
-        "regret": f"{regret:.4f} below the best",
-        "parameters": f"{row['parameters']:,}",
-        "FLOPs": f"{row['flops']:,} for one image",
-    }
-
-
-def _describe_nasbench201(row: Row, count: int, regret: float) -> dict[str, str]:
-    names = {"CIFAR-10": "cifar10", "CIFAR-100": "cifar100", "ImageNet16-120": "imagenet16"}
-    accuracies = {
-        name: f"{row[f'{column}_valid']:.2f} % validation, {row[f'{column}_test']:.2f} % test"
-        for name, column in names.items()
-    }
-    return {
-        "index": str(row["index"]),
-        **accuracies,
-        "place": f"{row['place']:,} of {count:,} by CIFAR-10 test accuracy",
-        "regret": f"{regret:.2f} percent points of it below the best",
-    }

@@ -86,7 +86,7 @@ def test_the_benchmark_answers_by_genotype(nasbench201):
         (("query", "333135"), "6 digits from 0 to 4, got '333135'"),
         (("query", "conv"), "'conv' is no genotype"),
         (("query", "|skip_connect~0|"), "expected 3 intermediate nodes, got 1"),
-        (("query", "Genotype(normal=[('skip_connect', 0), ('skip_connect', 1)])"), "nasbench201"),
+        (("query", "Genotype(normal=[('skip_connect', 0), ('skip_connect', 1)])"), "no reduction cell"),
     ],
 )
 def test_wrong_use_is_one_line(ldarts, arguments, expected):
@@ -96,19 +96,26 @@ def test_wrong_use_is_one_line(ldarts, arguments, expected):
     assert expected in error
 
 
+def printed(text: str) -> dict[str, list[str]]:
+    """The columns of both tables, under the names of the lines."""
+    return {line[:16].strip(): [line[16:56].strip(), line[56:]] for line in text.splitlines()[2:]}
+
+
 @pytest.mark.parametrize("arch", ["333133", WINNER])
-def test_query_prints_the_row_of_nasbench201(ldarts, arch):
-    code, text, _ = ldarts("query", arch, "--benchmark", "nasbench201")
+def test_query_prints_both_tables_side_by_side(ldarts, arch):
+    code, text, _ = ldarts("query", arch)
     assert code == 0
-    assert {line[:16].strip(): line[16:] for line in text.splitlines()} == {
-        "cell": WINNER,
-        "digits": "333133",
+    cell, digits = text.splitlines()[:2]
+    assert (cell.split(), digits.split()) == (["cell", WINNER], ["digits", "333133"])
+    found = printed(text)
+    assert found[""] == ["Digits-201", "NAS-Bench-201"]
+    assert {name: columns[1] for name, columns in found.items() if name and columns[1]} == {
+        "test accuracy": "94.36 % (91.55 % validation), CIFAR-10",
+        "place": "3 of 15,625 cells",
+        "regret": "0.01 points below the best",
+        "CIFAR-100": "73.51 % (73.49 % validation)",
+        "ImageNet16-120": "46.34 % (46.37 % validation)",
         "index": "9930",
-        "CIFAR-10": "91.55 % validation, 94.36 % test",
-        "CIFAR-100": "73.49 % validation, 73.51 % test",
-        "ImageNet16-120": "46.37 % validation, 46.34 % test",
-        "place": "3 of 15,625 by CIFAR-10 test accuracy",
-        "regret": "0.01 percent points of it below the best",
     }
 
 
@@ -119,11 +126,9 @@ def test_query_prints_the_row_of_digits201(ldarts, digits201):
         code, text, _ = ldarts("query", row["ops"])
         assert code == 0
         better = (table["accuracy"] > row["accuracy"]).sum()
-        assert {line[:16].strip(): line[16:] for line in text.splitlines()} == {
-            "cell": str(decode(row["ops"])),
-            "digits": row["ops"],
-            "test accuracy": f"{row['accuracy']:.4f} ± {row['std']:.4f} (mean and deviation of 3 seeds)",
-            "place": f"{1 + better:,} of {len(table):,} different computations",
+        assert {name: first for name, (first, _) in printed(text).items() if name and first} == {
+            "test accuracy": f"{row['accuracy']:.4f} ± {row['std']:.4f} (3 seeds)",
+            "place": f"{1 + better:,} of {len(table):,} computations",
             "regret": f"{best - row['accuracy']:.4f} below the best",
             "parameters": f"{row['parameters']:,}",
             "FLOPs": f"{row['flops']:,} for one image",
