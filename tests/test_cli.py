@@ -136,6 +136,13 @@ def test_bad_values_are_named_and_nothing_is_written(refused, tmp_path, argument
     assert not (tmp_path / "run").exists()
 
 
+def test_the_users_folder_is_meant_by_a_tilde(refused, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a-file").write_text("")
+    for given in (("discretize", "~/a-file"), ("search", "--size", "smoke", "--out=~/a-file")):
+        assert f"{tmp_path / 'a-file'}" in refused(*given)
+
+
 def test_discretize_prints_and_draws(ldarts, refused, small_run, tmp_path):
     out, _ = small_run
     code, text, _ = ldarts("discretize", out, "--draw", tmp_path / "cell.png")

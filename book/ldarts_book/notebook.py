@@ -3,6 +3,7 @@
 The cell tagged ``parameters`` holds typed assignments, each with a comment, which Colab shows as a form::
 
     size: str = "smoke"  # @param ["smoke", "demo"] -- how long to search
+    seeds: int = 3  # @param {type:"integer", min:1} -- searches of each method
 
 Nothing is executed to read them. :func:`run_notebook` checks what it is given before a kernel starts,
 :func:`begin` checks it again from the inside: papermill alone injects whatever it is given.
@@ -14,11 +15,19 @@ import ast
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from io import TextIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
-from pydantic import TypeAdapter, ValidationError, ValidationInfo, create_model, field_validator
+from pydantic import (
+    AfterValidator,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+)
 
 from ldarts_lib.errors import LdartsError
 from ldarts_lib.runs.processes import ending
@@ -31,7 +40,8 @@ if TYPE_CHECKING:
 
 TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
 """The annotations that papermill reads, too; the elements of a list are of the type of its first one."""
-_COMMENT = re.compile(r"\s*#\s*(@param\s*(?P<choices>\[.*?\])?\s*(\{.*?\})?)?\s*(--)?\s*\w")
+_COMMENT = re.compile(r"\s*#\s*(@param\s*(?P<choices>\[.*?\])?\s*(?P<form>\{.*?\})?)?\s*(--)?\s*\w")
+_BOUND = re.compile(r"\b(min|max):\s*(-?[\d.]+)")
 
 
 class NotebookError(LdartsError, ValueError):
@@ -52,12 +62,14 @@ class Parameters(Settings):
     @field_validator("*", mode="before")
     @classmethod
     def _written(cls, value: Any, info: ValidationInfo) -> Any:
-        """Of text, pydantic reads all types but lists; to it, True is a number."""
+        """Of text, pydantic reads all types but lists; to it, True is a number, and ~ no folder."""
         kind = cls.model_fields[info.field_name].annotation
         if isinstance(value, bool) and kind in (int, float):
             raise ValueError(f"{info.field_name} = {value}: expected a number")
         if isinstance(value, str) and get_origin(kind) is list:
             return [part.strip(" '\"") for part in value.strip(" []").split(",") if part.strip()]
+        if isinstance(value, str) and re.match(r"~[/\\]|~$", value):
+            return str(Path(value).expanduser())
         return value
 
 
@@ -88,6 +100,8 @@ def _field(statement: ast.stmt, lines: Sequence[bytes]) -> tuple[str, tuple[Any,
         if choices:
             words = Literal[tuple(choices)]
             kind = {str: words, list[str]: list[words]}[kind]
+        for which, bound in _BOUND.findall(comment["form"] or ""):
+            kind = Annotated[kind, AfterValidator(partial(_within, which, float(bound)))]
         TypeAdapter(kind).validate_python(default, strict=True)
         if not statement.target.id.startswith("_"):
             return statement.target.id, (kind, default)
@@ -95,6 +109,13 @@ def _field(statement: ast.stmt, lines: Sequence[bytes]) -> tuple[str, tuple[Any,
         f"line {statement.lineno}: expected `name: type = value  # what it is for`, with a type of "
         f"{', '.join(TYPES)} and a literal of it, got `{ast.unparse(statement)}`"
     )
+
+
+def _within(which: str, bound: float, value: float, info: ValidationInfo) -> float:
+    if value < bound if which == "min" else value > bound:
+        word = {"min": "least", "max": "most"}[which]
+        raise ValueError(f"{info.field_name} = {value}: expected at {word} {bound:g}")
+    return value
 
 
 def notebook_parameters(path: Path | str) -> type[Parameters]:
@@ -149,7 +170,7 @@ def begin(namespace: dict[str, Any], folder: Path | str | None = None) -> tuple[
     if isinstance(history, list):  # IPython's; without it, nobody has given any values
         namespace.update(_checked(namespace, history))
     prepare(namespace.get("size"))
-    folder, where = Path(folder or Path(namespace["out"]) / namespace["size"]), None
+    folder, where = Path(folder or Path(namespace["out"]) / namespace["size"]).expanduser(), None
     if "device" in namespace:
         from ldarts_lib.runs.environment import device_report, resolve_device
 
@@ -197,7 +218,8 @@ def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str)
     from nbclient.exceptions import DeadKernelError
     from nbformat import read
 
-    executed = Path(out) if Path(out).suffix == ".ipynb" else Path(out) / f"{Path(path).stem}.ipynb"
+    out = Path(out).expanduser()
+    executed = out if out.suffix == ".ipynb" else out / f"{Path(path).stem}.ipynb"
     if executed.resolve() == Path(path).resolve():
         raise NotebookError(f"the executed notebook would overwrite {executed} itself")
     executed.parent.mkdir(parents=True, exist_ok=True)

@@ -51,7 +51,7 @@ class SearchResult:
         run = Run(path)
         genotype = parse(run.read_json(GENOTYPE)["genotype"])
         alphas = run.read_checkpoint()["alphas"]
-        return cls(genotype, run.read_history(), alphas, run.path, Trajectory.load(path))
+        return cls(genotype, run.read_history(), alphas, run.path, Trajectory.load(run.path))
 
 
 def search(

@@ -168,7 +168,7 @@ def _read(name: str, folder: Path, part: str) -> list[str]:
         known = ", ".join(TEXTS)
         raise DatasetMissing(f"{name!r} is no text: choose one of {known}, or a folder with {wanted}")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # as some editors begin a file, with a byte-order mark
     except UnicodeDecodeError as error:
         raise DatasetCorrupt(f"{path} is not UTF-8 text: {error.reason} at byte {error.start}") from None
     if not text.strip():

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
 
 import nbformat
 import papermill
@@ -15,6 +15,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from ldarts_book import notebook as notebooks
 from ldarts_book.notebook import NotebookError, NotebookFailed, ParameterError, begin, declarations
 
+BOOK = Path(notebooks.__file__).parents[1]
 SETUP = "from ldarts_book.notebook import begin"
 PARAMETERS = """
 size: str = "smoke"  # @param ["smoke","demo"] {type:"string"} -- how much
@@ -107,6 +108,7 @@ def test_a_notebook_has_exactly_one_tagged_cell(tmp_path, tagged):
         "x: dict = {}  # options",
         "x: int | None = 1  # limit",
         "x: list = [1, 'a']  # mixed",
+        "x: int = 0  # @param {min:1} too small",
         "x: int = 1  # @param [1, 2] numbers",
         "_x: int = 1  # hidden",
         "x: int = (",
@@ -163,12 +165,44 @@ def test_values_and_text_are_read_to_the_declared_type(declaration, given, expec
         ("list = [1]", "[1, __import__('os')]", "x.1 = \"__import__('os')\": Input should be"),
         ("list = [1]", 1, "x = 1: Input should be a valid list"),
         ("list = ['a']  # @param ['a', 'b'] which", "a,c", "x.1 = 'c': Input should be 'a' or 'b'"),
+        ('int = 1  # @param {type:"integer", min:1} -- n', 0, "x = 0: expected at least 1"),
+        ('float = 1.0  # @param {type:"slider", min:-1, max:1.5} -- n', "2", "x = 2.0: expected at most 1.5"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name_value_and_type(declaration, given, expected):
     with pytest.raises(ParameterError) as caught:
         notebooks.validate(declarations(f"x: {declaration} # help"), {"x": given})
     assert str(caught.value).startswith(expected)
+
+
+def test_the_users_folder_is_meant_by_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    declared = declarations("out: str = 'runs'  # where runs go")
+    assert notebooks.validate(declared, {"out": "~/x"}) == {"out": str(tmp_path / "x")}
+    assert notebooks.validate(declared, {"out": "~x~1"}) == {"out": "~x~1"}
+    history = ["out: str = 'runs'  # folder", "# Parameters\nout = '~/x'\n"]
+    namespace = {"In": history, "out": "~/x", "size": "smoke"}
+    assert begin(namespace, namespace["out"])[0] == tmp_path / "x" and namespace["out"] == str(tmp_path / "x")
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("path", sorted(BOOK.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_papermill_reads_every_parameter_of_every_notebook(path, caplog):
+    read = papermill.inspect_notebook(path)
+    declared = notebooks.notebook_parameters(path).model_fields
+    assert [*read] == [*declared] and not caplog.records
+    for name, field in declared.items():
+        kind = get_origin(field.annotation) or field.annotation
+        expected = type(field.default).__name__ if kind is Literal else kind.__name__
+        assert read[name]["inferred_type_name"] == expected and "--" in read[name]["help"]
+    # What papermill would inject is refused by name before anything is imported.
+    cells = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+    place = next(n for n, source in enumerate(cells) if "size: str" in source)
+    assert "begin(globals()" in cells[place + 1] and cells[place + 1].count("import") == 1
+    for name in {"seed", "seeds", "devices", "limit"} & {*declared}:
+        with pytest.raises(ParameterError, match=f"{name} = -1.*: expected at least "):
+            begin({"In": [cells[place], f"# Parameters\n{name} = -1\n"], name: -1})
 
 
 # Execution

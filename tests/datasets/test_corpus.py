@@ -36,6 +36,14 @@ def test_a_folder_is_read_word_by_word(tmp_path, prefix):
     assert text.train.dtype == torch.int64
 
 
+def test_a_byte_order_mark_is_no_word(tmp_path):
+    plain, marked = (
+        load_text(str(write(tmp_path / "a"))),
+        load_text(str(write(tmp_path / "b", train="\ufeffa b a\nb c\n"))),
+    )
+    assert marked.vocabulary == plain.vocabulary and torch.equal(marked.train, plain.train)
+
+
 def test_rare_words_are_unknown(tmp_path):
     text = load_text(str(write(tmp_path)), min_count=2)
     assert words(text) == ["a", "b", "a", "<eos>", "b", "<unk>", "<eos>"]

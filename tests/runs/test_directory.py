@@ -35,6 +35,12 @@ def test_a_setting_that_is_newer_than_the_run_counts_with_its_default(tmp_path):
         claim(run.path, Settings(activation="gelu"))
 
 
+def test_the_users_folder_is_meant_by_a_tilde(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert claim("~/run").path == tmp_path / "home" / "run" and [*tmp_path.iterdir()] == [tmp_path / "home"]
+
+
 def test_a_directory_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(RunError, match="not empty"):

@@ -81,7 +81,7 @@ def sweep(
         RunError: another process runs a grid there.
         SweepFailed: a job failed.
     """
-    out, given = Path(out), dict(setting.partition("=")[::2] for setting in config)
+    out, given = Path(out).expanduser(), dict(setting.partition("=")[::2] for setting in config)
     given |= {"parts": ",".join(parts)} if parts else {}
     chosen = read_grid(grid, given.get("parts", "").split(",") if given.get("parts") else ())
     local = profile == "local"
