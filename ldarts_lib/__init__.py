@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ldarts_lib.datasets.images import ImageDataset, load_images
     from ldarts_lib.evaluation.evaluate import evaluate
     from ldarts_lib.evaluation.protocols import TrainingProtocol
+    from ldarts_lib.evaluation.trained import trained_network
     from ldarts_lib.fast.supernet import FastSupernet
     from ldarts_lib.networks.discrete import DiscreteNetwork
     from ldarts_lib.networks.supernet import Supernet
@@ -51,6 +52,7 @@ _HOMES = {
     "evaluation.evaluate": ("evaluate",),
     "datasets.images": ("ImageDataset", "load_images"),
     "tables.surrogate": ("estimate",),
+    "evaluation.trained": ("trained_network",),
     "tables.tables": ("open_table",),
     "runs.directory": ("Run",),
 }

@@ -25,6 +25,8 @@ DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cel
   ldarts protocol --space s2 --size paper         all settings of a preset, and what they mean
   ldarts discretize RUN --draw cell.png           the cell that a search derives
   ldarts evaluate RUN                             train that cell from scratch with a paper's recipe
+  ldarts predict RUN pictures/                    what such a trained network says of pictures
+  ldarts export RUN --to model.onnx               that network as a file that needs nothing of ours
   ldarts size DARTS_V2 --channels 36 --cells 20   how large a network is
   ldarts query DARTS_V2                           how good a cell is, looked up or estimated
   ldarts data cifar10                             download a data set and verify it
@@ -42,6 +44,7 @@ Every command has a --help of its own."""
 OPTIONS = {
     "ARCH": "A published name (`ldarts size` lists them), the run directory of a search, or a genotype in "
     "quotes.",
+    "TRAINING": "The run directory of a finished `ldarts evaluate`, also of a published cell.",
     "SPACE": "nasbench201, darts (darts8: with the operation none), s1, s2, s3, s4, or ptb, the recurrent "
     "cell of a language model.",
     "METHOD": "darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign, "
@@ -174,6 +177,8 @@ def discretize(
         raise LdartsError(f"{run} holds no search with a finished epoch")
     if epoch is not None and not 0 <= epoch < len(rows):
         raise LdartsError(f"epoch {epoch} is not in the run; it has the epochs 0 to {len(rows) - 1}")
+    if "genotype" not in rows[0]:
+        raise LdartsError(f"{run} is a training, not a search")
     genotype = parse(rows[-1 if epoch is None else epoch]["genotype"])
     print(genotype)
     if draw:
@@ -223,6 +228,55 @@ def evaluate(
             form = "," if isinstance(found[key], int) else ".4f"
             print(f"{key.replace('_', ' '):<20}{found[key]:{form}}")
     print(f"{'run':<20}{out}")
+
+
+@app.command
+def predict(
+    run: Annotated[Positional[Path], _option("TRAINING")],
+    pictures: Annotated[Positional[tuple[Path, ...]], arg(metavar="PICTURE ...", help_behavior_hint="")],
+    csv: Annotated[Path | None, arg(metavar="FILE", help_behavior_hint="")] = None,
+    device: Device = "auto",
+    threads: Threads = None,
+) -> None:
+    """Print the class that a trained network sees in each picture, and its probability.
+
+    Args:
+        pictures: Files, or folders: all pictures in them. They are decoded, resized and cropped as those of
+            the training were. What cannot be read is named at the end.
+        csv: Also write a table with the columns picture, class, probability.
+    """
+    prepare(threads=threads)
+    from ldarts_lib.evaluation.trained import pictures_in, predict, trained_network, write_predictions
+
+    network = trained_network(run)
+    found, bad = predict(network.to(_resolved(device)), pictures_in(pictures))
+    for picture, name, probability in found:
+        print(f"{probability:7.1%}  {name}  {picture}")
+    if csv:
+        write_predictions(csv, found)
+    if bad:
+        named = "; ".join(f"{path}: {problem}" for path, problem in [*bad.items()][:10])
+        raise LdartsError(f"{len(bad)} of {len(bad) + len(found)} pictures cannot be read: {named}")
+
+
+@app.command
+def export(
+    run: Annotated[Positional[Path], _option("TRAINING")],
+    to: Annotated[Path, arg(metavar="FILE.onnx|.pt2|.safetensors", help_behavior_hint="")],
+) -> None:
+    """Write a trained network to a file that needs nothing of ours, checked against the network before.
+
+    Input: images, float32 in 0..1, [batch, channels, height, width] of any batch size; normalization is
+    inside. Output: logits [batch, classes]. Class names, pixels and settings stand in the file's metadata.
+
+    Args:
+        to: model.onnx (ONNX), model.pt2 (a program of torch.export; its extra files hold the metadata), or
+            weights.safetensors (weights and settings only). Needs pip install "ldarts-lib[export]".
+    """
+    prepare()
+    from ldarts_lib.evaluation.export import export
+
+    print(f"written: {export(run, to)}")
 
 
 @app.command

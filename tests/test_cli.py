@@ -24,6 +24,8 @@ COMMANDS = {
     "protocol": ("--space", "--dataset", "--method", "--size"),
     "discretize": ("RUN", "--epoch", "--draw"),
     "evaluate": ("ARCH", "--recipe", "--devices", "--compile", *SEARCH.split()[3:], *ALL_RECIPES),
+    "predict": ("TRAINING", "PICTURE", "--csv", "--device", "folders"),
+    "export": ("TRAINING", "--to", ".onnx", ".pt2", ".safetensors", "normalization", "ldarts-lib[export]"),
     "size": ("ARCH", "--recipe", "--channels", "--cells", "--classes", "--resolution", "--json"),
     "query": ("ARCH", "estimate", "nor_conv_3x3", "six digits"),
     "data": ("NAME", "LDARTS_DATA"),
@@ -241,5 +243,6 @@ def test_evaluate_trains_and_goes_on(ldarts, refused, tmp_path):
     assert code == 0
     assert "test accuracy" in out
     assert (tmp_path / "run" / "metrics.json").exists()
+    assert refused("discretize", tmp_path / "run").endswith("run is a training, not a search\n")
     assert ldarts(*SMALL, *options)[1] == out
     assert "another run (seed: 0 → 4)" in refused(*SMALL, *options, "--seed", 4)

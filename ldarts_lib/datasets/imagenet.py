@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torchvision.datasets import ImageFolder
 
 PIXELS = 224
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def folders() -> tuple[Path, Path]:
@@ -46,7 +46,7 @@ def image_folders(pixels: int = PIXELS) -> tuple[ImageFolder, ImageFolder]:
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 
-    standard = [transforms.ToTensor(), transforms.Normalize(_MEAN, _STD)]
+    standard = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
     augmented = [
         transforms.RandomResizedCrop(pixels),
         transforms.RandomHorizontalFlip(),

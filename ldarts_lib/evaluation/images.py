@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ldarts_lib.datasets.batches import cutout
 from ldarts_lib.datasets.catalogue import IMAGENET
-from ldarts_lib.datasets.imagenet import PIXELS, image_folders
+from ldarts_lib.datasets.imagenet import MEAN, PIXELS, STD, image_folders
 from ldarts_lib.datasets.images import ImageDataset, load_images
 from ldarts_lib.errors import ProtocolError
 from ldarts_lib.evaluation.protocols import TrainingProtocol
@@ -54,7 +55,7 @@ class TensorImages:
         generator = random_stream(self.protocol.seed, epoch, BATCHES)
         batches = self.dataset.search().epoch(self.protocol.batch_size, generator, augment=True)
         for images, labels in batches:
-            images = self._resized(images)
+            images = resized(images, self.pixels)
             if self.protocol.cutout:
                 images = cutout(images, self.protocol.cutout, generator)
             yield images[self.mine], labels[self.mine]
@@ -62,12 +63,18 @@ class TensorImages:
     def test(self) -> Iterator[tuple[Tensor, Tensor]]:
         images, labels = (whole[self.mine] for whole in self.dataset.test().all())
         for some, theirs in zip(images.split(TEST_BATCH), labels.split(TEST_BATCH), strict=True):
-            yield self._resized(some), theirs
+            yield resized(some, self.pixels), theirs
 
-    def _resized(self, images: Tensor) -> Tensor:
-        if images.shape[-1] == self.pixels:
-            return images
-        return functional.interpolate(images, size=self.pixels, mode="bilinear", antialias=True)
+    def describe(self) -> dict[str, Any]:
+        """What a run directory keeps of them (:data:`~ldarts_lib.runs.directory.IMAGES`)."""
+        return self.dataset.describe()
+
+
+def resized(images: Tensor, pixels: int) -> Tensor:
+    """Square images [batch, channels, height, width] with this height and width."""
+    if images.shape[-1] == pixels:
+        return images
+    return functional.interpolate(images, size=pixels, mode="bilinear", antialias=True)
 
 
 class FolderImages:
@@ -96,6 +103,11 @@ class FolderImages:
     def test(self) -> Iterator[tuple[Tensor, Tensor]]:
         chosen = _spread(self.testing, self.test_count)[self.mine]
         return self._batches(self.testing, chosen, TEST_BATCH_OF_FILES, torch.Generator())
+
+    def describe(self) -> dict[str, Any]:
+        """As that of images that lie on the device."""
+        facts = {"name": IMAGENET, "class_names": self.training.classes, "channels": 3, "size": self.pixels}
+        return facts | {"mean": MEAN, "std": STD, "fingerprint": ""}
 
     def _batches(
         self, images: Dataset, chosen: Tensor, size: int, generator: torch.Generator

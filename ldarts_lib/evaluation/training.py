@@ -21,7 +21,7 @@ from ldarts_lib.evaluation.images import NOISE, PATHS, TrainingImages, random_st
 from ldarts_lib.evaluation.protocols import TrainingProtocol
 from ldarts_lib.networks.discrete import DiscreteNetwork
 from ldarts_lib.networks.sizes import sizes
-from ldarts_lib.runs.directory import Row, Run
+from ldarts_lib.runs.directory import IMAGES, Row, Run
 from ldarts_lib.runs.environment import arithmetic, seed_everything
 from ldarts_lib.runs.record import OnStep, State, require_finite, run_epochs
 from ldarts_lib.spaces.genotype import Genotype
@@ -60,6 +60,11 @@ def network_sizes(protocol: BaseModel, images: ImageDataset | TrainingImages) ->
 def network_of(protocol: TrainingProtocol, images: ImageDataset | TrainingImages) -> DiscreteNetwork:
     """The network of a protocol, before its first step, on the CPU."""
     seed_everything(protocol.seed)
+    return built_network(protocol, images)
+
+
+def built_network(protocol: TrainingProtocol, images: ImageDataset | TrainingImages) -> DiscreteNetwork:
+    """The network of a protocol; of the images only ``classes`` and ``channels`` count."""
     settings = network_sizes(protocol, images) | {"auxiliary": protocol.auxiliary > 0}
     return DiscreteNetwork(None, protocol.parsed, **settings)
 
@@ -101,6 +106,7 @@ class ImageTraining(State):
 
     def __init__(self, fabric: Fabric, protocol: TrainingProtocol, images: TrainingImages) -> None:
         self.fabric, self.protocol, self.images = fabric, protocol, images
+        self.files = {IMAGES: images.describe()}
         self.title = f"{protocol.architecture} on {protocol.dataset}"
         self.epochs = protocol.epochs
         self.steps = -(-images.training_count // protocol.batch_size)

@@ -73,7 +73,9 @@ def test_a_network_learns(tmp_path):
 def test_the_run_directory_says_everything(trained):
     out, protocol, found = trained
     stored = {path.name for path in out.iterdir() if path.suffix}
-    assert stored == {f"{name}.json" for name in ("config", "environment", "genotype", "metrics")} | {
+    assert stored == {
+        f"{name}.json" for name in ("config", "environment", "genotype", "images", "metrics")
+    } | {
         "history.csv",
         "checkpoint.pt",
     }

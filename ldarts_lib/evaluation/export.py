@@ -1,0 +1,106 @@
+"""A trained network as a file that needs nothing of ours: ONNX, a program of torch.export, safetensors.
+
+All hold the texts of :class:`~ldarts_lib.evaluation.trained.TrainedNetwork`, its ``metadata``: as
+``metadata_props`` of ONNX, as extra files of a program, as metadata of safetensors.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from ldarts_lib.errors import LdartsError, RunError, require_known
+from ldarts_lib.evaluation.trained import TrainedNetwork, trained_network
+from ldarts_lib.files import write_atomically
+
+TOLERANCE = 1e-5
+"""Of the largest logit (at least 1): how far the file's logits may be from the network's."""
+_BATCHES = 1, 7
+_Written = tuple[bytes, Callable[[Tensor], Tensor]]
+"""What a file holds, and the network that is read from it again."""
+
+
+def export(path: str | Path, to: str | Path) -> Path:
+    """Write the network of a finished training to a file, if what is read from it gives the same logits.
+
+    Args:
+        path: the run directory of the training.
+        to: the file; its name ends in ``.onnx``, ``.pt2`` or ``.safetensors``. An older one is replaced.
+
+    Raises:
+        UnknownName: another ending.
+        RunError: as :func:`~ldarts_lib.evaluation.trained.trained_network`; or the logits differ, or the file
+            cannot be written: an older one is untouched.
+        LdartsError: a package of the extra ``export`` is not installed.
+    """
+    to = Path(to)
+    require_known("file format", to.suffix, _FORMATS)
+    network = trained_network(path)
+    if any(edge.operation == "noise" for cell in network.genotype.cells.values() for edge in cell.edges):
+        raise RunError(f"{path}: the operation noise draws random numbers; such a network is not exported")
+    content, read = _FORMATS[to.suffix](network)
+    for batch in _BATCHES:
+        images = torch.rand(batch, network.channels, network.size, network.size)
+        with torch.no_grad():
+            expected, found = network(images), read(images)
+        far = (expected - found).abs().max() / expected.abs().max().clamp(min=1)
+        if not far <= TOLERANCE:
+            raise RunError(f"{to} is not written: its logits differ by {far:.1g} of the largest from torch's")
+    to.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(to, lambda file: file.write(content))
+    return to
+
+
+def _onnx(network: TrainedNetwork) -> _Written:
+    runtime, _ = _package("onnxruntime"), _package("onnxscript")
+    names = {"input_names": ["images"], "output_names": ["logits"], "dynamic_shapes": ({0: "batch"},)}
+    made = torch.onnx.export(_traced(network), dynamo=True, verbose=False, **names)
+    made.model.metadata_props.update(network.metadata)
+    for node in made.model.graph:
+        node.metadata_props.clear()  # the exporter's notes, as large as the weights
+    content = made.model_proto.SerializeToString()
+    session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return content, lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+def _program(network: TrainedNetwork) -> _Written:
+    file = io.BytesIO()
+    torch.export.save(_traced(network), file, extra_files=network.metadata)
+    file.seek(0)
+    return file.getvalue(), torch.export.load(file).module()
+
+
+def _weights(network: TrainedNetwork) -> _Written:
+    safetensors = _package("safetensors.torch")
+    weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    content = safetensors.save(weights, {"format": "pt", **network.metadata})
+    again = copy.deepcopy(network)
+    again.load_state_dict(safetensors.load(content))
+    return content, again
+
+
+_FORMATS = {".onnx": _onnx, ".pt2": _program, ".safetensors": _weights}
+
+
+def _traced(network: TrainedNetwork) -> torch.export.ExportedProgram:
+    """The network as a program whose batch is free."""
+    example = torch.rand(2, network.channels, network.size, network.size)
+    free = {0: torch.export.Dim("batch")}
+    program = torch.export.export(network, (example,), dynamic_shapes=(free,))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of files on this machine
+    return program
+
+
+def _package(name: str) -> ModuleType:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        raise LdartsError(f'{error.name} is not installed: pip install "ldarts-lib[export]"') from None

@@ -1,0 +1,176 @@
+"""What a training left, in use: the trained network, and what it says of pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ldarts_lib.errors import RunError
+from ldarts_lib.evaluation.images import TEST_BATCH_OF_FILES, resized, training_images
+from ldarts_lib.evaluation.protocols import RECIPES, TrainingProtocol
+from ldarts_lib.evaluation.training import built_network
+from ldarts_lib.files import write_atomically
+from ldarts_lib.runs.directory import CHECKPOINT, CONFIG, ENVIRONMENT, IMAGES, Run
+from ldarts_lib.runs.environment import arithmetic
+from ldarts_lib.settings import validated
+
+_KEPT = {"architecture", "genotype", "recipe", "channels", "depth", "reduction", "stem", "resolution"}
+
+
+class TrainedNetwork(nn.Module):
+    """The network of a finished training: images [batch, channels, size, size], float32 in 0..1 → logits
+    [batch, classes]. What its training did to the images before (normalization, resizing) it does itself.
+
+    Attributes:
+        class_names: of the logits, in their order.
+        channels, size: of the images; the height and the width are the same.
+        metadata: these facts, the architecture and the settings of the network as texts, for other programs.
+    """
+
+    def __init__(self, network: nn.Module, protocol: TrainingProtocol, images: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.network, self.genotype = network, protocol.parsed
+        self.class_names, self.channels, self.size = (images[n] for n in ("class_names", "channels", "size"))
+        self.dataset, self.pixels = protocol.dataset, protocol.resolution or self.size
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(images[name]).view(1, -1, 1, 1))
+        facts = {name: images[name] for name in ("class_names", "channels", "size", "mean", "std")}
+        facts["network"] = protocol.model_dump(mode="json", include=_KEPT)
+        texts = {name: json.dumps(fact, ensure_ascii=False) for name, fact in facts.items()}
+        shape = f"[batch, {self.channels}, {self.size}, {self.size}]"
+        self.metadata = texts | {
+            "input": f"images {shape}, float32 in 0..1",
+            "output": "logits [batch, classes]",
+        }
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [batch, channels, size, size] in 0..1 → logits [batch, classes]."""
+        return self.network(resized((images - self.mean) / self.std, self.pixels))
+
+
+def trained_network(path: str | Path) -> TrainedNetwork:
+    """The network of a finished training of images, on the CPU, in evaluation mode: no path is dropped, and
+    the auxiliary head is gone.
+
+    Examples:
+        >>> import tempfile
+        >>> from ldarts_lib import evaluate, published
+        >>> from ldarts_lib.evaluation.protocols import training_protocol
+        >>> tiny = {"size": "smoke", "epochs": 1, "images": 32, "channels": 2, "depth": 2}
+        >>> run = tempfile.mkdtemp()
+        >>> protocol = training_protocol("V2", published("DARTS_V2"), recipe="cifar-small", **tiny)
+        >>> _ = evaluate(protocol, run, device="cpu", progress=False)
+        >>> network = trained_network(run)
+        >>> network(torch.rand(3, network.channels, network.size, network.size)).shape
+        torch.Size([3, 10])
+
+    Args:
+        path: the run directory that :func:`~ldarts_lib.evaluation.evaluate.evaluate` or ``ldarts evaluate``
+            wrote.
+
+    Raises:
+        RunError: it holds no finished training of images; the message says what to do instead.
+        DatasetMissing: the run is older than ``images.json``, and its data set is not here any more.
+    """
+    run = Run(path)
+    protocol = _protocol(run)
+    if (run.path / IMAGES).exists():
+        images = run.read_json(IMAGES)
+    else:  # an older run
+        images = training_images(protocol, torch.device("cpu")).describe()
+    saved = run.read_checkpoint()
+    if saved is None:
+        raise RunError(f"{run.path} has no {CHECKPOINT}: the weights of this training were not kept")
+    shape = SimpleNamespace(classes=len(images["class_names"]), channels=images["channels"])
+    network = built_network(protocol, shape)
+    network.load_state_dict(saved["network"])
+    network.auxiliary = None
+    if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
+        raise RunError(f"{run.path} diverged, its weights are no numbers; train with a smaller learning_rate")
+    return TrainedNetwork(network, protocol, images).eval()
+
+
+def _protocol(run: Run) -> TrainingProtocol:
+    """The settings of a finished training of images; anything else is refused with what to do."""
+    path = shlex.quote(str(run.path))
+    if not (run.path / CONFIG).exists():
+        raise RunError(f"{path} is no run directory: expected that of a finished `ldarts evaluate`")
+    config = run.read_json(CONFIG)
+    if "recipe" not in config and "bptt" not in config:
+        command = f"ldarts evaluate {path} --dataset {shlex.quote(config['dataset'])}"
+        raise RunError(f"{path} is a search, its cell is not trained yet: `{command}` trains it")
+    if config.get("recipe") not in RECIPES:
+        what = "a language model" if "bptt" in config else "a look-up, which trains nothing"
+        raise RunError(f"{path} is of {what}; expected a training of images by `ldarts evaluate`")
+    if not run.finished:
+        program, *arguments = run.read_json(ENVIRONMENT)["command"]
+        again = shlex.join(["ldarts", *arguments]) if Path(program).stem == "ldarts" else "its command"
+        raise RunError(
+            f"{path} has {run.epochs} of {config['epochs']} epochs: repeat `{again}` to finish it; or, if "
+            "the loss was no longer a number, begin in another directory with a smaller learning_rate"
+        )
+    return validated(TrainingProtocol, config)
+
+
+@torch.no_grad()
+def predict(
+    network: TrainedNetwork, pictures: Sequence[Path], *, progress: bool = True
+) -> tuple[list[tuple[Path, str, float]], dict[Path, str]]:
+    """The class of each picture and its probability, and what is wrong with those that cannot be read.
+
+    Pictures are decoded, cropped and resized as those of the training's data set.
+    """
+    found, bad, device = [], {}, network.mean.device
+    for start in tqdm(range(0, len(pictures), TEST_BATCH_OF_FILES), disable=not progress, unit="batch"):
+        read = {}
+        for path in pictures[start : start + TEST_BATCH_OF_FILES]:
+            try:
+                read[path] = _decoded(path, network)
+            except (OSError, ValueError) as error:
+                bad[path] = str(error)
+        if not read:
+            continue
+        with arithmetic("float32"):
+            probabilities = network(torch.stack(list(read.values())).to(device)).softmax(-1)
+        best = zip(read, *(values.tolist() for values in probabilities.max(-1)), strict=True)
+        found += [(path, network.class_names[index], share) for path, share, index in best]
+    return found, bad
+
+
+def write_predictions(path: Path, found: Sequence[tuple[Path, str, float]]) -> None:
+    """A table with the columns picture, class, probability."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([("picture", "class", "probability"), *found])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+
+
+def _decoded(path: Path, network: TrainedNetwork) -> Tensor:
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as image:
+        image = ImageOps.exif_transpose(image).convert("RGB" if network.channels == 3 else "L")
+        image = ImageOps.fit(image, (network.size, network.size))
+    x = torch.tensor(np.asarray(image)).float() / 255
+    return x.view(network.size, network.size, -1).permute(2, 0, 1)
+
+
+def pictures_in(paths: Sequence[Path]) -> list[Path]:
+    """Pictures, and all pictures in folders, at any depth; hidden ones are left out."""
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        found += inside if path.is_dir() else [path]
+    return found

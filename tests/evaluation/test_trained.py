@@ -1,0 +1,221 @@
+"""What a training left, in use: loaded, asked about pictures, exported."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torchvision.transforms.functional import to_pil_image
+
+from ldarts_lib import evaluate, load_images, published, trained_network
+from ldarts_lib.errors import LdartsError, RunError, UnknownName
+from ldarts_lib.evaluation import export as exporting
+from ldarts_lib.evaluation.export import export
+from ldarts_lib.evaluation.protocols import training_protocol
+from ldarts_lib.files import write_json
+from ldarts_lib.runs.directory import Run
+from ldarts_lib.spaces.genotype import parse
+
+CELL = parse("|nor_conv_3x3~0|+|avg_pool_3x3~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_conv_1x1~2|")
+NOISY = parse(
+    "Genotype(normal=[('noise', 0), ('skip_connect', 1)], normal_concat=[2], "
+    "reduce=[('skip_connect', 0), ('skip_connect', 1)], reduce_concat=[2])"
+)
+TINY = {"size": "smoke", "epochs": 1, "images": 32, "batch_size": 16, "channels": 4}
+FAMILIES = ("stages", "chain")
+
+
+def train(out, cell=CELL, dataset=None, **settings):
+    recipe = "nasbench201" if cell.kind == "nasbench201" else "cifar-small"
+    protocol = training_protocol("mine", cell, "digits", recipe, **TINY | settings)
+    return evaluate(protocol, out, device="cpu", dataset=dataset, progress=False)
+
+
+def in_colours(images):
+    """The same images with three channels, each with a mean of its own."""
+    tint = torch.tensor([1, 0.5, 0.2]).view(1, 3, 1, 1)
+    few = {name: tint * getattr(images, name) for name in ("search_images", "test_images", "mean")}
+    return replace(images, **few, std=images.std.expand(1, 3, 1, 1))
+
+
+@pytest.fixture(scope="module")
+def stages(tmp_path_factory):
+    """A finished training of a NAS-Bench-201 cell, on images of one channel, and these."""
+    out, images = tmp_path_factory.mktemp("stages") / "run", load_images("digits")
+    return out, train(out, depth=1, learning_rate=0.2), images
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory):
+    """A finished training of a DARTS cell with an auxiliary head, on images in colours that are resized."""
+    out, images = tmp_path_factory.mktemp("chain") / "run", in_colours(load_images("digits"))
+    return out, train(out, published("DARTS_V2"), images, depth=2), images
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request):
+    return request.getfixturevalue(request.param)
+
+
+def test_the_trained_network_reaches_the_test_accuracy(family):
+    out, found, images = family
+    network = trained_network(out)
+    assert not network.training and network.network.auxiliary is None
+    hits = network(images.test_images[:32]).argmax(-1) == images.test_labels[:32]
+    assert hits.float().mean().item() == found["test_accuracy"]
+    assert (network.channels, network.size, len(network.class_names)) == (images.channels, 8, 10)
+
+
+def test_a_run_without_a_description_of_its_images_is_read(stages, tmp_path):
+    out = shutil.copytree(stages[0], tmp_path / "run")
+    (out / "images.json").unlink()
+    assert trained_network(out).metadata == trained_network(stages[0]).metadata
+    config = Run(out).read_json("config.json")
+    write_json(out / "config.json", config | {"dataset": "cifar100"})
+    with pytest.raises(LdartsError, match="cifar-100"):
+        trained_network(out)
+
+
+def outputs(network, channels):
+    """Logits of one and of seven images."""
+    draw = torch.Generator().manual_seed(0)
+    images = [torch.rand(batch, channels, 8, 8, generator=draw) for batch in (1, 7)]
+    return images, [network(batch).detach() for batch in images]
+
+
+def assert_same(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+def test_a_program_and_its_weights_are_the_network_and_need_nothing_of_ours(family, tmp_path, monkeypatch):
+    out, _, images = family
+    network = trained_network(out)
+    program, weights = (export(out, tmp_path / "new" / name) for name in ("model.pt2", "w.safetensors"))
+    batches, expected = outputs(network, images.channels)
+    facts = dict.fromkeys(network.metadata, "")
+    with monkeypatch.context() as patch:
+        for name in [name for name in sys.modules if name.startswith("ldarts_")]:
+            patch.setitem(sys.modules, name, None)
+        module = torch.export.load(program, extra_files=facts).module()
+        assert_same(map(module, batches), expected)
+        for tensor in module.state_dict().values():
+            tensor.zero_()
+        module.load_state_dict(load_file(weights))
+        assert_same(map(module, batches), expected)
+    with safe_open(weights, "pt") as file:
+        assert file.metadata() == {"format": "pt", **facts} == {"format": "pt", **network.metadata}
+    assert json.loads(facts["class_names"]) == [str(digit) for digit in range(10)]
+    assert (facts["size"], facts["channels"]) == ("8", str(images.channels))
+    assert f"[batch, {images.channels}, 8, 8], float32 in 0..1" in facts["input"]
+    assert json.loads(facts["network"])["genotype"] == Run(out).read_json("genotype.json")["genotype"]
+    assert str(exporting.__file__).encode() not in program.read_bytes()
+
+
+ONNX = """
+import sys, numpy, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1])
+[images] = session.get_inputs()
+assert images.shape[0] == "batch" and images.type == "tensor(float)", images
+batches = numpy.load(sys.argv[2])
+found = {name: session.run(["logits"], {"images": batches[name]})[0] for name in batches}
+numpy.savez(sys.argv[3], **found)
+assert not [name for name in sys.modules if name.startswith(("torch", "ldarts"))]
+print(session.get_modelmeta().custom_metadata_map["class_names"])
+"""
+
+
+@pytest.mark.slow
+def test_an_onnx_file_is_the_network(family, tmp_path):
+    out, _, images = family
+    model = export(out, tmp_path / "model.onnx")
+    batches, expected = outputs(trained_network(out), images.channels)
+    np.savez(tmp_path / "in.npz", *[batch.numpy() for batch in batches])
+    command = [sys.executable, "-c", ONNX, *(tmp_path / name for name in ("model.onnx", "in.npz", "out.npz"))]
+    assert json.loads(subprocess.check_output(command)) == [str(digit) for digit in range(10)]
+    assert_same(map(torch.from_numpy, np.load(tmp_path / "out.npz").values()), expected)
+    assert b"ldarts_lib" not in model.read_bytes()
+
+
+def test_what_gives_other_logits_is_not_put_in_place(stages, tmp_path, monkeypatch):
+    (old := tmp_path / "w.safetensors").write_text("old")
+
+    def far(network):
+        return b"", lambda images: network(images) + 1e-4
+
+    monkeypatch.setitem(exporting._FORMATS, ".safetensors", far)
+    with pytest.raises(RunError, match=r"is not written: its logits differ by 0\.0001"):
+        export(stages[0], old)
+    assert old.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_what_cannot_be_exported_is_named(stages, tmp_path, monkeypatch):
+    with pytest.raises(UnknownName, match=r"'\.pb'; choose one of \.onnx, \.pt2, \.safetensors"):
+        export(stages[0], tmp_path / "model.pb")
+    train(tmp_path / "run", NOISY, depth=2)
+    with pytest.raises(RunError, match="noise draws random numbers"):
+        export(tmp_path / "run", tmp_path / "model.pt2")
+    for package, name in (("onnxruntime", "model.onnx"), ("safetensors.torch", "w.safetensors")):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(LdartsError, match=rf'{package} is not .*: pip install "ldarts-lib\[export\]"'):
+            export(stages[0], tmp_path / name)
+
+
+SEARCH = {"space": "s2", "dataset": "cifar10", "method": "darts"}
+TRAINING = {"recipe": "cifar", "dataset": "digits", "epochs": 3, "genotype": str(CELL)}
+REFUSED = {
+    "nothing": (None, "is no run directory: expected that of a finished `ldarts evaluate`"),
+    "search": (SEARCH, r"not trained yet: `ldarts evaluate '.*/a run' --dataset cifar10` trains it"),
+    "unfinished": (TRAINING, r"has 0 of 3 epochs: repeat `ldarts evaluate X --out 'my run'` to finish it"),
+    "language": ({"recipe": "ptb", "bptt": 35, "dataset": "civics"}, "of a language model"),
+    "look-up": (TRAINING | {"recipe": "lookup"}, "of a look-up, which trains nothing"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_no_finished_training_of_images_says_what_to_do(kind, tmp_path):
+    config, message = REFUSED[kind]
+    (run := tmp_path / "a run").mkdir()
+    if config:
+        write_json(run / "config.json", config)
+        write_json(run / "environment.json", {"command": ["bin/ldarts", "evaluate", "X", "--out", "my run"]})
+    with pytest.raises(RunError, match=message):
+        trained_network(run)
+
+
+def test_a_training_whose_weights_are_gone_or_no_numbers_is_refused(stages, tmp_path):
+    out = shutil.copytree(stages[0], tmp_path / "run")
+    saved = Run(out).read_checkpoint()
+    saved["network"]["macro.stem.0.weight"][0] = float("nan")
+    Run(out).write_checkpoint(saved)
+    with pytest.raises(RunError, match="diverged"):
+        trained_network(out)
+    (out / "checkpoint.pt").unlink()
+    with pytest.raises(RunError, match=r"has no checkpoint\.pt"):
+        trained_network(out)
+
+
+def test_the_commands_export_and_predict(stages, ldarts, tmp_path):
+    out, target, rows = stages[0], tmp_path / "w.safetensors", tmp_path / "new" / "found.csv"
+    assert ldarts("export", out, "--to", target)[1] == f"written: {target}\n" and target.exists()
+    digits = tmp_path / "some" / "digits"
+    digits.mkdir(parents=True)
+    for number, image in enumerate(stages[2].test_images[:3]):
+        to_pil_image(image).save(digits / f"{number}.png")
+    (digits / ".hidden").write_text("no picture")
+    code, text, _ = ldarts("predict", out, digits.parent, "--csv", rows, "--device", "cpu")
+    assert code == 0 and text.count("%") == 3 and str(digits / "2.png") in text
+    found = list(csv.DictReader(rows.read_text().splitlines()))
+    assert [row["picture"] for row in found] == [str(digits / f"{number}.png") for number in range(3)]
+    assert all(0.1 <= float(row["probability"]) <= 1 and row["class"] in "0123456789" for row in found)
+    (digits / "bad.png").write_bytes(b"no picture")
+    code, text, error = ldarts("predict", out, digits, tmp_path / "nowhere.png", "--device", "cpu")
+    assert code == 2 and text.count("%") == 3 and "2 of 5 pictures cannot be read" in error
+    assert "bad.png" in error and "nowhere.png" in error
