@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ldarts_lib.evaluation.trained import trained_network
     from ldarts_lib.fast.supernet import FastSupernet
     from ldarts_lib.networks.discrete import DiscreteNetwork
+    from ldarts_lib.networks.operations import register_operation
     from ldarts_lib.networks.supernet import Supernet
     from ldarts_lib.runs.directory import Run
     from ldarts_lib.spaces.genotype import Genotype, parse
@@ -40,6 +41,7 @@ _HOMES = {
     "spaces.space": ("SPACES", "Space"),
     "spaces.genotype": ("Genotype", "parse"),
     "spaces.published": ("published",),
+    "networks.operations": ("register_operation",),
     "networks.supernet": ("Supernet",),
     "fast.supernet": ("FastSupernet",),
     "networks.discrete": ("DiscreteNetwork",),

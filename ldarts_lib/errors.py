@@ -1,6 +1,7 @@
 """The errors that several rooms raise, and the one base class of all of them."""
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 class LdartsError(Exception):
@@ -13,6 +14,10 @@ class ProtocolError(LdartsError, ValueError):
 
 class RunError(LdartsError, RuntimeError):
     """A run directory or a file of it that cannot be used as asked; the message says why and what to do."""
+
+
+class SpaceError(LdartsError, ValueError):
+    """A search space or an operation that cannot be used; the message says where, and what is allowed."""
 
 
 class DatasetMissing(LdartsError, FileNotFoundError):
@@ -34,4 +39,5 @@ def require_known(what: str, name: object, known: Iterable[str]) -> None:
         UnknownName: it is not among the known ones.
     """
     if name not in (known := tuple(known)):
-        raise UnknownName(f"unknown {what} {name!r}; choose one of {', '.join(known)}")
+        close = "".join(f"; did you mean {other!r}?" for other in get_close_matches(str(name), known, 1))
+        raise UnknownName(f"unknown {what} {name!r}; choose one of {', '.join(known)}{close}")

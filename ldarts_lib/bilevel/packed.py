@@ -31,9 +31,12 @@ SAVE_SECONDS = 15.0
 
 
 def can_pack(protocol: SearchProtocol) -> bool:
-    """Whether its searches can be packed: cells in stages, fast supernet, full precision, first order."""
+    """Whether its searches can be packed: cells in stages of built-in operations, fast supernet, full
+    precision, first order.
+    """
     return (
         protocol.search_space.macro == "stages"
+        and not protocol.search_space.registered
         and protocol.supernet == "fast"
         and protocol.precision in ("float32", "float64")
         and protocol.method != "darts-2nd"

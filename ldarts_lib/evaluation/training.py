@@ -24,12 +24,14 @@ from ldarts_lib.networks.sizes import sizes
 from ldarts_lib.runs.directory import IMAGES, Row, Run
 from ldarts_lib.runs.environment import arithmetic, seed_everything
 from ldarts_lib.runs.record import OnStep, State, require_finite, run_epochs
-from ldarts_lib.spaces.genotype import Genotype
+from ldarts_lib.spaces.genotype import OPERATION_NAMES, Genotype
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 TOP = 5
+_LEARNING = {*OPERATION_NAMES} - {"none", "noise"}
+"""Operations through which gradients flow; of registered ones nothing is known."""
 
 
 class Objective(nn.Module):
@@ -78,7 +80,7 @@ def has_dead_ends(genotype: Genotype) -> bool:
     for cell in genotype.cells.values():
         live = set(cell.output)
         for edge in reversed(cell.edges):
-            if edge.target in live and edge.operation not in ("none", "noise"):
+            if edge.target in live and edge.operation in _LEARNING:
                 live.add(edge.source)
         if not {*range(cell.inputs), *(edge.target for edge in cell.edges)} <= live:
             return True

@@ -17,6 +17,7 @@ from ldarts_lib.fast.sources import Kernels, Source, kernel_lists
 from ldarts_lib.fast.twice import concatenate
 from ldarts_lib.networks.operations import FactorizedReduce, OperationSettings
 from ldarts_lib.networks.supernet import SearchCell
+from ldarts_lib.spaces.genotype import OPERATION_NAMES
 from ldarts_lib.spaces.space import CellSpace
 
 
@@ -82,6 +83,8 @@ class FastCell(SearchCell):
             yield _Bundle(name, edges, terms[:first], terms[first:], rows, stride, bundling == "source")
 
     def _is_normalized(self, name: str, stride: int) -> bool:
+        if name not in OPERATION_NAMES:
+            return False
         pooled = "pool" in name and self.pooling_norm
         return "conv" in name or pooled or (name == "skip_connect" and stride == 2)
 

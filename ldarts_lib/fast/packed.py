@@ -41,7 +41,7 @@ class PackedSupernet(FastSupernet):
     """
 
     def __init__(self, space: Space, generators: Sequence[torch.Generator], **sizes: Any) -> None:
-        if space.macro != "stages" or space.random:
+        if space.macro != "stages" or space.random or space.registered:
             raise ValueError(f"supernets of space {space.name!r} cannot be packed")
         if len(generators) < 2:
             raise ValueError(f"a pack needs at least two networks, got {len(generators)}")
@@ -100,8 +100,9 @@ class PackedNetwork(nn.Module):
 
     def __init__(self, space: Space, genotypes: Sequence[Genotype], copies: int, **sizes: Any) -> None:
         super().__init__()
-        if space.macro != "stages":
-            raise ValueError(f"only spaces with the macro network 'stages' can be packed, not {space.name!r}")
+        if space.macro != "stages" or space.registered:
+            known = "spaces with the macro network 'stages' and built-in operations"
+            raise ValueError(f"only {known} can be packed, not {space.name!r}")
         if not genotypes or copies < 1:
             raise ValueError(f"nothing to pack: {len(genotypes)} genotypes, {copies} copies of each")
         for genotype in genotypes:

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from ldarts_lib.fast.convolutions import Geometry, convolution, layout_of
 from ldarts_lib.fast.execution import Execution
 from ldarts_lib.fast.separable import separable
-from ldarts_lib.fast.twice import convolve, join
+from ldarts_lib.fast.twice import concatenate, convolve, join
 from ldarts_lib.networks.operations import FactorizedReduce
+from ldarts_lib.spaces.genotype import OPERATION_NAMES
 
 
 class Source:
@@ -36,6 +37,8 @@ class Source:
             kinds: for each name the modules of all edges.
         """
         name, operations, count = names[0], kinds[0], len(kinds[0])
+        if name not in OPERATION_NAMES:  # registered: what it shares with others is not known
+            return concatenate([operation(self.state) for operation in operations], dim=1)
         if "pool" in name:
             return self._repeated(name, count, lambda: self._pooled(name, stride))
         if name == "skip_connect" and stride == 1:

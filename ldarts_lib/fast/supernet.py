@@ -16,11 +16,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ldarts_lib.errors import require_known
 from ldarts_lib.fast.cell import FastCell
@@ -36,7 +36,8 @@ class FastSupernet(Supernet):
     """Same function, parameters, buffers and random numbers as the reference,
     :class:`~ldarts_lib.networks.supernet.Supernet`.
 
-    In float64 the two agree to rounding. In float32 a CPU's BatchNorm is less exact in the layout that is
+    In float64 the two agree to rounding (but for random numbers that registered operations draw, which come
+    in another order). In float32 a CPU's BatchNorm is less exact in the layout that is
     fast: gradients of official sizes differ from float64 by up to 1e-2, relative, instead of 2e-3.
 
     Args:
@@ -49,7 +50,8 @@ class FastSupernet(Supernet):
         activation, sizes: as for the reference.
 
     Raises:
-        ValueError: an unknown strategy, or another activation than ReLU in a space of separable convolutions.
+        ValueError: an unknown strategy, another activation than ReLU in a space of separable convolutions, or
+            checkpoints with registered operations.
 
     Examples:
         >>> import torch
@@ -82,6 +84,11 @@ class FastSupernet(Supernet):
                 f"the separable convolutions of space {space.name!r} are fused with ReLU, "
                 f"not with activation {activation!r}; the reference supernet has both"
             )
+        if checkpoint and space.registered:
+            raise ValueError(
+                f"checkpoint: {', '.join(space.registered)} may not compute the same again (BatchNorms move, "
+                "random numbers differ); the built-in operations do"
+            )
         run = Execution(strategy, checkpoint, precision, NONLINEARITIES[activation](), copies)
         cell = partial(FastCell, run=run)
         super().__init__(space, layers=self._layers(run), cell=cell, activation=activation, **sizes)
@@ -101,6 +108,11 @@ class FastSupernet(Supernet):
     def architecture_only(self) -> AbstractContextManager:
         return self.run.asking(parameters=False)
 
+    @cached_property
+    def _norms(self) -> list[nn.Module]:
+        """Those within registered operations; all others are ours."""
+        return [norm for norm in super()._norms if not isinstance(norm, Norm)]
+
     def _layers(self, run: Execution) -> Layers:
         return Layers(partial(Convolution, run=run), partial(Norm, run=run))
 
@@ -109,7 +121,8 @@ class FastSupernet(Supernet):
         """Moves the running statistics of all BatchNorms of a pass in a handful of calls."""
         self.run.statistics = seen = [] if update and self.training else None
         try:
-            yield
+            with super()._statistics(update):
+                yield
         finally:
             self.run.statistics = None
         if not seen:

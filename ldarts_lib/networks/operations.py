@@ -2,18 +2,24 @@
 
 Names and definitions are those of DARTS (Liu et al., 2019; ``sep_conv_7x7`` and ``conv_7x1_1x7`` are only in
 cells of NASNet and AmoebaNet), NAS-Bench-201 (Dong & Yang, 2020) and, for ``noise``, RobustDARTS (Zela et
-al., 2020). With ``stride=2`` height and width are halved.
+al., 2020). With ``stride=2`` height and width are halved. :func:`register_operation` adds one's own.
 """
 
 from __future__ import annotations
 
+import copy
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ldarts_lib.errors import SpaceError
+from ldarts_lib.spaces.genotype import register_name
 
 Activation = Literal["relu", "gelu"]
 NONLINEARITIES: dict[Activation, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
@@ -170,3 +176,90 @@ OPERATIONS: dict[str, Callable[[OperationSettings], nn.Module]] = {
     "dil_conv_5x5": lambda s: _separable(s, 5, dilation=2),
 }
 """How to build each operation of images; the names are values of :mod:`ldarts_lib.spaces.genotype`."""
+
+Factory = Callable[[int, int, bool], nn.Module]
+Cost = Callable[[int, int, int], int]
+
+
+class Registered(nn.Module):
+    """An operation of a user's own, tried once on a small tensor when it is built.
+
+    Attributes:
+        cost: as for :func:`register_operation`.
+        draws: whether it draws random numbers; in a supernet they follow from the supernet's generator.
+    """
+
+    def __init__(self, name: str, factory: Factory, cost: Cost | None, settings: OperationSettings) -> None:
+        super().__init__()
+        self.cost, self.stride, self.generator = cost, settings.stride, settings.generator
+        arguments = settings.channels, settings.stride, settings.affine
+        made = f"operation {name!r}: what its factory made of (channels, stride, affine) = {arguments}"
+        try:
+            self.operation = factory(*arguments)
+        except Exception as error:
+            raise SpaceError(f"{made} is {type(error).__name__}: {error}") from error
+        if not isinstance(self.operation, nn.Module):
+            raise SpaceError(f"{made} is {self.operation!r}, no torch.nn.Module")
+        for layer in self.operation.modules():
+            if type(layer) is nn.Conv2d and (layer.kernel_size, layer.padding) == ((1, 1), (0, 0)):
+                layer.__class__ = _Convolution  # see `subsampled`
+        self.draws = self._tried(made, settings.channels)
+
+    def _tried(self, made: str, channels: int) -> bool:
+        x, state = torch.linspace(-1, 1, 2 * channels * 64).view(2, channels, 8, 8), torch.get_rng_state()
+        read, pixels = x.clone(), 8 // self.stride
+        try:
+            with torch.no_grad():
+                y = copy.deepcopy(self.operation)(read)
+        except Exception as error:
+            raise SpaceError(f"{made} cannot read {[*x.shape]}: {type(error).__name__}: {error}") from error
+        draws = not torch.equal(state, torch.get_rng_state())
+        torch.set_rng_state(state)
+        shape = [*y.shape] if isinstance(y, Tensor) else type(y).__name__
+        if shape != [2, channels, pixels, pixels]:
+            raise SpaceError(f"{made} maps {[*x.shape]} to {shape}, not to {[2, channels, pixels, pixels]}")
+        if not x.is_meta and not torch.equal(x, read):
+            raise SpaceError(f"{made} changes its input in place, which other edges read, too")
+        return draws
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.draws and self.generator):
+            return self.operation(x)
+        like = {"generator": self.generator, "device": self.generator.device}
+        seed = torch.randint(2**62, (), **like).item()
+        with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            return self.operation(x)
+
+
+def register_operation(name: str, factory: Factory, cost: Cost | None = None) -> None:
+    """Make an operation of one's own known, so that spaces can have it among their candidates.
+
+    It is known where the module that calls this was imported; a space file names the module under
+    ``import``. The fast supernet computes it as the reference does.
+
+    Args:
+        name: letters, digits and underscores.
+        factory: (channels, stride, affine) → a module that maps [batch, channels, height, width] to the same,
+            with stride 2 to half the height and width. BatchNorms have learned scales if ``affine``.
+        cost: (channels, height, width) → multiply-adds for one image, height and width being those of its
+            output; without it the convolutions and products are counted.
+
+    Raises:
+        SpaceError: the name is none or taken. What the factory makes is checked when a network is built.
+
+    Examples:
+        >>> import torch
+        >>> from ldarts_lib import FastSupernet, Space, register_operation
+        >>> from ldarts_lib.spaces.space import CellSpace
+        >>> def shuffled(channels, stride, affine):
+        ...     return torch.nn.Sequential(torch.nn.ChannelShuffle(2), torch.nn.AvgPool2d(stride))
+        >>> register_operation("shuffled", shuffled, cost=lambda channels, height, width: 0)
+        >>> cell = CellSpace.uniform(1, 2, ("none", "nor_conv_1x1", "shuffled"), "last")
+        >>> space = Space("mine", {"normal": cell}, macro="stages")
+        >>> supernet = FastSupernet(space, channels=2, depth=1, classes=10)
+        >>> supernet(torch.randn(4, 3, 8, 8), {"normal": torch.full((3, 3, 3), 1 / 3)}).shape
+        torch.Size([4, 10])
+    """
+    register_name(name, sys._getframe(1).f_globals.get("__name__", "__main__"))
+    OPERATIONS[name] = partial(Registered, name, factory, cost)

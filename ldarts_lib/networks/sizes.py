@@ -9,6 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ldarts_lib.networks.discrete import DiscreteNetwork
+from ldarts_lib.networks.operations import Registered, Zero
 from ldarts_lib.spaces.genotype import Genotype
 
 
@@ -31,7 +32,13 @@ def sizes(genotype: Genotype, *, resolution: int = 32, channels_in: int = 3, **o
     """
     with torch.device("meta"), torch.no_grad():
         network = DiscreteNetwork(None, genotype, channels_in=channels_in, **options).eval()
+        network.auxiliary = None
+        parameters, told = sum(p.numel() for p in network.parameters()), []
+        for operation in network.modules():
+            if isinstance(operation, Registered) and operation.cost:  # is not computed but asked
+                operation.operation = Zero(operation.stride)
+                hook = lambda own, _, y: told.append(own.cost(*y.shape[1:]))  # noqa: E731
+                operation.register_forward_hook(hook)
         with FlopCounterMode(display=False) as counter:
             network(torch.empty(1, channels_in, resolution, resolution))
-    network.auxiliary = None
-    return Sizes(sum(p.numel() for p in network.parameters()), counter.get_total_flops() // 2)
+    return Sizes(parameters, counter.get_total_flops() // 2 + sum(told))

@@ -25,7 +25,9 @@ from ldarts_lib.networks.operations import (
     Activation,
     Layers,
     OperationSettings,
+    Registered,
 )
+from ldarts_lib.spaces.genotype import OPERATION_NAMES
 from ldarts_lib.spaces.space import CellSpace, Space
 
 
@@ -36,7 +38,7 @@ class MixedOperation(nn.Module):
         super().__init__()
         self.operations = nn.ModuleList(OPERATIONS[name](settings) for name in names)
         for index, name in enumerate(names):
-            if pooling_norm and "pool" in name:
+            if pooling_norm and "pool" in name and name in OPERATION_NAMES:
                 norm = settings.layers.norm(settings.channels, affine=False)
                 self.operations[index] = nn.Sequential(self.operations[index], norm)
 
@@ -182,6 +184,7 @@ class Supernet(SupernetBase):
         )
         self.layout = space.layout(settings.depth)
         self.macro = build_macro(space.macro, settings)
+        self.draws |= any(isinstance(module, Registered) and module.draws for module in self.modules())
 
     def forward(
         self, images: Tensor, weights: Mapping[str, Tensor], *, update_statistics: bool = True

@@ -13,7 +13,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from ldarts_lib.errors import LdartsError
+from ldarts_lib.errors import LdartsError, SpaceError
 
 Kind = Literal["nasbench201", "darts", "recurrent"]
 
@@ -23,12 +23,34 @@ OPERATION_NAMES = (
 )  # fmt: skip
 """What an edge between images may do; :mod:`ldarts_lib.networks.operations` builds it."""
 
+REGISTERED: dict[str, str] = {}
+"""Operations of users' own, and the modules that register them."""
+
 ACTIVATION_NAMES = ("tanh", "relu", "sigmoid", "identity")
 """What a node of a recurrent cell may do to what it reads."""
 
 _NASBENCH201_EDGE = re.compile(r"(?P<operation>[A-Za-z0-9_]+)~(?P<source>\d+)")
 _DARTS_FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
 _RECURRENT_FIELDS = ("recurrent", "concat")
+
+
+def operation_names() -> tuple[str, ...]:
+    """:data:`OPERATION_NAMES`, and the operations that were registered."""
+    return (*OPERATION_NAMES, *REGISTERED)
+
+
+def register_name(name: str, module: str) -> None:
+    """Make an operation known that a module registers; a notebook or script may register it again.
+
+    Raises:
+        SpaceError: it is no identifier, or another operation has that name.
+    """
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(name)):
+        raise SpaceError(f"operation {name!r}: expected letters, digits and underscores, first no digit")
+    again = REGISTERED.get(name) == module == "__main__"
+    if name in (*operation_names(), *ACTIVATION_NAMES) and not again:
+        raise SpaceError(f"there is an operation {name!r} already; choose another name")
+    REGISTERED[name] = module
 
 
 class GenotypeError(LdartsError, ValueError):
@@ -146,7 +168,7 @@ class Genotype:
         """
         if self.kind not in kinds:
             raise GenotypeError(f"{self} is no {' or '.join(kinds)} cell")
-        known = ACTIVATION_NAMES if self.kind == "recurrent" else OPERATION_NAMES
+        known = ACTIVATION_NAMES if self.kind == "recurrent" else operation_names()
         for name, cell in self.cells.items():
             for edge in cell.edges:
                 if edge.operation not in known:

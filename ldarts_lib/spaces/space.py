@@ -16,17 +16,29 @@ import numpy as np
 import numpy.typing as npt
 
 from ldarts_lib.errors import require_known
-from ldarts_lib.spaces.genotype import ACTIVATION_NAMES, OPERATION_NAMES, Cell, Edge, Genotype, GenotypeError
+from ldarts_lib.spaces.genotype import (
+    ACTIVATION_NAMES,
+    OPERATION_NAMES,
+    Cell,
+    Edge,
+    Genotype,
+    GenotypeError,
+    operation_names,
+)
 
 Macro = Literal["stages", "chain", "recurrent"]
 
-_NAMES = (*OPERATION_NAMES, *ACTIVATION_NAMES)
-_MACROS: Mapping[str, tuple[tuple[str, ...], int, tuple[str, ...], int | None]] = {
+MACROS: Mapping[str, tuple[tuple[str, ...], int, tuple[str, ...], int | None]] = {
     "stages": (("normal",), 1, ("last",), None),
     "chain": (("normal", "reduce"), 2, ("last", "concat"), 2),
     "recurrent": (("normal",), 1, ("concat",), 1),
 }
 """Per macro network: the names of the cells, their input nodes and possible outputs, the edges kept."""
+
+
+def edges(inputs: int, nodes: int) -> tuple[tuple[int, int], ...]:
+    """All edges of a cell as (target, source), each node reading all nodes before it."""
+    return tuple((target, source) for target in range(inputs, inputs + nodes) for source in range(target))
 
 
 @dataclass(frozen=True)
@@ -55,9 +67,12 @@ class CellSpace:
             raise ValueError("every edge needs the same number of candidates, at least one")
         for (target, source), names in zip(self.edges, self.candidates, strict=True):
             for name in names:
-                require_known(f"operation on edge {target}<-{source}:", name, _NAMES)
+                known = (*operation_names(), *ACTIVATION_NAMES)
+                require_known(f"operation on edge {target}<-{source}:", name, known)
             if len(set(names)) != len(names):
                 raise ValueError(f"edge {target}<-{source}: an operation is listed twice in {names}")
+            if set(names) == {"none"}:
+                raise ValueError(f"edge {target}<-{source} needs an operation other than none")
 
     @classmethod
     def uniform(
@@ -69,8 +84,7 @@ class CellSpace:
     @property
     def edges(self) -> tuple[tuple[int, int], ...]:
         """All edges as (target, source), the rows of the architecture parameters."""
-        targets = range(self.inputs, self.inputs + self.nodes)
-        return tuple((target, source) for target in targets for source in range(target))
+        return edges(self.inputs, self.nodes)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -96,6 +110,8 @@ class Space:
             and two thirds of the depth are reduction cells (DARTS); ``recurrent``: in a language model.
         pooling_norm: whether the supernet normalizes the output of pooling operations by a BatchNorm
             without affine parameters, as DARTS does and NAS-Bench-201 does not.
+        keep: how many edges a node of a discrete cell keeps, or ``all``; None for the macro network's own
+            rule, see :attr:`kept`.
 
     Examples:
         >>> from ldarts_lib import SPACES, Space
@@ -110,10 +126,13 @@ class Space:
     cells: Mapping[str, CellSpace]
     macro: Macro
     pooling_norm: bool = True
+    keep: int | Literal["all"] | None = None
 
     def __post_init__(self) -> None:
-        require_known("macro", self.macro, _MACROS)
-        kinds, inputs, outputs, _ = _MACROS[self.macro]
+        require_known("macro", self.macro, MACROS)
+        kinds, inputs, outputs, _ = MACROS[self.macro]
+        if self.keep not in (None, "all") and (type(self.keep) is not int or self.keep < 1):
+            raise ValueError(f"{self.keep!r}: expected a number of edges to keep from 1, or 'all'")
         where = f"the macro network {self.macro!r}"
         if set(self.cells) != set(kinds):
             raise ValueError(f"{where} needs the cell kinds {list(kinds)}")
@@ -129,7 +148,8 @@ class Space:
         """How many edges each node of a discrete cell keeps: those with the strongest operations other than
         ``none`` (DARTS); None for all edges, each with its strongest operation (NAS-Bench-201).
         """
-        return _MACROS[self.macro][-1]
+        kept = MACROS[self.macro][-1] if self.keep is None else self.keep
+        return None if kept == "all" else kept
 
     @property
     def operations(self) -> set[str]:
@@ -137,14 +157,20 @@ class Space:
         return {name for cell in self.cells.values() for names in cell.candidates for name in names}
 
     @property
+    def registered(self) -> list[str]:
+        """The operations of a user's own, see :func:`~ldarts_lib.networks.operations.register_operation`."""
+        return sorted(self.operations - {*OPERATION_NAMES, *ACTIVATION_NAMES})
+
+    @property
     def random(self) -> bool:
-        """Whether an operation draws random numbers."""
+        """Whether an operation draws random numbers; of registered ones, networks find out themselves."""
         return "noise" in self.operations
 
     @property
     def separable(self) -> bool:
         """Whether an operation is a separable or dilated convolution."""
-        return any(name.startswith(("sep_conv", "dil_conv")) for name in self.operations)
+        ours = self.operations & {*OPERATION_NAMES}
+        return any(name.startswith(("sep_conv", "dil_conv")) for name in ours)
 
     def layout(self, depth: int) -> tuple[str, ...]:
         """The names of the searchable cells from input to output, see :func:`layout`."""
@@ -225,7 +251,7 @@ def _validate_cell(where: str, space: CellSpace, cell: Cell, kept: int | None) -
             raise GenotypeError(f"{where}: {edge} is not among the candidates {names}")
     for node in range(space.inputs, space.inputs + space.nodes):
         sources = [edge.source for edge in cell.incoming(node)]
-        expected = kept or node
+        expected = min(kept or node, node)
         if len(sources) != expected or len(set(sources)) != expected:
             raise GenotypeError(f"{where}: node {node} must read {expected} different nodes, reads {sources}")
 

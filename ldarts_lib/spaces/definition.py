@@ -1,0 +1,249 @@
+"""Search spaces of one's own: in a TOML or YAML file, and as the settings of a run keep them.
+
+A file says what :class:`~ldarts_lib.spaces.space.Space` holds, here in YAML::
+
+    name: mine
+    import: [my_operations]         # modules that register operations, by name: of my_operations.py
+    macro: chain                    # or stages
+    cells:
+      normal:
+        nodes: 3                    # intermediate nodes
+        candidates: [skip_connect, sep_conv_3x3, my_operation]   # of every edge
+      reduce:                       # what it does not say is as in the normal cell
+        candidates: {2<-0: [...], 2<-1: [...], ...}              # or of each edge, TARGET<-SOURCE
+    keep: 2                         # edges that a node keeps, or all; by default the macro network's rule
+    pooling_norm: true              # by default false for stages
+
+The output of the cells of a chain may also be the ``last`` node (``output``, by default ``concat``).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, PlainValidator, ValidationError
+
+from ldarts_lib.errors import SpaceError, require_known
+from ldarts_lib.settings import Count, Settings
+from ldarts_lib.spaces.genotype import REGISTERED, operation_names
+from ldarts_lib.spaces.space import MACROS, PTB, SPACES, CellSpace, Space, edges
+
+SUFFIXES = (".toml", ".yaml", ".yml")
+
+
+def import_modules(names: Iterable[str], folder: str | Path = ".") -> None:
+    """Import modules that register operations; installed ones, or from the current folder or another.
+
+    Args:
+        names: of modules, never paths.
+        folder: where they are looked for, too; like the current folder it is added to ``sys.path``.
+
+    Raises:
+        SpaceError: one is no name of a module, or cannot be imported.
+    """
+    for name in names:
+        if not all(part.isidentifier() for part in str(name).split(".")):
+            raise SpaceError(f"{name!r} is no name of a module: write my_operations for my_operations.py")
+        places = list(dict.fromkeys(str(Path(place).resolve()) for place in (folder, ".")))
+        sys.path += [place for place in places if place not in sys.path]
+        before = set(REGISTERED)
+        try:
+            import_module(name)
+        except Exception as error:
+            raise SpaceError(
+                f"{name!r} cannot be imported ({type(error).__name__}: {error}); modules are looked for in "
+                f"{' and '.join(places)}, on PYTHONPATH and among the installed packages"
+            ) from error
+        REGISTERED.update(dict.fromkeys(REGISTERED.keys() - before, name))
+
+
+def modules_of(operations: Iterable[str]) -> list[str]:
+    """The modules that register some operations; that of a notebook or script can be imported by none."""
+    modules = {REGISTERED.get(name, "__main__") for name in operations}
+    return sorted(modules - {"__main__", "__mp_main__"})
+
+
+def _imported(names: tuple[str, ...]) -> tuple[str, ...]:
+    import_modules(names)
+    return names
+
+
+def _candidates(value: Any) -> Any:
+    lists = list(value.values()) if isinstance(value, Mapping) else [value]
+    for names in lists:
+        if not isinstance(names, list | tuple) or not names:
+            raise ValueError(f"{value!r}: expected a list of operations, or one for each edge (2<-0: [...])")
+        for name in names:
+            require_known("operation", name, operation_names())
+    return value
+
+
+class _Cell(Settings):
+    nodes: Count | None = None
+    output: Literal["last", "concat"] | None = None
+    candidates: Annotated[Any, PlainValidator(_candidates)] = None
+
+
+class _Definition(Settings):
+    modules: Annotated[tuple[str, ...], AfterValidator(_imported)] = Field((), alias="import")
+    name: Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+    macro: Literal["stages", "chain"]
+    cells: Annotated[dict[Literal["normal", "reduce"], _Cell], Field(min_length=1)]
+    keep: Any = None
+    pooling_norm: bool | None = None
+
+
+class _Misfit(Exception):
+    """What is known, but does not go together: where, and why."""
+
+
+def read_space(path: str | Path) -> Space:
+    """The space that a TOML or YAML file describes.
+
+    The modules that it names are imported, also from its own folder.
+
+    Raises:
+        SpaceError: the file cannot be read, or something in it is bad; all problems are listed, each with
+            its line and field.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        content = _parsed(text, toml=path.suffix == ".toml")
+    except (OSError, ValueError) as error:
+        raise SpaceError(f"cannot read the space {path}: {error}") from None
+    if str(path.parent.resolve()) not in sys.path:
+        sys.path.append(str(path.parent.resolve()))
+    return _checked(content, lambda place, problem: f"{path}, line {_line(text, place, problem)}")
+
+
+def as_space(definition: Mapping[str, Any]) -> Space:
+    """The space that :func:`as_definition` described; its modules are imported."""
+    return _checked(definition, lambda *_: "the definition of the space")
+
+
+def as_definition(space: Space) -> dict[str, Any]:
+    """A space as the settings of a run keep it, with the modules that register its operations."""
+    cells = {
+        kind: {
+            "nodes": cell.nodes,
+            "output": cell.output,
+            "candidates": list(cell.candidates[0])
+            if len(set(cell.candidates)) == 1
+            else {f"{t}<-{s}": list(n) for (t, s), n in zip(cell.edges, cell.candidates, strict=True)},
+        }
+        for kind, cell in space.cells.items()
+    }
+    kept = {name: getattr(space, name) for name in ("name", "macro", "keep", "pooling_norm")}
+    return {"import": modules_of(space.registered), **kept, "cells": cells}
+
+
+def find_space(space: str | Path | Space | Mapping[str, Any]) -> tuple[str, Space | None]:
+    """The name of a space, and the space itself if it is of one's own.
+
+    Args:
+        space: a name (unknown ones are let through), a file, a space, or its definition.
+    """
+    if isinstance(space, Mapping):
+        space = as_space(space)
+    elif not isinstance(space, Space):
+        if str(space) in (*SPACES, PTB.name) or not (Path(space).suffix in SUFFIXES or Path(space).is_file()):
+            return str(space), None
+        space = read_space(space)
+    if space in (*SPACES.values(), PTB):
+        return space.name, None
+    as_space(as_definition(space))  # a space made in Python is checked like one of a file
+    return space.name, space
+
+
+def _parsed(text: str, *, toml: bool) -> Any:
+    if toml:
+        return tomllib.loads(text)
+    from ruamel.yaml import YAML, YAMLError
+
+    try:
+        return YAML(typ="safe").load(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ValueError(f"{f'line {mark.line + 1}, ' if mark else ''}no YAML: {what}") from None
+
+
+def _checked(content: Any, where: Any) -> Space:
+    try:
+        return _built(_Definition.model_validate(content))
+    except ValidationError as error:
+        problems = [(item["loc"], _explain(item)) for item in error.errors()]
+        problems = [p for p in problems if p[0][:1] == ("import",)] or problems  # what follows from it
+    except _Misfit as misfit:
+        problems = [misfit.args]
+    keyed = [([key for key in place if type(key) is str and key != "[key]"], why) for place, why in problems]
+    lines = (f"{', '.join([where(keys, why), *['.'.join(keys)] * bool(keys)])}: {why}" for keys, why in keyed)
+    raise SpaceError("\n".join(lines))
+
+
+def _explain(item: Any) -> str:
+    known = _Cell if len(item["loc"]) > 2 else _Definition
+    names = ", ".join(field.alias or name for name, field in known.model_fields.items())
+    return {
+        "missing": "it is missing",
+        "extra_forbidden": f"unknown key {item['loc'][-1]!r}; the keys are {names}",
+        "model_type": f"expected keys and values, got {item['input']!r}",
+        "value_error": item["msg"].removeprefix("Value error, "),
+    }.get(item["type"], f"{item['input']!r}: {item['msg']}")
+
+
+def _line(text: str, keys: Sequence[str], problem: str) -> int:
+    """Where a file has a key, or, below it, the value that a problem begins with."""
+    lines, at = [line.partition("#")[0] for line in text.splitlines()], 0
+    value = re.match(r"(?:unknown operation )?'(.+?)'", problem)
+    wanted = [rf"(?<![\w-]){re.escape(key)}(?![\w-])[\"']?\s*[:=.\]]" for key in keys]
+    for pattern in [*wanted, *([re.escape(value[1])] if value else [])]:
+        at = next((n for n in range(at, len(lines)) if re.search(pattern, lines[n])), at)
+    return at + 1
+
+
+def _built(definition: _Definition) -> Space:
+    """The space, where all fields are good by themselves."""
+    kinds, inputs, outputs, _ = MACROS[definition.macro]
+    if definition.name in (*SPACES, PTB.name):
+        raise _Misfit(("name",), f"{definition.name!r} is the name of a space that ships; choose another one")
+    if others := [kind for kind in definition.cells if kind not in kinds]:
+        raise _Misfit(("cells", *others), f"the macro network {definition.macro!r} has normal cells only")
+    cells, normal = {}, definition.cells.get("normal", _Cell())
+    for kind in kinds:
+        own = definition.cells.get(kind, normal)
+        given = {field: value or getattr(normal, field) for field, value in own}
+        for field in ("nodes", "candidates"):
+            if not given[field]:
+                raise _Misfit(("cells", kind, field), "it is missing")
+        given["output"] = given["output"] or outputs[-1]
+        if given["output"] not in outputs:
+            raise _Misfit(("cells", kind, "output"), f"of {definition.macro!r} it is {' or '.join(outputs)}")
+        try:
+            candidates = _by_edge(given.pop("candidates"), edges(inputs, given["nodes"]))
+            cells[kind] = CellSpace(inputs=inputs, candidates=candidates, **given)
+        except ValueError as error:
+            raise _Misfit(("cells", kind, "candidates"), str(error)) from None
+    pooling_norm = definition.macro == "chain" if definition.pooling_norm is None else definition.pooling_norm
+    try:
+        return Space(definition.name, cells, definition.macro, pooling_norm, definition.keep)
+    except ValueError as error:
+        raise _Misfit(("keep",), str(error)) from None
+
+
+def _by_edge(candidates: Any, of: Sequence[tuple[int, int]]) -> tuple[tuple[str, ...], ...]:
+    if not isinstance(candidates, Mapping):
+        return (tuple(candidates),) * len(of)
+    names = [f"{target}<-{source}" for target, source in of]
+    for name in candidates:
+        require_known("edge", name, names)
+    if missing := [name for name in names if name not in candidates]:
+        raise ValueError(f"the edges {', '.join(missing)} have none")
+    return tuple(tuple(candidates[name]) for name in names)
