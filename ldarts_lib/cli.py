@@ -46,7 +46,7 @@ OPTIONS = {
     "quotes.",
     "TRAINING": "The run directory of a finished `ldarts evaluate`, also of a published cell.",
     "SPACE": "nasbench201, darts (darts8: with the operation none), s1, s2, s3, s4, or ptb, the recurrent "
-    "cell of a language model.",
+    "cell of a language model; or the TOML or YAML file of a space of one's own.",
     "METHOD": "darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign, "
     "lambda-projected, or a control, lambda-random or lambda-noise; `ldarts protocol` says more.",
     "SIZE": "Preset: smoke (seconds), demo (a minute or two of CPU), paper (the published settings; a GPU).",
@@ -108,14 +108,14 @@ def search(
 
     Args:
         seed: Seed of weights, architecture parameters and batches.
-        out: Run directory; by default runs/SPACE-DATASET-METHOD-SIZE-seedN.
+        out: Run directory; by default runs/SPACE-DATASET-METHOD-SIZE-seedN, SPACE being the space's name.
     """
     prepare(size, threads)
     from ldarts_lib.bilevel.protocols import protocol
     from ldarts_lib.bilevel.search import search as run
 
     chosen = protocol(space, dataset, method, size, seed=seed, **dict(settings) | _given(epochs=epochs))
-    out = out or Path("runs") / f"{space}-{Path(chosen.dataset).name}-{method}-{size}-seed{seed}"
+    out = out or Path("runs") / f"{chosen.space}-{Path(chosen.dataset).name}-{method}-{size}-seed{seed}"
     result = run(chosen, out, device=_resolved(device))
     last = result.history[-1]
     print(f"cell       {result.genotype}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ldarts_lib.settings import SMALL_DROPOUTS, TEXT
+from ldarts_lib.spaces.space import Macro
 
 _NASBENCH201 = {
     "paper": {"depth": 5, "step_order": "weights-first"},
@@ -21,11 +22,11 @@ _SMALL_TEXTS: dict[str, dict[str, Any]] = {
 }
 
 
-def preset(space: str, dataset: str, size: str) -> dict[str, Any]:
+def preset(macro: Macro, dataset: str, size: str) -> dict[str, Any]:
     """The settings of a size that differ from the defaults of their model."""
-    if space == "ptb":
+    if macro == "recurrent":
         return _PTB | _SMALL_TEXTS.get(size, {}) | TEXT.get(dataset, {})
-    family = _NASBENCH201 if space == "nasbench201" else _DARTS
+    family = _NASBENCH201 if macro == "stages" else _DARTS
     if size == "paper":
         return family["paper"] | (_SVHN if dataset == "svhn" else {})
     return family["paper"] | family["demo"] | _DEMO | ({"epochs": 2} if size == "smoke" else {})

@@ -12,6 +12,8 @@ says 96).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
@@ -29,12 +31,12 @@ from ldarts_lib.settings import (
     NonNegative,
     Positive,
     Seed,
-    Settings,
     Share,
     Size,
     changes,
     validated,
 )
+from ldarts_lib.spaces.definition import SpaceSettings, as_definition, find_space
 from ldarts_lib.spaces.space import PTB, SPACES, Space
 
 Method = Literal[
@@ -74,7 +76,8 @@ class _Search:
     @property
     def changed(self) -> str:
         """In which settings it differs from its preset, as text."""
-        return changes(self, protocol(self.space, self.dataset, self.method, self.size, seed=self.seed))
+        names = (self.definition or self.space, self.dataset, self.method, self.size)
+        return changes(self, protocol(*names, seed=self.seed))
 
     def strength(self, epoch: int) -> float:
         """λ_t of an epoch, counted from 0; a search of one epoch runs at full strength."""
@@ -85,7 +88,7 @@ class _Search:
         return self.lambda_max * epoch / (self.epochs - 1)  # λ_t = λ t/(T−1), t = 0 .. T−1
 
 
-class SearchProtocol(_Search, Settings):
+class SearchProtocol(_Search, SpaceSettings):
     """All settings of one search of a cell on images.
 
     Examples:
@@ -94,8 +97,6 @@ class SearchProtocol(_Search, Settings):
         [0.0, 0.5, 1.0]
     """
 
-    space: Literal[tuple(SPACES)]
-    """Search space."""
     dataset: Literal[tuple(DATASETS)]
     """Data set."""
     method: Method
@@ -186,6 +187,9 @@ class SearchProtocol(_Search, Settings):
         if self.cuda_graph and (self.search_space.random or self.form in RANDOM_FORMS):
             where = f"space {self.space!r} with method {self.method!r}"
             raise ValueError(f"cuda_graph cannot replay the random numbers of {where}")
+        if (self.cuda_graph or self.checkpoint_cells) and (own := self.search_space.registered):
+            what = "cuda_graph" if self.cuda_graph else "checkpoint_cells"
+            raise ValueError(f"{what} does not go with operations of one's own, here {', '.join(own)}")
         layout = self.search_space.layout(self.depth)
         for kind in self.regularizer.aligned(self.search_space.cells) if self.regularizer else []:
             if (cells := layout.count(kind)) < 2:
@@ -193,11 +197,6 @@ class SearchProtocol(_Search, Settings):
                     f"method {self.method!r} aligns {kind} cells, but depth {self.depth} has only {cells}"
                 )
         return self
-
-    @property
-    def search_space(self) -> Space:
-        """The search space itself."""
-        return SPACES[self.space]
 
     def learning_rate(self, epoch: int) -> float:
         """Learning rate of ω in an epoch: a cosine from ``weight_lr`` to ``weight_lr_min``."""
@@ -232,6 +231,7 @@ class RecurrentProtocol(_Search, LanguageSettings):
     """Of everything."""
 
     search_space: ClassVar[Space] = PTB
+    definition: ClassVar[None] = None
     momentum: ClassVar[float] = 0.0
     regularizer_batch: ClassVar[str] = "training"
     regularized_cells: ClassVar[Kinds] = "normal"
@@ -249,7 +249,7 @@ class RecurrentProtocol(_Search, LanguageSettings):
 
 
 def protocol(
-    space: str = "nasbench201",
+    space: str | Path | Space | Mapping[str, Any] = "nasbench201",
     dataset: str | None = None,
     method: str = "lambda",
     size: str = "demo",
@@ -259,8 +259,12 @@ def protocol(
 
     By default the data set is ``noisy-digits``, or in the space ``ptb`` the text ``civics``; both ship.
 
+    Args:
+        space: a name, a space of one's own, or its file, see :mod:`ldarts_lib.spaces.definition`.
+
     Raises:
         ProtocolError: an unknown name or a value out of range; all of them are listed.
+        SpaceError: a bad file or space; all problems are listed, with line and field.
 
     Examples:
         >>> protocol("s2", "cifar10", "darts", "paper", seed=1).depth
@@ -268,7 +272,11 @@ def protocol(
         >>> protocol(epochs=5).changed
         'epochs = 5'
     """
+    space, own = find_space(space)
     kind, usual = (RecurrentProtocol, "civics") if space == "ptb" else (SearchProtocol, "noisy-digits")
     dataset = dataset or usual
     names = {"space": space, "dataset": dataset, "method": method, "size": size}
-    return validated(kind, names | preset(space, dataset, size) | overrides)
+    if own:
+        names["definition"] = as_definition(own)
+    macro = (own or {**SPACES, "ptb": PTB}.get(space, SPACES["darts"])).macro
+    return validated(kind, names | preset(macro, dataset, size) | overrides)

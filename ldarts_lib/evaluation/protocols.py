@@ -30,6 +30,7 @@ from ldarts_lib.settings import (
     changes,
     validated,
 )
+from ldarts_lib.spaces.definition import import_modules, modules_of
 from ldarts_lib.spaces.genotype import Genotype, parse
 
 Recipe = Literal["cifar", "cifar-small", "imagenet", "nasbench201"]
@@ -140,6 +141,13 @@ class TrainingProtocol(_Training):
     """Floating type of the computation (as Lightning Fabric calls it)."""
     compile: bool = False
     """Compile the network with torch.compile: a minute or more at the start, faster steps on a GPU."""
+    imports: tuple[str, ...] | None = None
+    """Modules that register operations of the architecture; None if all are built in."""
+
+    @property
+    def parsed(self) -> Genotype:
+        import_modules(self.imports or ())
+        return super().parsed
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainingProtocol:
@@ -267,6 +275,8 @@ def training_protocol(
         settings = _LANGUAGE | _SMALL_LANGUAGE.get(size, {}) | TEXT.get(dataset, {})
         return validated(LanguageTrainingProtocol, names | settings | overrides)
     settings = _PAPER.get(recipe, {})
+    modules = modules_of(name for cell in genotype.cells.values() for name in cell.operations)
+    settings = settings | {"imports": tuple(modules) or None}
     if size != "paper":
         settings = settings | _SMALL.get(recipe, {}) | _EPOCHS.get(size, {})
     return validated(TrainingProtocol, names | settings | overrides)

@@ -27,7 +27,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, PlainValidator, ValidationError
+from pydantic import AfterValidator, Field, PlainValidator, ValidationError, ValidationInfo, field_validator
 
 from ldarts_lib.errors import SpaceError, require_known
 from ldarts_lib.settings import Count, Settings
@@ -35,6 +35,27 @@ from ldarts_lib.spaces.genotype import REGISTERED, operation_names
 from ldarts_lib.spaces.space import MACROS, PTB, SPACES, CellSpace, Space, edges
 
 SUFFIXES = (".toml", ".yaml", ".yml")
+
+
+class SpaceSettings(Settings):
+    """What the settings of a search say of its space."""
+
+    space: str
+    """Search space."""
+    definition: Annotated[dict[str, Any] | None, Field(validate_default=True)] = None
+    """The whole space, if it is none that ships."""
+
+    @field_validator("definition")
+    @classmethod
+    def _of_the_space(cls, definition: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
+        known = SPACES if definition is None else [as_space(definition).name]
+        require_known("space", info.data.get("space"), known)
+        return definition
+
+    @property
+    def search_space(self) -> Space:
+        """The search space itself."""
+        return as_space(self.definition) if self.definition else SPACES[self.space]
 
 
 def import_modules(names: Iterable[str], folder: str | Path = ".") -> None:

@@ -28,7 +28,7 @@ def test_every_preset_is_valid(space, size):
 
 def test_paper_settings_of_nasbench201():
     settings = protocol("nasbench201", "cifar10", "lambda", "paper")
-    assert settings.model_dump(exclude={"space", "dataset", "method", "size", "seed"}) == {
+    assert settings.model_dump(exclude={"space", "dataset", "method", "size", "seed"}, exclude_none=True) == {
         "channels": 16, "depth": 5, "reduction": "residual",
         "epochs": 50, "batch_size": 64, "split": 0.5, "step_order": "weights-first",
         "weight_lr": 0.025, "weight_lr_min": 0.001, "momentum": 0.9, "weight_decay": 3e-4, "clip": 5.0,

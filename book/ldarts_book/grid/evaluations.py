@@ -9,10 +9,11 @@ from ldarts_lib.errors import ProtocolError, RunError, require_known
 from ldarts_lib.evaluation.evaluate import evaluate
 from ldarts_lib.evaluation.protocols import LANGUAGE, training_protocol
 from ldarts_lib.networks.sizes import Sizes, sizes
-from ldarts_lib.runs.directory import GENOTYPE, METRICS, Run
+from ldarts_lib.runs.directory import CONFIG, GENOTYPE, METRICS, Run
 from ldarts_lib.runs.environment import environment
 from ldarts_lib.runs.metrics import IDENTITY
 from ldarts_lib.settings import Seed, Settings, Size, validated
+from ldarts_lib.spaces.definition import as_space
 from ldarts_lib.spaces.genotype import Genotype, GenotypeError, parse
 from ldarts_lib.spaces.published import published
 from ldarts_lib.tables.tables import looked_up
@@ -115,6 +116,8 @@ def identify(architecture: str) -> tuple[str, Genotype, dict[str, Any] | None]:
     if missing := [key for key in IDENTITY if key not in found]:
         raise RunError(f"{run.path / METRICS} is not that of a search: it has no {', '.join(missing)}")
     searched = {key: found[key] for key in IDENTITY} | {"changed": found.get("changed", "")}
+    if definition := run.read_json(CONFIG).get("definition"):
+        as_space(definition)  # its modules register the operations of its cell
     name = "{space}/{dataset}/{method}/seed{seed}".format(**searched)
     return name, parse(run.read_json(GENOTYPE)["genotype"]), searched
 
