@@ -147,7 +147,7 @@ def test_cifar_is_fetched_unpacked_and_read_only_if_asked(serve, tmp_path, monke
     assert fetch_in(root, monkeypatch).present and len(asked) == 2
     serve("absent", name=known.filename)
     archive.unlink()
-    with pytest.raises(DatasetMissing, match=r"(?s)cifar10: no place.* 404: .*\nto do it by hand, .*toronto"):
+    with pytest.raises(DatasetMissing, match=r"(?s)cifar10: no place.* 404: .*\nTo do it by hand, .*toronto"):
         fetch_in(tmp_path / "elsewhere", monkeypatch)
 
 
