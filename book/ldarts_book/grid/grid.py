@@ -1,7 +1,7 @@
 """Grids: which searches and which trainings, described in a YAML file, and the jobs that follow.
 
-A grid has a ``size`` and ``parts``. A part lists spaces, data sets, methods and seeds, and is searched in
-every combination; its ``evaluations`` train each found cell, or look it up::
+A grid has a ``size`` and ``parts``. A part lists spaces (or their files), data sets, methods and seeds, and
+is searched in every combination; its ``evaluations`` train each found cell, or look it up::
 
     size: paper
     parts:
@@ -31,7 +31,7 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, Strict, ValidationError, model_validator
+from pydantic import AfterValidator, Field, Strict, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
 from ldarts_book.grid.evaluations import ALL_RECIPES, FITTING, LOOKUP
@@ -39,8 +39,9 @@ from ldarts_book.grid.jobs import Job
 from ldarts_lib.bilevel.protocols import METHODS, TEXT_METHODS
 from ldarts_lib.datasets.catalogue import DATASETS, IMAGENET
 from ldarts_lib.datasets.corpus import TEXTS
-from ldarts_lib.errors import LdartsError
+from ldarts_lib.errors import LdartsError, require_known
 from ldarts_lib.settings import Seed, Settings, Size
+from ldarts_lib.spaces.definition import find_space
 from ldarts_lib.spaces.published import published, published_record
 from ldarts_lib.spaces.space import SPACES
 from ldarts_lib.tables.tables import TABULATED
@@ -51,6 +52,7 @@ _Place = tuple[str | int, ...]
 """Keys and positions from the root of a file to a value."""
 _ON = {"ptb": TEXTS, LOOKUP: TABULATED, "imagenet": (*DATASETS, IMAGENET)}
 """The data sets of a recipe; of the others all images that fit on a device."""
+_KINDS = {"ptb": "recurrent", "nasbench201": "nasbench201", "stages": "nasbench201"}
 
 
 class GridError(LdartsError, ValueError):
@@ -59,6 +61,12 @@ class GridError(LdartsError, ValueError):
 
 def _several(of: Any) -> Any:
     return Annotated[tuple[of, ...], Field(min_length=1)] | None
+
+
+def _known_space(space: str) -> str:
+    if find_space(space)[1] is None:
+        require_known("space", space, (*SPACES, "ptb"))
+    return space
 
 
 _Seeds = _several(Annotated[Seed, Strict()])
@@ -84,7 +92,7 @@ class Evaluation(Settings):
 class Part(Settings):
     """Searches in every combination of four axes, or published architectures, and how they are judged."""
 
-    spaces: _several(Literal[(*SPACES, "ptb")]) = None
+    spaces: _several(Annotated[str, AfterValidator(_known_space)]) = None
     datasets: _several(Literal[(*DATASETS, *TEXTS)]) = None
     methods: _several(Literal[METHODS]) = None
     seeds: _Seeds = None
@@ -112,7 +120,9 @@ class Part(Settings):
             seeded = one.model_copy(update={"seeds": one.seeds or (0,)})
             yield from _evaluated(f"published/{name}", seeded, (), position, published=name, **common)
         for space, dataset, method in product(self.spaces or (), self.datasets or (), self.methods or ()):
+            file, (space, own) = str(Path(space).resolve()), find_space(space)
             above, named = f"{space}/{dataset}/{method}", {"space": space, "method": method, **common}
+            named |= {"space_file": file} if own else {}
             folders = [f"{above}/seed{seed}" for seed in self.seeds or ()]
             searches = tuple(f"{folder}/search" for folder in folders)
             for seed, directory in zip(self.seeds or (), searches, strict=True):
@@ -260,12 +270,13 @@ def _evaluation_misfits(part: Part, one: Evaluation) -> Iterator[str]:
             yield f"{problem}; choose among {', '.join(others)}"
     recipe = f"the recipe {one.recipe!r}"
     for space in part.spaces or sorted({_space_of(name) for name in part.published or ()}):
-        fitting = FITTING[{"ptb": "recurrent", "nasbench201": "nasbench201"}.get(space, "darts")]
+        own = find_space(space)[1]
+        fits = FITTING[_KINDS.get(own.macro if own else space, "darts")]
+        fitting = [recipe for recipe in fits if not own or recipe != LOOKUP]
         if one.recipe not in fitting:
             yield f"{recipe} does not take cells of the space {space}; choose among {', '.join(fitting)}"
-    allowed = _ON.get(one.recipe, DATASETS)
     for dataset in one.datasets or part.datasets or ():
-        if dataset not in allowed:
+        if dataset not in (allowed := _ON.get(one.recipe, DATASETS)):
             yield f"{recipe} cannot be evaluated on {dataset!r}; choose among {', '.join(allowed)}"
 
 

@@ -27,6 +27,7 @@ class Job:
         part: the part of the grid.
         directory: the run directory, relative to that of the grid; also the job's name.
         space, method: of a search, and of the searches whose cell is evaluated.
+        space_file: of a space of one's own.
         published: name of a published architecture that is evaluated.
         searches: run directories of the searches whose cell is evaluated, the best of several.
         judges: the evaluation, one for each of several searches, that says which is the best.
@@ -39,6 +40,7 @@ class Job:
     seed: int
     directory: str
     space: str | None = None
+    space_file: str | None = None
     method: str | None = None
     recipe: str | None = None
     published: str | None = None
@@ -76,7 +78,7 @@ class Job:
         given = {key: value for key, value in self.identity.items() if key != "stage"}
         given["out"] = str(out / self.directory)
         if self.kind == "search":
-            return given
+            return given | {"space": self.space_file or self.space}
         searches = [str(out / search) for search in self.searches]
         metrics = [str(out / judge / METRICS) for judge in self.judges]
         best = dict(zip(searches, metrics, strict=True)) if metrics else None
