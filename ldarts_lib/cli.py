@@ -56,7 +56,7 @@ OPTIONS = {
     "epochs), nasbench201 (200 epochs), ptb (a language model), or lookup (a table of NAS-Bench-201, nothing "
     "is trained). By default cifar, nasbench201 or ptb, as fits the architecture.",
     "EPOCHS": "Number of epochs; by default the preset's.",
-    "DEVICE": "auto (a GPU if there is one), cpu, cuda, cuda:1, ... or mps.",
+    "DEVICE": "auto (a GPU if there is one), cpu, cuda, cuda:1, ...; mps is refused, as untested.",
     "WORKERS": "Processes at a time; by default one per core, or one per GPU.",
     "THREADS": "CPU threads (of each process); by default one, and all cores at sizes above demo.",
     "SETTING VALUE": "Override one setting, for instance --set epsilon 1e-3; `ldarts protocol` lists them.",

@@ -25,7 +25,7 @@ def require_devices(device: torch.device, devices: int, *, named: bool = False) 
     Raises:
         ProtocolError: there are fewer, less than one is asked for, or several beside one that was named.
     """
-    if devices > 1 and (named or device.type == "mps"):
+    if devices > 1 and named:
         raise ProtocolError(f"devices = {devices} does not go with the device {device}; use cuda or cpu")
     if devices < 1:
         raise ProtocolError(f"devices = {devices}: expected at least 1")

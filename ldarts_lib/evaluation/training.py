@@ -213,7 +213,7 @@ class ImageTraining(State):
     def _sums(self) -> Tensor:
         """Three sums over an epoch, still zero; Apple's GPUs have no float64."""
         device = self.fabric.device
-        return torch.zeros(3, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+        return torch.zeros(3, dtype=torch.float64, device=device)
 
     def checkpoint(self) -> dict[str, Any]:
         return {

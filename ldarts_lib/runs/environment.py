@@ -38,7 +38,8 @@ def versions() -> dict[str, str]:
 
     Nothing is imported for it; torch's names its build. What is absent is ``not installed``.
     """
-    found = {"python": platform.python_version(), "platform": platform.platform(), "ldarts_lib": __version__}
+    where = platform.platform() + ("" if sys.platform == "linux" else " (untested)")
+    found = {"python": platform.python_version(), "platform": where, "ldarts_lib": __version__}
     for package in _PACKAGES:
         try:
             found[package] = metadata.version(package)
@@ -51,31 +52,33 @@ def resolve_device(name: str) -> torch.device:
     """The device of that name; GPUs always carry their index, so that devices compare equal.
 
     Args:
-        name: ``auto`` (a CUDA GPU, else Apple's, else the CPU), ``cpu``, ``cuda`` (the current
-            GPU), ``cuda:<index>`` or ``mps``.
+        name: ``auto`` (a CUDA GPU, else the CPU), ``cpu``, ``cuda`` (the current GPU) or
+            ``cuda:<index>``.
 
     Raises:
         DeviceUnavailable: no such name, or no such device here; the message says what there is.
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    apple = torch.backends.mps.is_available()
     if name == "auto":
-        name = "cuda" if gpus else "mps" if apple else "cpu"
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
-        raise DeviceUnavailable(f"unknown device {name!r}; allowed are auto, cpu, cuda, cuda:<index>, mps")
+        name = "cuda" if gpus else "cpu"
+    if re.fullmatch(r"mps(:0)?", name):
+        raise DeviceUnavailable(
+            f"device {name!r}: Apple's GPU is untested, and has no float64, in which a search measures; "
+            "use the device cpu"
+        )
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+        raise DeviceUnavailable(f"unknown device {name!r}; allowed are auto, cpu, cuda, cuda:<index>")
     if name == "cpu":
         return torch.device("cpu")
-    if name == "mps" and apple:
-        return torch.device("mps", 0)
-    if name.startswith("cuda") and gpus:
+    if gpus:
         index = int(name[5:] or torch.cuda.current_device())
         if index < gpus:
             return torch.device("cuda", index)
     raise DeviceUnavailable(
         f"device {name!r}: this torch ({torch.__version__}, built for CUDA: "
         f"{torch.version.cuda or torch.version.hip or 'no'}) sees {gpus} CUDA GPU(s), with "
-        f"CUDA_VISIBLE_DEVICES {os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')}, and "
-        f"{'an' if apple else 'no'} Apple GPU; use the device cpu, or install a build for your GPU "
+        f"CUDA_VISIBLE_DEVICES {os.environ.get('CUDA_VISIBLE_DEVICES', 'not set')}; "
+        "use the device cpu, or install a build for your GPU "
         "(https://pytorch.org/get-started/locally) and check that nvidia-smi lists it, with a recent driver"
     )
 
@@ -85,8 +88,6 @@ def device_report(device: torch.device) -> str:
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return f"{device}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB of memory"
-    if device.type == "mps":
-        return f"{device}: the GPU of {cpu_model()}"
     return f"cpu: {cpu_model()}, {torch.get_num_threads()} of {cores()} threads"
 
 

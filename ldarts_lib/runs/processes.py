@@ -65,8 +65,9 @@ def ending(code: int) -> str:
     if code >= 0:
         return f"ended with exit code {code}"
     known = {number.value: number.name for number in signal.Signals}
-    reason = " (out of memory, most often)" if code == -signal.SIGKILL else ""
-    return f"was killed by {known.get(-code, f'signal {-code}')}{reason}"
+    name = known.get(-code, f"signal {-code}")
+    remedy = " (for want of memory, most often: lower batch_size or channels, or run fewer processes)"
+    return f"was killed by {name}{remedy if name == 'SIGKILL' else ''}"  # which Windows does not have
 
 
 def _start_worker(leash: Connection, threads: int) -> None:

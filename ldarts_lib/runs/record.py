@@ -8,6 +8,7 @@ directory that holds anything else is refused.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,14 @@ OnStep = Callable[..., object]
 
 class Diverged(LdartsError, RuntimeError):
     """The loss is no longer a number; the message says when. The last checkpoint is of the epoch before."""
+
+
+class OutOfMemory(LdartsError, RuntimeError):
+    """The device or the computer has too little memory; the message says which settings to lower."""
+
+
+_LACK = re.compile(r"out of memory|can't allocate memory|not enough memory|ALLOC_FAILED", re.IGNORECASE)
+_LOWER = ("batch_size", "channels", "units", "cells")
 
 
 class State(Protocol):
@@ -90,10 +99,12 @@ def record(
     Raises:
         RunError: the directory cannot be used or written.
         Diverged: a loss is NaN or infinite.
+        OutOfMemory: memory does not suffice.
     """
     run = Run(out)
     if not run.finished_with(settings):
-        state = begin()
+        with _lack_of_memory(settings, device):
+            state = begin()
         with begun(out, settings, device):
             run_epochs([run], [state], progress=progress)
     return run
@@ -102,9 +113,26 @@ def record(
 @contextmanager
 def begun(out: str | Path, settings: BaseModel, device: torch.device | str, **facts: Any) -> Iterator[Run]:
     """A claimed run directory that says on what it runs (and ``facts``), with the CPU threads of its size."""
-    with Run.claim(out, settings) as run, limited(getattr(settings, "size", None)):
+    limits = limited(getattr(settings, "size", None)), _lack_of_memory(settings, device)
+    with Run.claim(out, settings) as run, limits[0], limits[1]:
         run.write_environment({**environment(torch.device(device)), **facts})
         yield run
+
+
+@contextmanager
+def _lack_of_memory(settings: BaseModel, device: torch.device | str) -> Iterator[None]:
+    """What CUDA, torch's CPU allocator, NumPy and Python say of it becomes one error of ours."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, OutOfMemory) or not (isinstance(error, MemoryError) or _LACK.search(str(error))):
+            raise
+        asked = re.search(r"tried to allocate ([\d.]+ \w+)", str(error), re.IGNORECASE)
+        what = f"out of memory on {device}" + (f", where {asked[1]} more were needed" if asked else "")
+        lower = " or ".join(f"{name} (now {value})" for name, value in settings if name in _LOWER)
+        if getattr(settings, "checkpoint_cells", True) is False:
+            lower += ", or set checkpoint_cells"
+        raise OutOfMemory(f"{what}; lower {lower or 'its size'}, in another directory") from error
 
 
 def run_epochs(

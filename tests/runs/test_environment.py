@@ -38,7 +38,6 @@ def gpus(monkeypatch):
 
     def see(count):
         properties = SimpleNamespace(name="GPU X", total_memory=80 * 2**30)
-        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
         monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
@@ -53,7 +52,9 @@ def test_versions_name_python_the_library_and_its_packages(monkeypatch):
     assert found["python"].split(".") == [str(part) for part in sys.version_info[:3]]
     assert found["torch"] == torch.__version__ and type(found["torch"]) is str
     assert found["numpy"] == np.__version__ and found["ldarts_lib"]
-    assert found["no-such-package"] == "not installed"
+    assert found["no-such-package"] == "not installed" and "untested" not in found["platform"]
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert environment.versions()["platform"].endswith(" (untested)")
 
 
 def test_auto_is_the_cpu_without_a_gpu(gpus):
@@ -73,9 +74,10 @@ def test_a_gpu_carries_its_index(gpus, name, index):
     ("name", "count", "built", "message"),
     [
         ("cuda:2", 2, "13.0", r"'cuda:2'.*built for CUDA: 13\.0\) sees 2 CUDA GPU\(s\)"),
-        ("cuda:1", 0, "13.0", r"sees 0 CUDA GPU\(s\), with CUDA_VISIBLE_DEVICES 7, .*nvidia-smi"),
+        ("cuda:1", 0, "13.0", r"sees 0 CUDA GPU\(s\), with CUDA_VISIBLE_DEVICES 7; .*nvidia-smi"),
         ("cuda", 0, None, "built for CUDA: no.* install a build"),
-        ("mps", 0, None, "no Apple GPU; use the device cpu"),
+        ("mps", 0, None, "'mps': Apple's GPU is untested, .* use the device cpu"),
+        ("mps:0", 2, None, "'mps:0': Apple's GPU is untested"),
     ],
 )
 def test_a_gpu_that_is_not_there_names_what_to_check(gpus, monkeypatch, name, count, built, message):
@@ -89,7 +91,7 @@ def test_a_gpu_that_is_not_there_names_what_to_check(gpus, monkeypatch, name, co
 
 @pytest.mark.parametrize("name", ["gpu", "", "cuda:", "cuda:-1", "cuda:x", "CPU", "cpu:0"])
 def test_an_unknown_device_lists_the_allowed_ones(name):
-    with pytest.raises(ValueError, match="allowed are auto, cpu, cuda, cuda:<index>, mps"):
+    with pytest.raises(ValueError, match=r"allowed are auto, cpu, cuda, cuda:<index>$"):
         environment.resolve_device(name)
 
 

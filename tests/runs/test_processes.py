@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from ldarts_lib.runs.processes import ProcessFailed, process_pool
+from ldarts_lib.runs.processes import ProcessFailed, ending, process_pool
 
 SLEEPER = """
 import os, signal, time
@@ -43,6 +43,14 @@ def test_workers_end_with_a_parent_that_is_killed_or_interrupted(tmp_path, how):
         while time.monotonic() < deadline:
             os.kill(worker, 0)
             time.sleep(0.1)
+
+
+def test_a_process_that_was_killed_for_want_of_memory_says_what_to_lower(monkeypatch):
+    expected = "killed by SIGKILL (for want of memory, most often: lower batch_size or channels, or run fewer"
+    assert expected in ending(-9) and ending(-11) == "was killed by SIGSEGV"
+    monkeypatch.delattr(signal, "SIGKILL")  # as on Windows
+    assert ending(-signal.SIGTERM) == "was killed by SIGTERM"
+    assert ending(3221225477) == "ended with exit code 3221225477"
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -3,9 +3,11 @@
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 import time
 
+import numpy as np
 import pytest
 import torch
 from pydantic import BaseModel
@@ -13,7 +15,8 @@ from pydantic import BaseModel
 from ldarts_lib.errors import RunError
 from ldarts_lib.runs import record as module
 from ldarts_lib.runs.directory import Run
-from ldarts_lib.runs.record import Diverged, State, record, require_finite, run_epochs
+from ldarts_lib.runs.processes import ProcessFailed
+from ldarts_lib.runs.record import Diverged, OutOfMemory, State, record, require_finite, run_epochs
 from runfolders import assert_same_run
 
 FORK = multiprocessing.get_context("fork")
@@ -169,6 +172,46 @@ def test_a_diverging_run_stops_and_keeps_the_last_checkpoint(tmp_path, monkeypat
     assert Run(tmp_path).read_checkpoint()["epoch"] == 1 and not Run(tmp_path).finished
     with pytest.raises(Diverged, match=r"the valid loss is inf in epoch 0, step 1 \("):
         require_finite(torch.tensor([1.0, torch.inf, torch.nan]), 0, "valid", "stride")
+
+
+class Model(Walk):
+    batch_size: int = 64
+    channels: int = 16
+    checkpoint_cells: bool = False
+
+
+ON_GPU = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 11 GiB"
+
+
+@pytest.mark.parametrize(
+    ("lacks", "message"),
+    [
+        (lambda: torch.empty(2**50), "on cpu, where 4503599627370496 bytes more were needed; lower"),
+        (lambda: raises(torch.cuda.OutOfMemoryError(ON_GPU)), "where 20.00 GiB more were needed; lower"),
+        (lambda: raises(RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling")), "on cpu; lower"),
+        (lambda: np.empty(2**58), "on cpu; lower"),
+        (lambda: raises(ProcessFailed("torch.OutOfMemoryError: " + ON_GPU)), "20.00 GiB"),
+    ],
+)
+@pytest.mark.parametrize("where", ["__init__", "run_epoch"])
+def test_a_lack_of_memory_is_one_line_that_says_what_to_lower(tmp_path, monkeypatch, lacks, message, where):
+    monkeypatch.setattr(Walker, where, lambda *_: lacks())
+    with pytest.raises(OutOfMemory) as error:
+        record(tmp_path / "run", Model(), Walker, progress=False)
+    lower = "batch_size (now 64) or channels (now 16), or set checkpoint_cells, in another directory"
+    assert message in str(error.value) and str(error.value).endswith(lower)
+    assert "\n" not in str(error.value) and str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), Diverged("the loss is nan")])
+def test_other_errors_stay_what_they_are(tmp_path, monkeypatch, error):
+    monkeypatch.setattr(Walker, "run_epoch", lambda *_: raises(error))
+    with pytest.raises(type(error), match=str(error)):
+        record(tmp_path / "run", Model(), Walker, progress=False)
+
+
+def raises(error):
+    raise error
 
 
 def test_a_history_behind_its_checkpoint_and_a_checkpoint_of_another_version_are_refused(whole):

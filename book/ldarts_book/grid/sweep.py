@@ -88,7 +88,7 @@ def sweep(
     refuse_if_impossible(chosen, gpu_here=local)
     if find_spec("snakemake") is None:
         raise GridError("Snakemake is not installed: pip install 'ldarts-lib[cluster]'")
-    ids = [] if gpus == 0 or device in ("cpu", "mps") else visible_gpus()
+    ids = [] if gpus == 0 or device == "cpu" else visible_gpus()
     if (gpus or 0) > len(ids):
         raise GridError(f"gpus = {gpus}: this process sees {len(ids)}")
     ids = ids[:gpus]
