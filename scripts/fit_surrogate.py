@@ -106,23 +106,20 @@ def _by_thirds(values: npt.NDArray, by: npt.NDArray) -> list[float]:
 def main(source: str, folder: str | Path = SHIPS) -> None:
     """Fit, cross-validate, and write both files."""
     x, accuracy = read(source)
-    write_atomically(
-        Path(folder) / "surrogate.npz", lambda file: np.savez_compressed(file, **fit(x, accuracy))
-    )
-    write_json(
-        Path(folder) / "provenance.json",
-        {
-            "what": f"ridge regression of log({CEILING} - accuracy) on features of DARTS cells",
-            "cells": len(x),
-            "labels": "random cells with their accuracies on CIFAR-10 in percent, NAS-Bench-301's own "
-            "estimates (Siems et al., 2020); two releases of them differ by up to 0.17 points on seven cells",
-            "source": "github.com/automl/NASLib, commit 6639fd15, file naslib/data/zc_nasbench301.json",
-            "rights": "Apache-2.0",
-            "date": date.today().isoformat(),
-            "command": shlex.join(["python", "scripts/fit_surrogate.py", Path(source).name]),
-            "cross_validation": {"folds": FOLDS, "repeats": REPEATS, **cross_validate(x, accuracy)},
-        },
-    )
+    arrays = fit(x, accuracy)
+    write_atomically(Path(folder) / "surrogate.npz", lambda file: np.savez_compressed(file, **arrays))
+    facts = {
+        "what": f"ridge regression of log({CEILING} - accuracy) on features of DARTS cells",
+        "cells": len(x),
+        "labels": "random cells with their accuracies on CIFAR-10 in percent, NAS-Bench-301's own "
+        "estimates (Siems et al., 2020); two releases of them differ by up to 0.17 points on seven cells",
+        "source": "github.com/automl/NASLib, commit 6639fd15, file naslib/data/zc_nasbench301.json",
+        "rights": "Apache-2.0",
+        "date": date.today().isoformat(),
+        "command": shlex.join(["python", "scripts/fit_surrogate.py", Path(source).name]),
+        "cross_validation": {"folds": FOLDS, "repeats": REPEATS, **cross_validate(x, accuracy)},
+    }
+    write_json(Path(folder) / "provenance.json", facts)
 
 
 if __name__ == "__main__":
