@@ -87,7 +87,7 @@ def sweep(
     local = profile == "local"
     refuse_if_impossible(chosen, gpu_here=local)
     if find_spec("snakemake") is None:
-        raise GridError("Snakemake is not installed: pip install 'ldarts-lib[cluster]'")
+        raise GridError("Snakemake is not installed: pip install 'snakemake>=9'")
     ids = [] if gpus == 0 or device == "cpu" else visible_gpus()
     if (gpus or 0) > len(ids):
         raise GridError(f"gpus = {gpus}: this process sees {len(ids)}")
