@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from ldarts_lib.networks.operations import register_operation
     from ldarts_lib.networks.supernet import Supernet
     from ldarts_lib.runs.directory import Run
-    from ldarts_lib.spaces.genotype import Genotype, parse
+    from ldarts_lib.spaces.genotype import Genotype
+    from ldarts_lib.spaces.notations import parse
     from ldarts_lib.spaces.published import published
     from ldarts_lib.spaces.space import SPACES, Space
     from ldarts_lib.tables.surrogate import estimate
@@ -39,7 +40,8 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "spaces.space": ("SPACES", "Space"),
-    "spaces.genotype": ("Genotype", "parse"),
+    "spaces.genotype": ("Genotype",),
+    "spaces.notations": ("parse",),
     "spaces.published": ("published",),
     "networks.operations": ("register_operation",),
     "networks.supernet": ("Supernet",),

@@ -328,18 +328,14 @@ def query(arch: Annotated[Positional[str], arg(metavar="ARCH")]) -> None:
     finds a collapsed cell, but does not rank the newest methods.
 
     Args:
-        arch: The cell in any notation (in quotes), a published name, or six digits, the operations of the
-            edges 1<-0, 2<-0, 2<-1, 3<-0, 3<-1, 3<-2: 0 none, 1 skip_connect, 2 nor_conv_1x1,
-            3 nor_conv_3x3, 4 avg_pool_3x3.
+        arch: The cell in any notation (in quotes), a published name, a file (FILE:NAME if it holds several),
+            a run, nb201:NUMBER, or six digits, the operations of the edges 1<-0, 2<-0, 2<-1, 3<-0, 3<-1,
+            3<-2: 0 none, 1 skip_connect, 2 nor_conv_1x1, 3 nor_conv_3x3, 4 avg_pool_3x3.
     """
-    from ldarts_lib.spaces.genotype import parse
-    from ldarts_lib.spaces.published import published
+    from ldarts_lib.spaces.notations import architecture
     from ldarts_lib.tables.answers import answer
-    from ldarts_lib.tables.computation import decode
 
-    named = arch.strip() in published()
-    genotype = published(arch.strip()) if named else decode(arch) if arch.isdigit() else parse(arch)
-    for name, first, *others in answer(genotype):
+    for name, first, *others in answer(architecture(arch)[1]):
         print((f"{name:<16}" + (f"{first:<40}{others[0]}" if others else first)).rstrip())
 
 

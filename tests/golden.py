@@ -33,7 +33,7 @@ from ldarts_lib.evaluation.standalone import Recipe, standalone_accuracies, stan
 from ldarts_lib.runs.directory import Run
 from ldarts_lib.runs.environment import cpu_model
 from ldarts_lib.runs.threads import prepare
-from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.notations import parse
 
 RECORD = Path(__file__).with_name("golden.json.gz")
 NOT_COMPARED = ("seconds",)

@@ -14,7 +14,7 @@ from ldarts_lib import cli
 from ldarts_lib.bilevel.protocols import METHODS
 from ldarts_lib.datasets.catalogue import DATASETS
 from ldarts_lib.settings import SIZES
-from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.space import SPACES
 
 SEARCH = "--space --dataset --method --size --epochs --seed --out --device --set"

@@ -10,7 +10,8 @@ import pandas as pd
 
 from ldarts_book import figures, studies
 from ldarts_book.studies.judges import Found
-from ldarts_lib.spaces.genotype import Cell, parse
+from ldarts_lib.spaces.genotype import Cell
+from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.space import SPACES, CellSpace
 from ldarts_lib.tables.chance import random_cell
 from ldarts_lib.tables.computation import encode

@@ -22,7 +22,8 @@ from ldarts_lib.errors import ProtocolError
 from ldarts_lib.runs.directory import GENOTYPE, Row, Run
 from ldarts_lib.runs.processes import process_pool
 from ldarts_lib.runs.record import record
-from ldarts_lib.spaces.genotype import Genotype, parse
+from ldarts_lib.spaces.genotype import Genotype
+from ldarts_lib.spaces.notations import parse
 
 POLL_SECONDS = 2.0
 

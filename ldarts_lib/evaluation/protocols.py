@@ -31,7 +31,8 @@ from ldarts_lib.settings import (
     validated,
 )
 from ldarts_lib.spaces.definition import import_modules, modules_of
-from ldarts_lib.spaces.genotype import Genotype, parse
+from ldarts_lib.spaces.genotype import Genotype
+from ldarts_lib.spaces.notations import parse
 
 Recipe = Literal["cifar", "cifar-small", "imagenet", "nasbench201"]
 RECIPES: tuple[str, ...] = get_args(Recipe)

@@ -3,12 +3,11 @@
 NAS-Bench-201 writes a cell as ``|op~source|+|op~source|op~source|+...`` (Dong & Yang, 2020), DARTS as
 ``Genotype(normal=[('op', source), ...], normal_concat=range(2, 6), reduce=..., reduce_concat=...)``, and a
 recurrent cell as ``Genotype(recurrent=[('activation', source), ...], concat=range(1, 9))`` (Liu et al.,
-2019). All are read without evaluating any text.
+2019). :mod:`~ldarts_lib.spaces.notations` reads these and others.
 """
 
 from __future__ import annotations
 
-import ast
 import re
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -28,10 +27,6 @@ REGISTERED: dict[str, str] = {}
 
 ACTIVATION_NAMES = ("tanh", "relu", "sigmoid", "identity")
 """What a node of a recurrent cell may do to what it reads."""
-
-_NASBENCH201_EDGE = re.compile(r"(?P<operation>[A-Za-z0-9_]+)~(?P<source>\d+)")
-_DARTS_FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
-_RECURRENT_FIELDS = ("recurrent", "concat")
 
 
 def operation_names() -> tuple[str, ...]:
@@ -170,6 +165,9 @@ class Genotype:
             raise GenotypeError(f"{self} is no {' or '.join(kinds)} cell")
         known = ACTIVATION_NAMES if self.kind == "recurrent" else operation_names()
         for name, cell in self.cells.items():
+            fed = {*range(cell.inputs), *(edge.target for edge in cell.edges)}
+            if idle := sorted({*(edge.source for edge in cell.edges), *cell.output} - fed):
+                raise GenotypeError(f"{name} cell: node {idle[0]} is read, but reads no node")
             for edge in cell.edges:
                 if edge.operation not in known:
                     raise GenotypeError(
@@ -196,44 +194,12 @@ class Genotype:
         return "+".join(f"|{'|'.join(f'{e.operation}~{e.source}' for e in edges)}|" for edges in nodes)
 
 
-def parse(text: str) -> Genotype:
-    """Read a genotype in any of the notations.
-
-    Raises:
-        GenotypeError: the text is in none of them, or an edge is impossible; it is named.
-
-    Examples:
-        >>> from ldarts_lib import parse
-        >>> parse("Genotype(recurrent=[('tanh', 0), ('relu', 1)])").normal.output
-        (1, 2)
-    """
-    text = text.strip()
-    if text.startswith("|"):
-        return Genotype(_parse_nasbench201(text))
-    if text.startswith("Genotype("):
-        return _parse_darts(text)
-    raise GenotypeError(
-        f"{text[:60]!r} is no genotype: expected the NAS-Bench-201 notation "
-        "'|op~0|+|op~0|op~1|+...' or the DARTS notation 'Genotype(normal=[(op, source), ...], ...)' or "
-        "'Genotype(recurrent=[(activation, source), ...], concat=...)'"
-    )
-
-
-def _parse_nasbench201(text: str) -> Cell:
-    edges = []
-    for target, node in enumerate(text.split("+"), start=1):
-        if len(node) < 2 or not (node.startswith("|") and node.endswith("|")):
-            raise GenotypeError(f"node {target}: expected '|op~source|...|', got {node!r}")
-        for item in node[1:-1].split("|"):
-            match = _NASBENCH201_EDGE.fullmatch(item)
-            if match is None:
-                raise GenotypeError(f"node {target}: expected 'op~source', got {item!r}")
-            edges.append(Edge(target, int(match["source"]), match["operation"]))
-    return Cell(inputs=1, edges=tuple(edges), output=(edges[-1].target,))
-
-
 def _pairs(cell: Cell) -> str:
-    return "[" + ", ".join(f"({edge.operation!r}, {edge.source})" for edge in cell.edges) + "]"
+    """Pairs, or triples (operation, target, source) where the nodes do not read one edge per input node."""
+    usual = [cell.inputs + place // cell.inputs for place in range(cell.inputs * cell.nodes)]
+    triples = [edge.target for edge in cell.edges] != usual
+    edges = (f"({e.operation!r}, {f'{e.target}, ' * triples}{e.source})" for e in cell.edges)
+    return f"[{', '.join(edges)}]"
 
 
 def _output(cell: Cell) -> str:
@@ -242,55 +208,9 @@ def _output(cell: Cell) -> str:
     return f"range({first}, {last + 1})" if contiguous else str(list(cell.output))
 
 
-def _parse_darts(text: str) -> Genotype:
-    try:
-        call = ast.parse(text, mode="eval").body
-    except SyntaxError as error:
-        raise GenotypeError(f"{text[:60]!r} is no DARTS genotype: {error.msg}") from None
-    match call:
-        case ast.Call(func=ast.Name(id="Genotype"), args=[], keywords=keywords):
-            values = {str(keyword.arg): keyword.value for keyword in keywords}
-        case _:
-            raise GenotypeError("expected Genotype(normal=[...], normal_concat=..., ...)")
-    if {"recurrent"} <= set(values) <= set(_RECURRENT_FIELDS):
-        return Genotype(_read_cell("recurrent", "concat", values, 1))
-    if not {"normal"} <= set(values) <= set(_DARTS_FIELDS):
-        raise GenotypeError(
-            f"a DARTS genotype has the fields {_DARTS_FIELDS} or {_RECURRENT_FIELDS}, got {sorted(values)}"
-        )
-    names = [name for name in ("normal", "reduce") if name in values]
-    return Genotype(**{name: _read_cell(name, f"{name}_concat", values, 2) for name in names})
+def __getattr__(name: str) -> object:
+    if name != "parse":
+        raise AttributeError(name)
+    from ldarts_lib.spaces.notations import parse
 
-
-def _read_cell(field: str, concat: str, values: dict[str, ast.expr], inputs: int) -> Cell:
-    """A cell whose nodes read as many edges each as there are input nodes."""
-    pairs = _read_pairs(field, values[field])
-    if len(pairs) % inputs:
-        raise GenotypeError(f"{field}: every node reads two edges, but {len(pairs)} are given")
-    targets = [inputs + position // inputs for position in range(len(pairs))]
-    edges = [Edge(target, source, name) for target, (name, source) in zip(targets, pairs, strict=True)]
-    output = _literal(concat, values[concat]) if concat in values else range(inputs, targets[-1] + 1)
-    if not isinstance(output, range | list | tuple) or not all(type(node) is int for node in output):
-        raise GenotypeError(f"{concat}: expected node numbers, got {output}")
-    return Cell(inputs, tuple(edges), tuple(output))
-
-
-def _read_pairs(field: str, node: ast.expr) -> list[tuple[str, int]]:
-    pairs = _literal(field, node)
-    if not isinstance(pairs, list | tuple) or not pairs:
-        raise GenotypeError(f"{field}: expected a list of (operation, source) pairs")
-    for position, pair in enumerate(pairs):
-        if not isinstance(pair, tuple) or [type(part) for part in pair] != [str, int]:
-            raise GenotypeError(f"{field}, entry {position}: expected (operation, source), got {pair!r}")
-    return list(pairs)
-
-
-def _literal(name: str, node: ast.expr) -> Any:
-    """A literal, or ``range(...)`` of literals, without evaluating anything else."""
-    try:
-        match node:
-            case ast.Call(func=ast.Name(id="range"), args=args, keywords=[]):
-                return range(*map(ast.literal_eval, args))
-        return ast.literal_eval(node)
-    except (ValueError, TypeError):
-        raise GenotypeError(f"{name}: expected a literal, got {ast.unparse(node)}") from None
+    return parse

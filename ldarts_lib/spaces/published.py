@@ -13,7 +13,8 @@ from importlib.resources import files
 from typing import overload
 
 from ldarts_lib.errors import require_known
-from ldarts_lib.spaces.genotype import Genotype, parse
+from ldarts_lib.spaces.genotype import Genotype
+from ldarts_lib.spaces.notations import parse
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from ldarts_lib.spaces.genotype import Cell, Edge, Genotype, GenotypeError
+from ldarts_lib.spaces.genotype import Genotype
 from ldarts_lib.spaces.space import SPACES
 
 SPACE = SPACES["nasbench201"]
@@ -47,18 +47,6 @@ def encode(genotype: Genotype) -> str:
     SPACE.validate(genotype)
     by_edge = {(edge.target, edge.source): edge.operation for edge in genotype.normal.edges}
     return "".join(str(OPERATIONS.index(by_edge[edge])) for edge in EDGES)
-
-
-def decode(ops: str) -> Genotype:
-    """The genotype that :func:`encode` writes as these digits.
-
-    Raises:
-        GenotypeError: they are not six digits from 0 to 4.
-    """
-    if len(ops) != len(EDGES) or not set(ops) <= set("01234"):
-        raise GenotypeError(f"expected {len(EDGES)} digits from 0 to {len(OPERATIONS) - 1}, got {ops!r}")
-    edges = tuple(Edge(*edge, OPERATIONS[int(digit)]) for edge, digit in zip(EDGES, ops, strict=True))
-    return Genotype(Cell(1, edges, CELLS.output_nodes))
 
 
 def all_ops() -> Iterator[str]:

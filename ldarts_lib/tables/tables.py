@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ldarts_lib.errors import require_known
-from ldarts_lib.spaces.genotype import Genotype, parse
+from ldarts_lib.spaces.genotype import Genotype
+from ldarts_lib.spaces.notations import parse
 from ldarts_lib.tables.computation import computation, encode
 
 if TYPE_CHECKING:

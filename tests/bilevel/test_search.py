@@ -15,7 +15,7 @@ from ldarts_lib.datasets.images import load_images
 from ldarts_lib.errors import ProtocolError, RunError
 from ldarts_lib.runs.directory import Run
 from ldarts_lib.runs.record import Diverged
-from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.space import SPACES
 from runfolders import assert_same_run, timeless
 

@@ -17,7 +17,7 @@ import ldarts_lib
 from ldarts_book import notebook as notebooks
 from ldarts_book.notebook import ParameterError, notebook_parameters, run_notebook, validate
 from ldarts_lib.runs.directory import Run
-from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.notations import parse
 
 BOOK = Path(__file__).parents[2] / "book"
 CHAPTERS = sorted(BOOK.glob("*.ipynb"))

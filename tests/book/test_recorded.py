@@ -11,7 +11,7 @@ import pytest
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.datasets.images import load_images
 from ldarts_lib.evaluation.standalone import standalone_accuracy
-from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.notations import parse
 from ldarts_lib.tables.computation import Computation, computation, encode
 
 EPOCHS = 80

@@ -15,7 +15,7 @@ from ldarts_lib.networks.batches import Inputs
 from ldarts_lib.networks.recurrent import mean_loss, perplexity
 from ldarts_lib.runs.directory import METRICS_VERSION, Run
 from ldarts_lib.runs.record import Diverged
-from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.notations import parse
 
 CELL = parse("Genotype(recurrent=[('sigmoid', 0), ('relu', 1), ('tanh', 1)], concat=range(1, 4))")
 QUIET = {"device": "cpu", "progress": False}

@@ -5,7 +5,7 @@ import torch
 
 from ldarts_lib.errors import ProtocolError
 from ldarts_lib.evaluation.protocols import training_protocol
-from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.published import published
 
 ONE_CELL = parse("|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_3x3~2|")

@@ -3,7 +3,8 @@ import pytest
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.datasets.images import load_images
 from ldarts_lib.evaluation.standalone import Recipe, evaluate_all, standalone_accuracy
-from ldarts_lib.spaces.genotype import GenotypeError, parse
+from ldarts_lib.spaces.genotype import GenotypeError
+from ldarts_lib.spaces.notations import parse
 
 CONVOLUTIONS = "|nor_conv_3x3~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|nor_conv_3x3~2|"
 DISCONNECTED = "|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|none~0|none~1|none~2|"

@@ -21,7 +21,7 @@ from ldarts_lib.evaluation.export import export
 from ldarts_lib.evaluation.protocols import training_protocol
 from ldarts_lib.files import write_json
 from ldarts_lib.runs.directory import Run
-from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.notations import parse
 
 CELL = parse("|nor_conv_3x3~0|+|avg_pool_3x3~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_conv_1x1~2|")
 NOISY = parse(

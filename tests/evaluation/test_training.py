@@ -18,7 +18,7 @@ from ldarts_lib.evaluation.training import ImageTraining, Objective, has_dead_en
 from ldarts_lib.runs.directory import Run
 from ldarts_lib.runs.processes import ProcessFailed
 from ldarts_lib.runs.record import Diverged
-from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.published import published
 
 CPU = torch.device("cpu")

@@ -13,8 +13,8 @@ from ldarts_lib.evaluation.standalone import (
     standalone_accuracy,
 )
 from ldarts_lib.fast.packed import PackedNetwork
+from ldarts_lib.spaces.literals import decode
 from ldarts_lib.spaces.space import SPACES
-from ldarts_lib.tables.computation import decode
 
 OPS = ("302143", "322143", "000000", "111111", "434041")
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from helpers import naive_norm
 from ldarts_lib.networks.discrete import DiscreteNetwork
 from ldarts_lib.networks.operations import OPERATIONS, OperationSettings
-from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.published import published
 from ldarts_lib.spaces.space import SPACES
 

@@ -10,7 +10,7 @@ from ldarts_lib.bilevel.regularizers import Regularizer, penalized_gradients, re
 from ldarts_lib.networks.batches import Inputs, TextBatch
 from ldarts_lib.networks.recurrent import DiscreteLanguageModel, Dropouts
 from ldarts_lib.networks.recurrent_supernet import RecurrentSupernet
-from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.published import published
 from ldarts_lib.spaces.space import PTB, CellSpace, Space
 

@@ -2,7 +2,7 @@ import pytest
 
 from ldarts_lib.networks.discrete import DiscreteNetwork
 from ldarts_lib.networks.sizes import sizes
-from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.published import published
 
 

@@ -20,7 +20,7 @@ from ldarts_lib.networks.discrete import DiscreteNetwork
 from ldarts_lib.networks.macro import light_reduction
 from ldarts_lib.networks.operations import OPERATIONS, FactorizedReduce, OperationSettings
 from ldarts_lib.networks.supernet import Supernet, architecture_weights, initial_alphas
-from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.space import SPACES
 
 SOME_SPACES = pytest.mark.parametrize("space", ["nasbench201", "s1", "s4"])

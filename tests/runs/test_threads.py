@@ -19,7 +19,7 @@ from ldarts_lib.evaluation.standalone import Recipe, standalone_accuracy
 from ldarts_lib.runs import threads
 from ldarts_lib.runs.processes import process_pool
 from ldarts_lib.runs.threads import ThreadsError, cores, prepare, thread_count
-from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.published import published
 
 CELL = "|none~0|+|none~0|none~1|+|nor_conv_1x1~0|none~1|none~2|"

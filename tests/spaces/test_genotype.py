@@ -13,8 +13,8 @@ from ldarts_lib.spaces.genotype import (
     Edge,
     Genotype,
     GenotypeError,
-    parse,
 )
+from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.published import published as shipped
 from ldarts_lib.spaces.space import PTB, SPACES, Space
 
@@ -174,9 +174,9 @@ def test_text_is_never_evaluated(expression, pairs, output, bad, tmp_path, monke
         ("|none~0|+|none~0|none|", "node 2: expected 'op~source', got 'none'"),
         ("|none~0|+|none~0|none~-1|", "node 2: expected 'op~source', got 'none~-1'"),
         ("|none~0|+none~0|", r"node 2: expected '\|op~source\|...\|', got 'none~0\|'"),
-        ("Genotype(", "is no DARTS genotype"),
-        ("Genotype([('none', 0)])", "expected Genotype"),
-        ("Genotype(a=1)(normal=[('none', 0), ('none', 1)])", "expected Genotype"),
+        ("Genotype(", "is no genotype .is it whole"),
+        ("Genotype([('none', 0)])", "1 fields without names; write Genotype"),
+        ("Genotype(a=1)(normal=[('none', 0), ('none', 1)])", "has the fields"),
         ("Genotype(reduce=[('none', 0), ('none', 1)])", "has the fields"),
         ("Genotype(normal=[('none', 0), ('none', 1)], normals=1)", "has the fields.*normals"),
         ("Genotype(recurrent=[('tanh', 0)], normal=[('none', 0), ('none', 1)])", "has the fields"),

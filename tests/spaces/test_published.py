@@ -5,7 +5,8 @@ import pytest
 
 from helpers import published as held_architectures
 from ldarts_lib.errors import UnknownName
-from ldarts_lib.spaces.genotype import GenotypeError, parse
+from ldarts_lib.spaces.genotype import GenotypeError
+from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.published import published, published_record
 from ldarts_lib.spaces.space import PTB, SPACES
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import published, random_weights, small_batch, small_supernet
-from ldarts_lib.spaces.genotype import Cell, Edge, Genotype, GenotypeError, parse
+from ldarts_lib.spaces.genotype import Cell, Edge, Genotype, GenotypeError
+from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.space import PTB, SPACES, CellSpace, Space
 
 SKIPS = "[" + "('skip_connect', 0), ('skip_connect', 1), " * 4 + "]"

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from ldarts_lib.networks.discrete import DiscreteCell
-from ldarts_lib.spaces.genotype import GenotypeError, parse
-from ldarts_lib.tables.computation import EDGES, OPERATIONS, all_ops, classes, computation, decode, encode
+from ldarts_lib.spaces.genotype import GenotypeError
+from ldarts_lib.spaces.literals import decode
+from ldarts_lib.spaces.notations import parse
+from ldarts_lib.tables.computation import EDGES, OPERATIONS, all_ops, classes, computation, encode
 
 WIDTH = 4
 DRAW = np.random.default_rng(0)

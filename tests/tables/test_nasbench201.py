@@ -9,7 +9,8 @@ from importlib.resources import files
 
 import pytest
 
-from ldarts_lib.tables.computation import all_ops, computation, decode
+from ldarts_lib.spaces.literals import decode
+from ldarts_lib.tables.computation import all_ops, computation
 from ldarts_lib.tables.tables import open_table
 
 COLUMNS = [
@@ -84,7 +85,7 @@ def test_the_benchmark_answers_by_genotype(nasbench201):
     ("arguments", "expected"),
     [
         (("query", "333135"), "6 digits from 0 to 4, got '333135'"),
-        (("query", "conv"), "'conv' is no genotype"),
+        (("query", "conv"), "unknown architecture 'conv'"),
         (("query", "|skip_connect~0|"), "expected 3 intermediate nodes, got 1"),
         (("query", "Genotype(normal=[('skip_connect', 0), ('skip_connect', 1)])"), "no reduction cell"),
     ],

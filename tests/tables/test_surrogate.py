@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import held
-from ldarts_lib.spaces.genotype import Cell, Edge, Genotype, GenotypeError, parse
+from ldarts_lib.spaces.genotype import Cell, Edge, Genotype, GenotypeError
+from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.published import published, published_record
 from ldarts_lib.spaces.space import SPACES
 from ldarts_lib.tables.surrogate import OPERATIONS, SPACE, bounds, estimate, features

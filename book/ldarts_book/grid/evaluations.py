@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,13 @@ from ldarts_lib.errors import ProtocolError, RunError, require_known
 from ldarts_lib.evaluation.evaluate import evaluate
 from ldarts_lib.evaluation.protocols import LANGUAGE, training_protocol
 from ldarts_lib.networks.sizes import Sizes, sizes
-from ldarts_lib.runs.directory import CONFIG, GENOTYPE, METRICS, Run
+from ldarts_lib.runs.directory import CONFIG, METRICS, Run
 from ldarts_lib.runs.environment import environment
 from ldarts_lib.runs.metrics import IDENTITY
 from ldarts_lib.settings import Seed, Settings, Size, validated
+from ldarts_lib.spaces import notations
 from ldarts_lib.spaces.definition import as_space
-from ldarts_lib.spaces.genotype import Genotype, GenotypeError, parse
-from ldarts_lib.spaces.published import published
+from ldarts_lib.spaces.genotype import Genotype, GenotypeError
 from ldarts_lib.tables.tables import looked_up
 
 LOOKUP = "lookup"
@@ -55,7 +56,8 @@ def judge(
     """Find out how good an architecture is; what was interrupted goes on, what is finished is read.
 
     Args:
-        architecture: a published name, the run directory of a finished search, or a genotype.
+        architecture: the run directory of a finished search, or what
+            :func:`~ldarts_lib.spaces.notations.architecture` reads.
         dataset: images, or a text for the recipe ``ptb``.
         recipe: one of :data:`ALL_RECIPES`.
         size, seed: of the training.
@@ -96,20 +98,12 @@ def identify(architecture: str) -> tuple[str, Genotype, dict[str, Any] | None]:
     """The name of an architecture, its genotype, and what identifies the search that found it.
 
     Raises:
-        GenotypeError: it is no published name, run directory of a search, or genotype.
+        GenotypeError: as :func:`~ldarts_lib.spaces.notations.architecture`.
         RunError: the search is not finished.
     """
-    architecture = architecture.strip()
-    if architecture in published():
-        return architecture, published(architecture), None
-    if architecture.startswith(("|", "Genotype(")):
-        return architecture, parse(architecture), None
-    if not Path(architecture).is_dir():
-        raise GenotypeError(
-            f"unknown architecture {architecture!r}: expected the run directory of a search, a genotype in "
-            f"quotes, or one of {', '.join(published())}"
-        )
-    run = Run(architecture)
+    if not os.path.isdir(path := os.path.expanduser(architecture.strip())):
+        return *notations.architecture(architecture), None
+    run = Run(path)
     if not run.finished:
         raise RunError(f"{run.path} holds no finished search: there is no {METRICS}")
     found = run.read_json(METRICS)
@@ -119,7 +113,7 @@ def identify(architecture: str) -> tuple[str, Genotype, dict[str, Any] | None]:
     if definition := run.read_json(CONFIG).get("definition"):
         as_space(definition)  # its modules register the operations of its cell
     name = "{space}/{dataset}/{method}/seed{seed}".format(**searched)
-    return name, parse(run.read_json(GENOTYPE)["genotype"]), searched
+    return name, notations.architecture(path)[1], searched
 
 
 def require_fitting(genotype: Genotype, recipe: str) -> None:

@@ -25,7 +25,8 @@ from ldarts_lib.evaluation.standalone import Recipe, standalone_accuracies
 from ldarts_lib.evaluation.training import network_sizes
 from ldarts_lib.networks.sizes import sizes
 from ldarts_lib.runs.processes import process_pool
-from ldarts_lib.tables.computation import classes, computation, decode
+from ldarts_lib.spaces.literals import decode
+from ldarts_lib.tables.computation import classes, computation
 
 CELLS_AT_ONCE = 8
 SEEDS_AT_ONCE = 3

@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from ldarts_lib.bilevel.trajectory import ALPHA, Trajectory
 from ldarts_lib.files import read_json, write_json
-from ldarts_lib.spaces.genotype import Genotype, parse
+from ldarts_lib.spaces.genotype import Genotype
+from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.space import Space
 from ldarts_lib.tables.computation import computation, encode
 from ldarts_lib.tables.tables import Table, open_table

@@ -13,7 +13,8 @@ from matplotlib.patches import PathPatch, Polygon
 
 from ldarts_book.figures import cell_alt_text, draw_cell, draw_cells, draw_genotype
 from ldarts_book.figures.style import OPERATIONS
-from ldarts_lib.spaces.genotype import Cell, Edge, Genotype, parse
+from ldarts_lib.spaces.genotype import Cell, Edge, Genotype
+from ldarts_lib.spaces.notations import parse
 
 RICH = "|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|nor_conv_3x3~1|avg_pool_3x3~2|"
 DARTS_V2 = (

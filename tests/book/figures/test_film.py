@@ -23,7 +23,8 @@ from PIL import Image
 
 from ldarts_book.figures import Film, cell_alt_text, key_frames, play
 from ldarts_book.figures.film import draw_frame, frame_alt_texts, scrubber
-from ldarts_lib.spaces.genotype import Cell, parse
+from ldarts_lib.spaces.genotype import Cell
+from ldarts_lib.spaces.notations import parse
 
 FIRST = parse(
     "|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|nor_conv_3x3~1|avg_pool_3x3~2|"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ldarts_book.published.counting import count, depth
-from ldarts_lib.spaces.genotype import Cell, Edge, parse
+from ldarts_lib.spaces.genotype import Cell, Edge
+from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.published import published
 
 CHAIN = Cell(2, tuple(Edge(n, n - 1, "sep_conv_3x3") for n in range(2, 6)), (2, 3, 4, 5))

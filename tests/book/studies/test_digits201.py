@@ -7,7 +7,8 @@ import pytest
 from ldarts_book.studies import digits201 as maker
 from ldarts_lib.datasets.images import load_images
 from ldarts_lib.evaluation.standalone import Recipe, standalone_accuracy
-from ldarts_lib.tables.computation import classes, decode
+from ldarts_lib.spaces.literals import decode
+from ldarts_lib.tables.computation import classes
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from ldarts_book.studies import records
 from ldarts_book.studies.judges import draw
 from ldarts_book.studies.study import StudyError, folder
 from ldarts_lib.bilevel.protocols import protocol
-from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.space import SPACES
 from ldarts_lib.tables.computation import encode
 from ldarts_lib.tables.tables import Table
