@@ -534,16 +534,12 @@ def run_notebook(
     print(f"executed notebook: {notebooks.run_notebook(notebook, dict(parameters), out)}")
 
 
-def _at_home(begun: re.Match[str]) -> str:
-    return (begun[1] or "") + os.path.expanduser("~")
-
-
 def main() -> None:
     """Run the command line; an expected error is one line on stderr and exit code 2."""
     try:
         prepare()  # before torch is loaded
-        # The shell leaves ~ as it is in quotes and after =.
-        sys.argv[1:] = [re.sub(r"^([\w-]+=)?~(?=/|$)", _at_home, word) for word in sys.argv[1:]]
+        home = os.path.expanduser("~")  # which a shell does not read in quotes, nor after =
+        sys.argv[1:] = [re.sub(r"^(|[\w-]+=)~(?=/|$)", lambda m: m[1] + home, word) for word in sys.argv[1:]]
         try:
             app.cli(prog="ldarts", description=DESCRIPTION, config=(FlagCreatePairsOff,))
         finally:

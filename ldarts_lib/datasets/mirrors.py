@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from ldarts_lib.errors import DatasetMissing
 
-TIMEOUT, BLOCK = 30.0, 1 << 16
-"""Seconds without a byte after which a place is given up, and the bytes that are read at once."""
+TIMEOUT, ATTEMPTS, BLOCK = 30.0, 10, 1 << 16
+"""Seconds without a byte that break a connection, how often it is taken up again, and bytes read at once."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,7 @@ def fetch_file(name: str, md5: str, folder: Path) -> Path:
         if path.is_file() and _md5(path) == md5:
             return path
         for mirror in MIRRORS[name]:
-            again = True
-            while again:
+            for _ in range(ATTEMPTS):
                 had = _size(partial)
                 try:
                     _transfer(mirror.url, partial)
@@ -85,10 +84,12 @@ def fetch_file(name: str, md5: str, folder: Path) -> Path:
                         return partial.replace(path)
                     partial.unlink()
                     tried[mirror.url] = f"MD5 checksum {found}, expected {md5}"
-                    again = had > 0  # the first part may have come from elsewhere: all of it from here
+                    if not had:  # else its first part may be from elsewhere: once more, all of it from here
+                        break
                 except (OSError, HTTPException) as error:
                     tried[mirror.url] = str(error) or type(error).__name__
-                    again = _size(partial) > had
+                    if _size(partial) <= had:
+                        break
     places = "".join(f"\n  {url}: {reason}" for url, reason in tried.items())
     raise DatasetMissing(f"no place gave the published {name}; tried were{places}")
 
