@@ -21,6 +21,7 @@ DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cel
 
   ldarts search --seed 3                          Λ-DARTS on images that ship, a minute of CPU
   ldarts search --space s2 --dataset cifar10 --size paper --device cuda
+  ldarts search --dataset FOLDER --pixels 32      on your own pictures, one folder per class
   ldarts search --space ptb                       a recurrent cell, on a text that ships
   ldarts protocol --space s2 --size paper         all settings of a preset, and what they mean
   ldarts discretize RUN --draw cell.png           the cell that a search derives
@@ -50,8 +51,10 @@ OPTIONS = {
     "METHOD": "darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign, "
     "lambda-projected, or a control, lambda-random or lambda-noise; `ldarts protocol` says more.",
     "SIZE": "Preset: smoke (seconds), demo (a minute or two of CPU), paper (the published settings; a GPU).",
-    "DATA": "Images, by default noisy-digits; `ldarts info` lists them and says which are present. For ptb a "
-    "text: civics (the default), ptb, or a folder with train.txt, valid.txt and test.txt.",
+    "DATA": "Images, by default noisy-digits; `ldarts info` lists them and says which are present. Or a "
+    "folder with one folder of pictures per class, or with such folders in train and test. For ptb a text: "
+    "civics (the default), ptb, or a folder with train.txt, valid.txt and test.txt.",
+    "PIXELS": "Height and width of the pictures of a folder, by default 32; a multiple of 4.",
     "RECIPE": "cifar (36 channels, 20 cells, 600 epochs), cifar-small (16 and 8), imagenet (48 and 14, 250 "
     "epochs), nasbench201 (200 epochs), ptb (a language model), or lookup (a table of NAS-Bench-201, nothing "
     "is trained). By default cifar, nasbench201 or ptb, as fits the architecture.",
@@ -75,6 +78,8 @@ Method = Annotated[str, _option("METHOD")]
 Size = Annotated[str, _option("SIZE")]
 Data = Annotated[str | None, _option("DATA", help_behavior_hint="")]
 Recipe = Annotated[str | None, _option("RECIPE", help_behavior_hint="")]
+Pixels = Annotated[int | None, _option("PIXELS", help_behavior_hint="")]
+Skip = Annotated[bool, arg(help="Leave out pictures of the folder that cannot be read, with a warning.")]
 Epochs = Annotated[int | None, _option("EPOCHS", help_behavior_hint="")]
 Number = Annotated[int | None, _option("NUMBER", help_behavior_hint="")]
 Folder = Annotated[Path | None, _option("FOLDER", help_behavior_hint="")]
@@ -97,6 +102,8 @@ def search(
     dataset: Data = None,
     method: Method = "lambda",
     size: Size = "demo",
+    pixels: Pixels = None,
+    skip_unreadable: Skip = False,
     epochs: Epochs = None,
     seed: int = 0,
     out: Folder = None,
@@ -114,7 +121,8 @@ def search(
     from ldarts_lib.bilevel.protocols import protocol
     from ldarts_lib.bilevel.search import search as run
 
-    chosen = protocol(space, dataset, method, size, seed=seed, **dict(settings) | _given(epochs=epochs))
+    given = _given(epochs=epochs, pixels=pixels, skip_unreadable=skip_unreadable)
+    chosen = protocol(space, dataset, method, size, seed=seed, **dict(settings) | given)
     out = out or Path("runs") / f"{chosen.space}-{Path(chosen.dataset).name}-{method}-{size}-seed{seed}"
     result = run(chosen, out, device=_resolved(device))
     last = result.history[-1]
@@ -133,19 +141,25 @@ def _resolved(device: str) -> Any:
 
 
 def _given(**options: Any) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if value is not None}
+    return {name: value for name, value in options.items() if value is not None and value is not False}
 
 
 @app.command(name="protocol")
 def show_protocol(
-    space: Space = "nasbench201", dataset: Data = None, method: Method = "lambda", size: Size = "demo"
+    space: Space = "nasbench201",
+    dataset: Data = None,
+    method: Method = "lambda",
+    size: Size = "demo",
+    pixels: Pixels = None,
+    skip_unreadable: Skip = False,
 ) -> None:
     """Print every setting of a preset, with its meaning."""
     from ldarts_lib.bilevel.protocols import protocol
+    from ldarts_lib.settings import PictureSettings
 
-    chosen = protocol(space, dataset, method, size)
-    fields = type(chosen).model_fields
-    rows = [(name, str(value), fields[name].description) for name, value in chosen]
+    chosen = protocol(space, dataset, method, size, **_given(pixels=pixels, skip_unreadable=skip_unreadable))
+    fields, own = type(chosen).model_fields, {} if chosen.fingerprint else PictureSettings.model_fields
+    rows = [(name, str(value), fields[name].description) for name, value in chosen if name not in own]
     _print_table(("setting", "value", "meaning"), rows)
 
 
@@ -193,6 +207,8 @@ def evaluate(
     recipe: Recipe = None,
     dataset: Data = None,
     size: Size = "demo",
+    pixels: Pixels = None,
+    skip_unreadable: Skip = False,
     epochs: Epochs = None,
     seed: int = 0,
     out: Folder = None,
@@ -212,13 +228,15 @@ def evaluate(
     """
     prepare(size, threads)
     from ldarts_book.grid import evaluations
+    from ldarts_lib.datasets.catalogue import recorded_name
 
     name, genotype, _ = evaluations.identify(architecture)
     recipe = recipe or evaluations.FITTING[genotype.kind][0]
-    dataset = dataset or ("civics" if recipe == evaluations.LANGUAGE else "noisy-digits")
-    overrides = dict(settings) | _given(epochs=epochs, compile=compile or None)
+    dataset = dataset or evaluations.usual_dataset(architecture, recipe)
+    given = _given(pixels=pixels, skip_unreadable=skip_unreadable, epochs=epochs, compile=compile)
+    overrides = dict(settings) | given
     label = name.replace("/", "-") if len(name) < 80 else "architecture"
-    out = out or Path("runs") / f"{label}-{recipe}-{Path(dataset).name}-{size}-seed{seed}"
+    out = out or Path("runs") / f"{label}-{recipe}-{recorded_name(dataset)}-{size}-seed{seed}"
     _resolved(device)
     found = evaluations.judge(
         architecture, dataset, recipe, size, seed, out, device=device, devices=devices, **overrides

@@ -63,17 +63,20 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Keep other processes out of a folder, and remove what a killed one left half written there.
 
     The operating system holds the lock, so that it ends with the process, however that ends. Where a file
     system has no such locks, filelock takes a marker file instead, with a warning, or cannot lock at all.
 
+    Args:
+        wait: for another process to leave, instead of an error.
+
     Raises:
         RunError: another process is there (it is named), or nothing can be locked.
     """
     try:
-        lock = FileLock(folder / LOCK, timeout=0)
+        lock = FileLock(folder / LOCK, timeout=-1 if wait else 0)
         lock.acquire()
     except Timeout:
         raise RunError(f"{folder} is in use by {_owner(folder)}; wait for it or end it") from None

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ldarts_lib.errors import ProtocolError
 
@@ -24,6 +24,70 @@ class Settings(BaseModel):
     """A value with named, documented fields; what is unknown or out of range is refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+def _number(value: Any) -> Any:
+    """A number that is given as text."""
+    return int(value) if isinstance(value, str) and value.isdigit() else value
+
+
+class PictureSettings(Settings):
+    """What a search and a training say of one's own pictures; all None where the images are built in."""
+
+    BUILT_IN: ClassVar[tuple[str, ...]]
+    PIXELS: ClassVar[int] = 32
+
+    folder: str | None = Field(None, exclude=True)
+    """Where the pictures lie; not part of what identifies a run, so that they may be moved."""
+    pixels: Annotated[int, Field(ge=4, multiple_of=4)] | None = None
+    """Height and width of the pictures; the short side is resized to it, and the middle is cropped."""
+    channels_in: Annotated[Literal[1, 3], BeforeValidator(_number)] | None = None
+    """Channels of the pictures, 1 (gray) or 3; by default those that most files have."""
+    flip: bool | None = None
+    """Mirror training pictures at random; false for digits and letters."""
+    skip_unreadable: bool | None = None
+    """Leave out pictures that cannot be read, with a note, instead of refusing them."""
+    pictures: Count | None = None
+    """How many there are, but for those of the test."""
+    fingerprint: str | None = None
+    """Of the files or tensors, by their content."""
+
+    @model_validator(mode="after")
+    def _own_or_built_in(self) -> Self:
+        if self.fingerprint is not None:
+            return self
+        if self.dataset not in self.BUILT_IN:
+            known = ", ".join(self.BUILT_IN)
+            possible = f"choose one of {known}, or a folder with one folder of pictures per class"
+            raise ValueError(f"unknown dataset {self.dataset!r}; {possible}")
+        if given := [name for name in PictureSettings.model_fields if getattr(self, name) is not None]:
+            raise ValueError(f"{', '.join(given)}: only for a folder of pictures, not for {self.dataset!r}")
+        return self
+
+    @property
+    def decoding(self) -> dict[str, Any]:
+        """How the pictures of the folder are decoded."""
+        return {name: getattr(self, name) for name in ("pixels", "channels_in", "skip_unreadable")}
+
+    @property
+    def usual_data(self) -> dict[str, Any]:
+        """What the settings of these pictures are if nothing else is asked for."""
+        facts = {name: getattr(self, name) for name in ("dataset", "folder", "pictures", "fingerprint")}
+        return facts | ({"pixels": self.PIXELS, "flip": True} if self.pixels else {})
+
+    def on(self, facts: Mapping[str, Any]) -> Self:
+        """The same settings for images that are loaded already, as these tell of themselves.
+
+        Raises:
+            ProtocolError: they are made for other pictures.
+        """
+        told, asked = (facts["dataset"], facts.get("fingerprint")), (self.dataset, self.fingerprint)
+        if told == asked:
+            return self
+        if self.fingerprint:
+            mine, theirs = (f"{name!r} (fingerprint {mark})" for name, mark in (asked, told))
+            raise ProtocolError(f"the settings are made for the images {mine}, given are {theirs}")
+        return self.model_copy(update=dict(facts))
 
 
 class LanguageSettings(Settings):
@@ -71,6 +135,13 @@ class LanguageSettings(Settings):
     """Weight decay of ω."""
     clip: Positive = 0.25
     """Largest norm of the gradient of ω."""
+
+    fingerprint: ClassVar[None] = None
+
+    @property
+    def usual_data(self) -> dict[str, Any]:
+        """What the settings say of the text."""
+        return {"dataset": self.dataset}
 
     @property
     def dropouts(self) -> dict[str, float]:

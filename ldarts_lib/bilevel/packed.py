@@ -19,7 +19,8 @@ from ldarts_lib.bilevel.gradients import scale_copies, total_lengths
 from ldarts_lib.bilevel.half_steps import Bilevel
 from ldarts_lib.bilevel.protocols import SearchProtocol
 from ldarts_lib.bilevel.state import SearchState, fast_settings, floating_type, measure
-from ldarts_lib.datasets.images import ImageDataset, load_images
+from ldarts_lib.datasets.images import ImageDataset
+from ldarts_lib.datasets.own import images_of
 from ldarts_lib.errors import ProtocolError
 from ldarts_lib.fast.packed import PackedSupernet
 from ldarts_lib.networks.batches import Batch
@@ -63,7 +64,7 @@ def run_packed(
     left = [(p, out) for p, out in zip(protocols, outs, strict=True) if not Run(out).finished_with(p)]
     if not left:
         return
-    images = load_images(protocols[0].dataset, device=device)
+    images = images_of(protocols[0], device)
     states = [SearchState(p, images, device) for p, _ in left]
     with ExitStack() as stack:
         runs = [stack.enter_context(begun(out, p, device)) for p, out in left]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from ldarts_lib.settings import SMALL_DROPOUTS, TEXT
-from ldarts_lib.spaces.space import Macro
+from ldarts_lib.spaces.space import PTB, SPACES
 
 _NASBENCH201 = {
     "paper": {"depth": 5, "step_order": "weights-first"},
     "demo": {"channels": 4, "depth": 1, "reduction": "light", "epochs": 80},
 }
 _DARTS = {"paper": {"depth": 8}, "demo": {"channels": 4, "depth": 5, "epochs": 15}}
+DEMO_STEPS, _LEAST_EPOCHS = 640, 8
+"""Of a search at size demo: those of 80 epochs on 500 images in batches of 64."""
 _SVHN = {"lambda_max": 0.25, "epsilon": 1e-3}
 _DEMO = {"alpha_lr": 1e-2, "lambda_max": 1.0, "estimator": "exact"}
 _SMALL = {"weight_lr": 5.0, "alpha_lr": 3e-2, "lambda_max": 0.05, **SMALL_DROPOUTS}
@@ -22,11 +26,33 @@ _SMALL_TEXTS: dict[str, dict[str, Any]] = {
 }
 
 
-def preset(macro: Macro, dataset: str, size: str) -> dict[str, Any]:
-    """The settings of a size that differ from the defaults of their model."""
+def preset(names: Mapping[str, Any], facts: Mapping[str, Any], batches: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a size that differ from the defaults of their model.
+
+    Args:
+        names: of the ``space`` and the ``size``, and the ``definition`` of a space of one's own.
+        facts: what is known of the data; the epochs on ``pictures`` of one's own follow from their number.
+        batches: ``batch_size`` and ``split``, if they are not the usual ones.
+    """
+    known, size = {**SPACES, "ptb": PTB}.get(names["space"], SPACES["darts"]), names["size"]
+    macro = names["definition"]["macro"] if names["definition"] else known.macro
     if macro == "recurrent":
-        return _PTB | _SMALL_TEXTS.get(size, {}) | TEXT.get(dataset, {})
+        return _PTB | _SMALL_TEXTS.get(size, {}) | TEXT.get(facts["dataset"], {})
     family = _NASBENCH201 if macro == "stages" else _DARTS
     if size == "paper":
-        return family["paper"] | (_SVHN if dataset == "svhn" else {})
-    return family["paper"] | family["demo"] | _DEMO | ({"epochs": 2} if size == "smoke" else {})
+        return family["paper"] | (_SVHN if facts["dataset"] == "svhn" else {})
+    own = own_epochs(facts["pictures"], batches) if facts.get("pictures") else {}
+    return family["paper"] | family["demo"] | _DEMO | own | ({"epochs": 2} if size == "smoke" else {})
+
+
+def own_epochs(pictures: int, batches: Mapping[str, Any]) -> dict[str, int]:
+    """The epochs of a search on so many pictures of one's own that it has as many steps as a demonstration.
+
+    α moves by steps × learning rate, whatever a pass over the pictures is.
+    """
+    half = round(pictures * float(batches.get("split", 0.5)))
+    steps = math.ceil(half / int(batches.get("batch_size", 64)))
+    # E epochs of S steps, E S = 640: the fewest, but at least eight, with S no more than a pass has
+    divisors = [e for e in range(_LEAST_EPOCHS, DEMO_STEPS + 1) if DEMO_STEPS % e == 0]
+    epochs = next((e for e in divisors if e * steps >= DEMO_STEPS), DEMO_STEPS)
+    return {"epochs": epochs, "epoch_steps": DEMO_STEPS // epochs}

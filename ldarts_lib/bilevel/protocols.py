@@ -22,6 +22,8 @@ from ldarts_lib.bilevel.alignment import RANDOM_FORMS, Form
 from ldarts_lib.bilevel.presets import preset
 from ldarts_lib.bilevel.regularizers import Estimator, Kinds, Regularizer
 from ldarts_lib.datasets.catalogue import DATASETS
+from ldarts_lib.datasets.images import ImageDataset
+from ldarts_lib.datasets.own import with_pictures
 from ldarts_lib.fast.execution import Strategy
 from ldarts_lib.networks.macro import Reduction
 from ldarts_lib.networks.operations import Activation
@@ -29,6 +31,7 @@ from ldarts_lib.settings import (
     Count,
     LanguageSettings,
     NonNegative,
+    PictureSettings,
     Positive,
     Seed,
     Share,
@@ -37,7 +40,7 @@ from ldarts_lib.settings import (
     validated,
 )
 from ldarts_lib.spaces.definition import SpaceSettings, as_definition, find_space
-from ldarts_lib.spaces.space import PTB, SPACES, Space
+from ldarts_lib.spaces.space import PTB, Space
 
 Method = Literal[
     "darts", "darts-2nd", "lambda", "lambda-sign", "lambda-projected", "lambda-random", "lambda-noise"
@@ -76,8 +79,8 @@ class _Search:
     @property
     def changed(self) -> str:
         """In which settings it differs from its preset, as text."""
-        names = (self.definition or self.space, self.dataset, self.method, self.size)
-        return changes(self, protocol(*names, seed=self.seed))
+        names = {name: getattr(self, name) for name in ("space", "method", "size", "definition")}
+        return changes(self, _made(names, self.usual_data, {"seed": self.seed}, dict(self)))
 
     def strength(self, epoch: int) -> float:
         """λ_t of an epoch, counted from 0; a search of one epoch runs at full strength."""
@@ -88,7 +91,7 @@ class _Search:
         return self.lambda_max * epoch / (self.epochs - 1)  # λ_t = λ t/(T−1), t = 0 .. T−1
 
 
-class SearchProtocol(_Search, SpaceSettings):
+class SearchProtocol(_Search, SpaceSettings, PictureSettings):
     """All settings of one search of a cell on images.
 
     Examples:
@@ -97,8 +100,10 @@ class SearchProtocol(_Search, SpaceSettings):
         [0.0, 0.5, 1.0]
     """
 
-    dataset: Literal[tuple(DATASETS)]
-    """Data set."""
+    BUILT_IN: ClassVar[tuple[str, ...]] = DATASETS
+
+    dataset: str
+    """Data set, or the name of a folder of pictures."""
     method: Method
     """darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign, lambda-projected
     (cosine without the offset that α cannot feel), and two controls, lambda-random (random directions of p
@@ -117,6 +122,8 @@ class SearchProtocol(_Search, SpaceSettings):
 
     epochs: Count = 50
     """Passes over the ω half of the search images."""
+    epoch_steps: Count | None = None
+    """Steps after which an epoch ends, before its pass is over; a whole pass by default."""
     batch_size: Count = 64
     """Images per step, on each half."""
     split: Annotated[float, Field(gt=0, lt=1)] = 0.5
@@ -250,14 +257,16 @@ class RecurrentProtocol(_Search, LanguageSettings):
 
 def protocol(
     space: str | Path | Space | Mapping[str, Any] = "nasbench201",
-    dataset: str | None = None,
+    dataset: str | ImageDataset | None = None,
     method: str = "lambda",
     size: str = "demo",
     **overrides: Any,
 ) -> SearchProtocol | RecurrentProtocol:
     """The protocol of a (space, data set, method, size), with single settings overridden.
 
-    By default the data set is ``noisy-digits``, or in the space ``ptb`` the text ``civics``; both ship.
+    By default the data set is ``noisy-digits``, or in the space ``ptb`` the text ``civics``; both ship. A
+    folder of pictures, which are decoded now, or loaded images are possible, too; below size paper the epochs
+    of such a search follow from their number.
 
     Args:
         space: a name, a space of one's own, or its file, see :mod:`ldarts_lib.spaces.definition`.
@@ -273,10 +282,16 @@ def protocol(
         'epochs = 5'
     """
     space, own = find_space(space)
-    kind, usual = (RecurrentProtocol, "civics") if space == "ptb" else (SearchProtocol, "noisy-digits")
-    dataset = dataset or usual
-    names = {"space": space, "dataset": dataset, "method": method, "size": size}
-    if own:
-        names["definition"] = as_definition(own)
-    macro = (own or {**SPACES, "ptb": PTB}.get(space, SPACES["darts"])).macro
-    return validated(kind, names | preset(macro, dataset, size) | overrides)
+    names = {"space": space, "method": method, "size": size, "definition": own and as_definition(own)}
+    if space == "ptb":
+        return _made(names, {"dataset": dataset or "civics"}, overrides)
+    return with_pictures(lambda facts: _made(names, facts, overrides), dataset or "noisy-digits")
+
+
+def _made(
+    names: dict[str, Any], facts: dict[str, Any], overrides: dict[str, Any], batches: Any = None
+) -> SearchProtocol | RecurrentProtocol:
+    kind, usual = SearchProtocol, preset(names, facts, batches or overrides)
+    if names["space"] == "ptb":
+        kind, names = RecurrentProtocol, {name: value for name, value in names.items() if value}
+    return validated(kind, names | facts | usual | overrides)

@@ -17,7 +17,8 @@ from ldarts_lib.bilevel.recurrent_state import RecurrentState
 from ldarts_lib.bilevel.state import SearchState
 from ldarts_lib.bilevel.trajectory import Trajectory
 from ldarts_lib.datasets.corpus import Corpus, load_text
-from ldarts_lib.datasets.images import ImageDataset, load_images
+from ldarts_lib.datasets.images import ImageDataset
+from ldarts_lib.datasets.own import images_of
 from ldarts_lib.errors import ProtocolError
 from ldarts_lib.runs.directory import GENOTYPE, Row, Run
 from ldarts_lib.runs.processes import process_pool
@@ -70,11 +71,12 @@ def search(
 
     Args:
         out: the run directory.
-        dataset: the images or the text, if they are loaded already; by default the protocol's.
+        dataset: the images or the text, if they are loaded already; by default the protocol's. Other images
+            than those are recorded by their own name and fingerprint.
         progress: whether to show a progress bar.
 
     Raises:
-        ProtocolError: there is too little data for the batch.
+        ProtocolError: there is too little data for the batch, or the protocol is made for other pictures.
         RunError: the directory holds something else, is in use, or cannot be written.
         Diverged: the loss is NaN or infinite.
 
@@ -87,6 +89,8 @@ def search(
         >>> len(found.history), len(found.genotype.normal.edges)
         (1, 6)
     """
+    if isinstance(dataset, ImageDataset):
+        protocol = protocol.on(dataset.facts)
     if protocol.cuda_graph and torch.device(device).type != "cuda":
         raise ProtocolError(f"cuda_graph needs a CUDA device, the search runs on {device}")
 
@@ -94,7 +98,7 @@ def search(
         if isinstance(protocol, RecurrentProtocol):
             text = dataset or load_text(protocol.dataset, min_count=protocol.min_count)
             return RecurrentState(protocol, text, device)
-        return SearchState(protocol, dataset or load_images(protocol.dataset, device=device), device)
+        return SearchState(protocol, dataset or images_of(protocol, device), device)
 
     return SearchResult.read(record(out, protocol, begin, device=device, progress=progress).path)
 

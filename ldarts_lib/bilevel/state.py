@@ -9,9 +9,10 @@ the derived genotype), ``genotype``, ``seconds``.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, count
+from itertools import chain, count, islice
 from typing import Any
 
 import torch
@@ -76,7 +77,7 @@ class SearchState(State):
             )
         self.training, self.validation = halves
         self.files = {IMAGES: dataset.describe()}
-        self.steps = self.training.steps(size)
+        self.steps = min(self.training.steps(size), self.protocol.epoch_steps or sys.maxsize)
 
     def run_epoch(self, epoch: int, on_step: OnStep = lambda _: None) -> Row:
         """One pass over the data of ω; returns its row of the history."""
@@ -129,7 +130,8 @@ class SearchState(State):
         size, dtype = self.protocol.batch_size, floating_type(self.protocol)
         training = self.training.epoch(size, self.batches, augment=True)
         again = (self.validation.epoch(size, self.batches, augment=True) for _ in count())
-        for (images, labels), (others, theirs) in zip(training, chain.from_iterable(again), strict=False):
+        both = zip(training, chain.from_iterable(again), strict=False)
+        for (images, labels), (others, theirs) in islice(both, self.steps):
             yield Batch(images.to(dtype), labels), Batch(others.to(dtype), theirs)
 
     def genotype(self) -> Genotype:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ldarts_lib.datasets import corpus, downloads
 from ldarts_lib.datasets.embedded import EMBEDDED
@@ -12,6 +13,20 @@ DATASETS: tuple[str, ...] = (*EMBEDDED, *downloads.DOWNLOADED)
 """Images that fit on a device."""
 IMAGENET = "imagenet"
 """Images in folders of files."""
+
+
+def own_folder(name: str) -> Path | None:
+    """The folder of pictures of one's own that is meant, where there is one and the name is not built in."""
+    folder = Path(name).expanduser()
+    return folder if name not in (*DATASETS, IMAGENET) and folder.is_dir() else None
+
+
+def recorded_name(dataset: str) -> str:
+    """What a data set is called where results are recorded: its name, or that of its folder."""
+    if not (folder := own_folder(dataset)):
+        return Path(dataset).name
+    name = folder.resolve().name
+    return f"own-{name}" if name in (*DATASETS, IMAGENET, *corpus.TEXTS) else name
 
 
 @dataclass(frozen=True)

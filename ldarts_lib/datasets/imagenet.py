@@ -6,25 +6,54 @@ images, and the central crop of test images, are those of the Λ-DARTS code.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
+
+from PIL import Image
 
 from ldarts_lib.datasets.catalogue import IMAGENET
 from ldarts_lib.datasets.downloads import data_root
-from ldarts_lib.errors import DatasetMissing
-
-if TYPE_CHECKING:
-    from torchvision.datasets import ImageFolder
+from ldarts_lib.datasets.folders import classes_of, match_classes
+from ldarts_lib.errors import DatasetCorrupt, DatasetMissing
 
 PIXELS = 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_SORT = (
+    "put the pictures of each class into a folder that is named like the class, as the script valprep.sh of "
+    "https://github.com/soumith/imagenetloader.torch does for those of val"
+)
+
+
+class PictureFiles:
+    """Pictures that are read when they are asked for, with the numbers of their classes.
+
+    Args:
+        numbers: of the classes, by the names of their folders.
+    """
+
+    def __init__(self, part: Mapping[str, list[Path]], numbers: Mapping[str, int], transform: Any) -> None:
+        self.samples = [(path, numbers[name]) for name in part for path in part[name]]
+        self.classes, self.transform = list(numbers), transform
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, position: int) -> tuple[Any, int]:
+        path, label = self.samples[position]
+        try:
+            with Image.open(path) as image:
+                picture = image.convert("RGB")
+        except Exception as error:  # Pillow's plugins raise what they like
+            raise DatasetCorrupt(f"the picture {path} cannot be read: {error}") from None
+        return self.transform(picture), label
 
 
 def folders() -> tuple[Path, Path]:
     """The folders of the training and of the test images, below the data root.
 
     Raises:
-        DatasetMissing: a folder is missing or has no class; the message says what belongs where.
+        DatasetMissing: a folder is missing or empty; the message says what belongs where.
     """
     home = data_root() / IMAGENET
     for folder in (home / "train", home / "val"):
@@ -36,15 +65,19 @@ def folders() -> tuple[Path, Path]:
     return home / "train", home / "val"
 
 
-def image_folders(pixels: int = PIXELS) -> tuple[ImageFolder, ImageFolder]:
+def image_folders(pixels: int = PIXELS) -> tuple[PictureFiles, PictureFiles]:
     """The training images, randomly changed, and the test images: standardized, [3, pixels, pixels].
+
+    The classes of both are those of the training, matched by name.
 
     Raises:
         DatasetMissing: as :func:`folders`.
+        DatasetCorrupt: a class is empty, or has no training images, or there are no class folders.
     """
-    training, test = folders()
+    places = folders()
+    training, test = (classes_of(folder, _SORT) for folder in places)
+    match_classes(places[1], training, test)
     from torchvision import transforms
-    from torchvision.datasets import ImageFolder
 
     standard = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
     augmented = [
@@ -54,7 +87,8 @@ def image_folders(pixels: int = PIXELS) -> tuple[ImageFolder, ImageFolder]:
         *standard,
     ]
     central = [transforms.Resize(round(pixels * 256 / 224)), transforms.CenterCrop(pixels), *standard]
+    numbers = {name: number for number, name in enumerate(training)}
     return (
-        ImageFolder(training, transforms.Compose(augmented)),
-        ImageFolder(test, transforms.Compose(central)),
+        PictureFiles(training, numbers, transforms.Compose(augmented)),
+        PictureFiles(test, numbers, transforms.Compose(central)),
     )

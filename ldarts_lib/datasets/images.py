@@ -22,16 +22,22 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from ldarts_lib.datasets import catalogue, downloads, embedded
 from ldarts_lib.datasets.batches import Augmentation, Batches
-from ldarts_lib.errors import DatasetCorrupt, require_known
+from ldarts_lib.datasets.decoded import FINGERPRINT, decoded, require_memory
+from ldarts_lib.errors import DatasetCorrupt, UnknownName
 
+PADDING = 4
+"""Of pictures of one's own, as of CIFAR."""
 _FACTS = {  # classes, mean, standard deviation, padding
     "cifar10": (10, (0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768), 4),
     "cifar100": (100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), 4),
@@ -43,8 +49,6 @@ _FACTS = {  # classes, mean, standard deviation, padding
         2,
     ),
 }
-FINGERPRINT = 16
-"""Digits of a fingerprint, of SHA-256."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,15 @@ class ImageDataset:
         return facts | {"class_names": list(self.class_names), "counts": counts} | numbers
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """What the settings of a search or a training on these images say of them."""
+        if not self.fingerprint:
+            return {"dataset": self.name}
+        facts = {"dataset": self.name, "fingerprint": self.fingerprint, "pictures": len(self.search_labels)}
+        cut = {"folder": self.folder, "pixels": self.size, "flip": self.augmentation.flip}
+        return facts | (cut if self.folder else {})
+
+    @property
     def channels(self) -> int:
         """Channels of the images."""
         return self.search_images.shape[1]
@@ -197,6 +210,8 @@ def load_images(
     device: torch.device | str = "cpu",
     root: str | os.PathLike | None = None,
     download: bool = False,
+    flip: bool | None = None,
+    **decoding: Any,
 ) -> ImageDataset:
     """A data set as tensors on a device.
 
@@ -206,16 +221,25 @@ def load_images(
         (torch.Size([1000, 1, 8, 8]), 4000)
 
     Args:
-        name: one of :data:`~ldarts_lib.datasets.catalogue.DATASETS`.
+        name: one of :data:`~ldarts_lib.datasets.catalogue.DATASETS`, or a folder with one folder of pictures
+            per class, or with such folders in ``train`` and ``test``.
         root: folder of the downloads; by default the variable LDARTS_DATA or ~/.cache/ldarts.
         download: whether to download it if it is missing.
+        flip: of a folder, whether training pictures are mirrored at random; by default they are.
+        decoding: of a folder, ``pixels``, ``channels_in`` and ``skip_unreadable`` of
+            :func:`~ldarts_lib.datasets.decoded.decoded`.
 
     Raises:
-        UnknownName: no such data set.
+        UnknownName: no such data set or folder.
         DatasetMissing: a file is missing; the message says what to fetch, from where, to where.
         DatasetCorrupt: a file has another checksum than the published one.
     """
-    require_known("data set", name, catalogue.DATASETS)
+    if folder := catalogue.own_folder(name):
+        return _own(folder, device, flip is not False, root=root, **decoding)
+    if name not in catalogue.DATASETS:
+        known = ", ".join(catalogue.DATASETS)
+        possible = f"choose one of {known}, or a folder with one folder of pictures per class"
+        raise UnknownName(f"unknown data set {name!r}; {possible}")
     if name in embedded.EMBEDDED:
         return _embedded(name, device)
     folder = downloads.data_root(root)
@@ -227,6 +251,28 @@ def load_images(
     mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in facts)
     parts = images, labels.long(), test_images, test_labels.long(), mean, std
     return ImageDataset(name, classes, *parts, Augmentation(padding, flip=True))
+
+
+def _own(folder: Path, device: torch.device | str, flip: bool, **how: Any) -> ImageDataset:
+    found, name, where = decoded(folder, **how), catalogue.recorded_name(str(folder)), torch.device(device)
+    if where.type == "cuda":
+        require_memory(name, found.images.shape, torch.cuda.mem_get_info(where)[0], str(where))
+    for note in found.notes:
+        _say(note)
+    parts = (found.images, found.labels, found.test_images, found.test_labels)
+    tensors = [torch.from_numpy(array).to(where) for array in parts]
+    tensors += [
+        torch.from_numpy(array).float().view(1, -1, 1, 1).to(where) for array in (found.mean, found.std)
+    ]
+    known = {"fingerprint": found.fingerprint, "folder": str(folder.resolve())}
+    names, change = found.class_names, Augmentation(PADDING, flip=flip)
+    return ImageDataset(name, len(names), *tensors, change, names, **known)
+
+
+@cache
+def _say(note: str) -> None:
+    """Once in a process."""
+    tqdm.write(note)
 
 
 def _embedded(name: str, device: torch.device | str) -> ImageDataset:

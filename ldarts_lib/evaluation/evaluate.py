@@ -61,6 +61,8 @@ def evaluate(
         RunError: the directory cannot be used or written.
         Diverged: the loss is NaN or infinite (ProcessFailed with the same text on several devices).
     """
+    if isinstance(dataset, ImageDataset):
+        protocol = protocol.on(dataset.facts)
     where, run = resolve_device(str(device)), Run(out)
     if isinstance(protocol, LanguageTrainingProtocol):
         if devices != 1:

@@ -20,8 +20,9 @@ from torch.utils.data import DataLoader, Dataset
 from ldarts_lib.datasets.batches import cutout
 from ldarts_lib.datasets.catalogue import IMAGENET
 from ldarts_lib.datasets.imagenet import MEAN, PIXELS, STD, image_folders
-from ldarts_lib.datasets.images import ImageDataset, load_images
-from ldarts_lib.errors import ProtocolError
+from ldarts_lib.datasets.images import ImageDataset
+from ldarts_lib.datasets.own import images_of
+from ldarts_lib.errors import DatasetCorrupt, ProtocolError
 from ldarts_lib.evaluation.protocols import TrainingProtocol
 from ldarts_lib.runs.threads import cores
 
@@ -121,8 +122,11 @@ class FolderImages:
             pin_memory=torch.cuda.is_available(),
             generator=generator,
         )
-        for batch, labels in loader:
-            yield batch.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+        try:
+            for batch, labels in loader:
+                yield batch.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+        except DatasetCorrupt as error:  # a worker adds its traceback, which ends with what we said
+            raise DatasetCorrupt(str(error).splitlines()[-1].partition("DatasetCorrupt: ")[2]) from None
 
 
 def _spread(images: Dataset, count: int) -> Tensor:
@@ -157,7 +161,7 @@ def training_images(
     if protocol.dataset == IMAGENET:
         found: TrainingImages = FolderImages(protocol, part, device)
     else:
-        loaded = dataset.to(device) if dataset else load_images(protocol.dataset, device=device)
+        loaded = dataset.to(device) if dataset else images_of(protocol, device)
         found = TensorImages(loaded, protocol, part)
     if protocol.batch_size > found.training_count:
         raise ProtocolError(

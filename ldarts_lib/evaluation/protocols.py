@@ -9,12 +9,14 @@ sizes: ``smoke`` (seconds of CPU), ``demo`` (a minute or two of CPU) and ``paper
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from ldarts_lib.datasets.catalogue import DATASETS, IMAGENET
-from ldarts_lib.errors import ProtocolError, require_known
+from ldarts_lib.datasets.images import ImageDataset
+from ldarts_lib.datasets.own import with_pictures
+from ldarts_lib.errors import ProtocolError
 from ldarts_lib.networks.macro import Reduction, Stem
 from ldarts_lib.settings import (
     SMALL_DROPOUTS,
@@ -22,6 +24,7 @@ from ldarts_lib.settings import (
     Count,
     LanguageSettings,
     NonNegative,
+    PictureSettings,
     Positive,
     Seed,
     Settings,
@@ -62,8 +65,9 @@ class _Training(Settings):
     @property
     def changed(self) -> str:
         """In which settings it differs from its recipe's, as text."""
-        names = (self.architecture, self.parsed, self.dataset, self.recipe, self.size)
-        return changes(self, training_protocol(*names, seed=self.seed, searched=self.searched))
+        names = {name: getattr(self, name) for name in ("architecture", "genotype", "recipe", "size")}
+        same = {"seed": self.seed, "searched": self.searched}
+        return changes(self, _made(names, self.usual_data, same))
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -73,7 +77,7 @@ class _Training(Settings):
         return facts | self.model_dump(include=told)
 
 
-class TrainingProtocol(_Training):
+class TrainingProtocol(_Training, PictureSettings):
     """All settings of the training of one architecture of images.
 
     Examples:
@@ -83,6 +87,8 @@ class TrainingProtocol(_Training):
         >>> paper.recipe, paper.channels, paper.depth, paper.changed
         ('cifar', 36, 20, 'epochs = 300')
     """
+
+    BUILT_IN: ClassVar[tuple[str, ...]] = (*DATASETS, IMAGENET)
 
     searched: dict[str, Any] | None = Field(None, exclude=True)
     """What identifies the search that found it; None for a published one. Recorded with the outcome."""
@@ -152,7 +158,6 @@ class TrainingProtocol(_Training):
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainingProtocol:
-        require_known("dataset", self.dataset, (*DATASETS, IMAGENET))
         self.parsed.require("darts", "nasbench201")
         chain = self.parsed.kind == "darts"
         if self.auxiliary and not chain:
@@ -253,7 +258,7 @@ _SMALL_LANGUAGE: dict[str, dict[str, Any]] = {
 def training_protocol(
     architecture: str,
     genotype: Genotype,
-    dataset: str | None = None,
+    dataset: str | ImageDataset | None = None,
     recipe: str | None = None,
     size: str = "demo",
     **overrides: Any,
@@ -261,7 +266,8 @@ def training_protocol(
     """The protocol of a recipe and size for one architecture, with single settings overridden.
 
     Args:
-        dataset: by default noisy-digits; for the recipe ``ptb`` a text, by default civics.
+        dataset: by default noisy-digits; for the recipe ``ptb`` a text, by default civics. Images may also be
+            a folder of pictures, which are decoded now, or a data set that is loaded already.
         recipe: by default the usual one of such a genotype.
         overrides: single settings, and ``searched``.
 
@@ -269,15 +275,27 @@ def training_protocol(
         ProtocolError: an unknown name or a value out of range; all of them are listed.
     """
     recipe = recipe or _USUAL_RECIPE[genotype.kind]
-    dataset = dataset or ("civics" if recipe == LANGUAGE else "noisy-digits")
-    names = {"architecture": architecture, "genotype": str(genotype)}
-    names |= {"dataset": dataset, "recipe": recipe, "size": size}
+    names = {"architecture": architecture, "genotype": str(genotype), "recipe": recipe, "size": size}
     if recipe == LANGUAGE:
-        settings = _LANGUAGE | _SMALL_LANGUAGE.get(size, {}) | TEXT.get(dataset, {})
-        return validated(LanguageTrainingProtocol, names | settings | overrides)
-    settings = _PAPER.get(recipe, {})
-    modules = modules_of(name for cell in genotype.cells.values() for name in cell.operations)
-    settings = settings | {"imports": tuple(modules) or None}
+        return _made(names, {"dataset": dataset or "civics"}, overrides)
+    return with_pictures(lambda facts: _made(names, facts, overrides), dataset or "noisy-digits")
+
+
+def _made(
+    names: dict[str, Any], facts: dict[str, Any], overrides: dict[str, Any]
+) -> TrainingProtocol | LanguageTrainingProtocol:
+    recipe, size = names["recipe"], names["size"]
+    if recipe == LANGUAGE:
+        settings = _LANGUAGE | _SMALL_LANGUAGE.get(size, {}) | TEXT.get(facts["dataset"], {})
+        return validated(LanguageTrainingProtocol, names | facts | settings | overrides)
+    cells = parse(names["genotype"]).cells.values()
+    settings = {
+        **_PAPER.get(recipe, {}),
+        "imports": tuple(modules_of(o for c in cells for o in c.operations)) or None,
+    }
     if size != "paper":
         settings = settings | _SMALL.get(recipe, {}) | _EPOCHS.get(size, {})
-    return validated(TrainingProtocol, names | settings | overrides)
+        if "fingerprint" in facts:  # as large as they are decoded, and at size demo all of them
+            whole = {"images": None} if size == "demo" else {}
+            settings |= whole | ({} if recipe == "imagenet" else {"resolution": None})
+    return validated(TrainingProtocol, names | facts | settings | overrides)

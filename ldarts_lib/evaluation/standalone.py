@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from ldarts_lib.datasets.images import ImageDataset, load_images
+from ldarts_lib.datasets.images import ImageDataset
+from ldarts_lib.datasets.own import images_of
 from ldarts_lib.evaluation.training import network_sizes
 from ldarts_lib.fast.packed import PackedNetwork
 from ldarts_lib.networks.discrete import DiscreteNetwork
@@ -147,7 +148,7 @@ def evaluate_all(
 
 def _train(job: tuple[Genotype, Searched, Recipe | None, torch.device]) -> float:
     genotype, protocol, recipe, device = job
-    return standalone_accuracy(genotype, protocol, load_images(protocol.dataset, device=device), recipe)
+    return standalone_accuracy(genotype, protocol, images_of(protocol, device), recipe)
 
 
 def initial_network(

@@ -5,9 +5,11 @@ import json
 import pytest
 import torch
 
+from ldarts_lib.bilevel.protocols import protocol
+from ldarts_lib.bilevel.search import search
 from ldarts_lib.datasets.batches import Augmentation
 from ldarts_lib.datasets.images import ImageDataset, load_images
-from ldarts_lib.errors import DatasetCorrupt
+from ldarts_lib.errors import DatasetCorrupt, DatasetMissing, ProtocolError, RunError
 
 DRAW = torch.Generator().manual_seed(0)
 X = torch.randint(0, 256, (60, 3, 8, 8), dtype=torch.uint8, generator=DRAW)
@@ -56,3 +58,23 @@ def test_images_describe_themselves():
     assert told["mean"] == told["std"] == [0.5] * 3 and told["counts"] == {"search": 50, "test": 10}
     assert told["fingerprint"] == mine().fingerprint != mine(images=X.flip(0)).fingerprint
     assert mine().to("cpu").fingerprint == mine().fingerprint and load_images("digits").fingerprint == ""
+
+
+def test_a_search_on_loaded_images_records_their_own_name(tmp_path):
+    """Also where the protocol says another one; those of another content are refused."""
+    settings = protocol("nasbench201", "cifar10", "darts", "smoke", epochs=1, batch_size=25, channels=1)
+    search(settings, tmp_path / "run", dataset=mine(), progress=False)
+    config, told = (json.loads((tmp_path / "run" / n).read_text()) for n in ("config.json", "images.json"))
+    assert config["dataset"] == told["name"] == "mine" and config["fingerprint"] == told["fingerprint"]
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["dataset"] == "mine"
+    other = mine(images=X.flip(0))
+    with pytest.raises(RunError, match=r"holds another run .*fingerprint: "):
+        search(settings, tmp_path / "run", dataset=other, progress=False)
+    own = protocol("nasbench201", mine(), "darts", "smoke")
+    assert (own.dataset, own.fingerprint, own.pictures) == ("mine", mine().fingerprint, 50)
+    with pytest.raises(ProtocolError, match=r"made for the images 'mine' .fingerprint .*, given are 'mine'"):
+        search(own, tmp_path / "other", dataset=other, progress=False)
+    with pytest.raises(DatasetMissing, match="where the pictures 'mine' lie is not known"):
+        search(own, tmp_path / "other", progress=False)
+    with pytest.raises(ProtocolError, match=r"a half .* of mine, 25; set batch_size to 25"):
+        search(own, tmp_path / "other", dataset=mine(), progress=False)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ldarts_lib.datasets.catalogue import own_folder
 from ldarts_lib.errors import ProtocolError, RunError, require_known
 from ldarts_lib.evaluation.evaluate import evaluate
 from ldarts_lib.evaluation.protocols import LANGUAGE, training_protocol
 from ldarts_lib.networks.sizes import Sizes, sizes
-from ldarts_lib.runs.directory import CONFIG, METRICS, Run
+from ldarts_lib.runs.directory import CONFIG, IMAGES, METRICS, Run
 from ldarts_lib.runs.environment import environment
 from ldarts_lib.runs.metrics import IDENTITY
 from ldarts_lib.settings import Seed, Settings, Size, validated
@@ -78,8 +80,11 @@ def judge(
     if devices > 1 and recipe in (LANGUAGE, LOOKUP):
         raise ProtocolError(f"devices = {devices}: the recipe {recipe!r} runs on one device")
     if recipe != LOOKUP:
-        more = {"seed": seed, "searched": searched, **settings}
+        more = {"seed": seed, "searched": searched, **_seen(architecture, dataset), **settings}
         chosen = training_protocol(name, genotype, dataset, recipe, size, **more)
+        before, now = _searched_on(architecture).get("fingerprint"), chosen.model_dump().get("fingerprint")
+        if before and now and before != now:
+            print(f"the pictures of {dataset} (fingerprint {now}) are not those of the search ({before})")
         return evaluate(chosen, out, device=device, devices=devices, progress=progress)
     if settings:
         raise ProtocolError(f"the recipe {LOOKUP!r} trains nothing: drop {', '.join(settings)}")
@@ -114,6 +119,28 @@ def identify(architecture: str) -> tuple[str, Genotype, dict[str, Any] | None]:
         as_space(definition)  # its modules register the operations of its cell
     name = "{space}/{dataset}/{method}/seed{seed}".format(**searched)
     return name, notations.architecture(path)[1], searched
+
+
+def usual_dataset(architecture: str, recipe: str) -> str:
+    """Where an architecture is judged by default: on the pictures of its search, if that had its own."""
+    return _searched_on(architecture).get("folder") or ("civics" if recipe == LANGUAGE else "noisy-digits")
+
+
+def _searched_on(architecture: str) -> dict[str, Any]:
+    """What the run directory of a search says of its images; empty for other architectures."""
+    run = Run(architecture.strip())
+    with suppress(OSError):  # a genotype may be too long for a path
+        return run.read_json(IMAGES) if (run.path / IMAGES).is_file() else {}
+    return {}
+
+
+def _seen(architecture: str, dataset: str) -> dict[str, Any]:
+    """How a search saw its pictures, if the architecture is to be trained on pictures, too."""
+    if not (own_folder(dataset) and _searched_on(architecture).get("folder")):
+        return {}
+    config = Run(architecture.strip()).read_json(CONFIG)
+    names = ("pixels", "channels_in", "flip", "skip_unreadable")
+    return {name: config[name] for name in names if config.get(name) is not None}
 
 
 def require_fitting(genotype: Genotype, recipe: str) -> None:

@@ -31,27 +31,24 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, Strict, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
+from ldarts_book.grid.axes import DATA_OF, Data, Names, Seeds, Spaces, several
 from ldarts_book.grid.evaluations import ALL_RECIPES, FITTING, LOOKUP
 from ldarts_book.grid.jobs import Job
 from ldarts_lib.bilevel.protocols import METHODS, TEXT_METHODS
-from ldarts_lib.datasets.catalogue import DATASETS, IMAGENET
+from ldarts_lib.datasets.catalogue import DATASETS, own_folder, recorded_name
 from ldarts_lib.datasets.corpus import TEXTS
-from ldarts_lib.errors import LdartsError, require_known
-from ldarts_lib.settings import Seed, Settings, Size
+from ldarts_lib.errors import LdartsError
+from ldarts_lib.settings import Settings, Size
 from ldarts_lib.spaces.definition import find_space
-from ldarts_lib.spaces.published import published, published_record
-from ldarts_lib.spaces.space import SPACES
-from ldarts_lib.tables.tables import TABULATED
+from ldarts_lib.spaces.published import published_record
 
 WORKFLOW = Path(str(files("ldarts_book.workflow")))
 """The folder of Snakefile, profiles and grids."""
 _Place = tuple[str | int, ...]
 """Keys and positions from the root of a file to a value."""
-_ON = {"ptb": TEXTS, LOOKUP: TABULATED, "imagenet": (*DATASETS, IMAGENET)}
-"""The data sets of a recipe; of the others all images that fit on a device."""
 _KINDS = {"ptb": "recurrent", "nasbench201": "nasbench201", "stages": "nasbench201"}
 
 
@@ -59,32 +56,18 @@ class GridError(LdartsError, ValueError):
     """A grid that cannot be used, or not here; the message says where, what is bad and what is allowed."""
 
 
-def _several(of: Any) -> Any:
-    return Annotated[tuple[of, ...], Field(min_length=1)] | None
-
-
-def _known_space(space: str) -> str:
-    if find_space(space)[1] is None:
-        require_known("space", space, (*SPACES, "ptb"))
-    return space
-
-
-_Seeds = _several(Annotated[Seed, Strict()])
-_Names = _several(Literal[published()])
-
-
 class Evaluation(Settings):
     """One way to judge every cell of a part."""
 
     recipe: Literal[ALL_RECIPES]
-    datasets: _several(Literal[(*DATASETS, IMAGENET, *TEXTS)]) = None
-    seeds: _Seeds = None
+    datasets: Data = None
+    seeds: Seeds = None
     best_by: str | None = None
 
     def names(self, searched_on: Sequence[str] = ()) -> list[tuple[str, str, int]]:
         """On each data set and with each seed how directories call it; a seed shows if it is given."""
         return [
-            (f"{self.recipe}-{on}" + ("" if seed is None else f"-seed{seed}"), on, seed or 0)
+            (f"{self.recipe}-{recorded_name(on)}" + ("" if seed is None else f"-seed{seed}"), on, seed or 0)
             for on, seed in product(self.datasets or searched_on, self.seeds or (None,))
         ]
 
@@ -92,11 +75,11 @@ class Evaluation(Settings):
 class Part(Settings):
     """Searches in every combination of four axes, or published architectures, and how they are judged."""
 
-    spaces: _several(Annotated[str, AfterValidator(_known_space)]) = None
-    datasets: _several(Literal[(*DATASETS, *TEXTS)]) = None
-    methods: _several(Literal[METHODS]) = None
-    seeds: _Seeds = None
-    published: _Names = None
+    spaces: Spaces = None
+    datasets: Data = None
+    methods: several(Literal[METHODS]) = None
+    seeds: Seeds = None
+    published: Names = None
     evaluations: tuple[Evaluation, ...] = ()
 
     @model_validator(mode="after")
@@ -121,7 +104,10 @@ class Part(Settings):
             yield from _evaluated(f"published/{name}", seeded, (), position, published=name, **common)
         for space, dataset, method in product(self.spaces or (), self.datasets or (), self.methods or ()):
             file, (space, own) = str(Path(space).resolve()), find_space(space)
-            above, named = f"{space}/{dataset}/{method}", {"space": space, "method": method, **common}
+            above, named = (
+                f"{space}/{recorded_name(dataset)}/{method}",
+                {"space": space, "method": method, **common},
+            )
             named |= {"space_file": file} if own else {}
             folders = [f"{above}/seed{seed}" for seed in self.seeds or ()]
             searches = tuple(f"{folder}/search" for folder in folders)
@@ -247,7 +233,7 @@ def _misfits(grid: Grid) -> Iterator[tuple[_Place, str]]:
             axes = (("datasets", part.datasets, on), ("methods", part.methods, by))
             for axis, values, allowed in axes:
                 for position, value in enumerate(values or ()):
-                    if value not in allowed:
+                    if value not in allowed and (axis == "methods" or on is TEXTS or not own_folder(value)):
                         problem = f"the space {space} cannot be searched with {value!r} among its {axis}"
                         yield ("parts", name, axis, position), f"{problem}; choose among {', '.join(allowed)}"
         for position, evaluation in enumerate(part.evaluations):
@@ -276,7 +262,8 @@ def _evaluation_misfits(part: Part, one: Evaluation) -> Iterator[str]:
         if one.recipe not in fitting:
             yield f"{recipe} does not take cells of the space {space}; choose among {', '.join(fitting)}"
     for dataset in one.datasets or part.datasets or ():
-        if dataset not in (allowed := _ON.get(one.recipe, DATASETS)):
+        allowed = DATA_OF.get(one.recipe, DATASETS)
+        if dataset not in allowed and (allowed is not DATASETS or not own_folder(dataset)):
             yield f"{recipe} cannot be evaluated on {dataset!r}; choose among {', '.join(allowed)}"
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ldarts_lib.datasets.catalogue import recorded_name
 from ldarts_lib.runs.directory import METRICS
 
 
@@ -66,8 +67,8 @@ class Job:
     def identity(self) -> dict[str, Any]:
         """What its metrics must say."""
         keys = ("recipe",) if self.kind == "evaluate" else ("space", "method")
-        named = {key: getattr(self, key) for key in ("dataset", "size", "seed", *keys)}
-        return {"stage": self.kind, **named}
+        named = {key: getattr(self, key) for key in ("size", "seed", *keys)}
+        return {"stage": self.kind, "dataset": recorded_name(self.dataset), **named}
 
     def parameters(self, out: Path) -> dict[str, Any]:
         """The parameters of the notebook, without device.
@@ -76,7 +77,7 @@ class Job:
         to the metrics that judge it; :mod:`ldarts_book.grid.onejob` chooses when they are there.
         """
         given = {key: value for key, value in self.identity.items() if key != "stage"}
-        given["out"] = str(out / self.directory)
+        given |= {"dataset": self.dataset, "out": str(out / self.directory)}
         if self.kind == "search":
             return given | {"space": self.space_file or self.space}
         searches = [str(out / search) for search in self.searches]

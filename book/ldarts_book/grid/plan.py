@@ -131,7 +131,7 @@ def missing(grid: Grid, *, gpu_here: bool = True) -> list[str]:
                 folders()
             except DatasetMissing as error:
                 found.append(f"the data set imagenet: {error}")
-        elif not images[name].present:
+        elif name in images and not images[name].present:
             found.append(f"the data set {name}: {images[name].how}")
     return found
 

@@ -1,0 +1,242 @@
+"""Pictures of a folder as one array of bytes: decoded once, then read from a cache.
+
+The short side is resized to the wanted size and the middle is cropped, turned as EXIF says; transparent
+pixels are laid on white, 16 bits become 8. The channels are those that most pictures have, 1 (gray) or 3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from ldarts_lib.datasets.downloads import data_root
+from ldarts_lib.datasets.folders import Folder, listed, read_folder
+from ldarts_lib.errors import DatasetCorrupt, ProtocolError, RunError
+from ldarts_lib.files import locked, write_atomically
+
+TEST_SHARE = 0.2
+FINGERPRINT = 16
+"""Digits of a fingerprint, of SHA-256."""
+_FILE, _VERSION = "pictures.npz", 1
+_LEAST_STD = 1 / 255
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The pictures of a folder.
+
+    Attributes:
+        images, labels: of the training part in one fixed random order, uint8 [n, channels, pixels, pixels]
+            and int64 [n].
+        test_images, test_labels: of the test part, alike.
+        mean, std: of the training part, [channels] in the scale 0..1.
+        class_names: sorted.
+        fingerprint: of names and contents of all files.
+        notes: what a user should know, one line each.
+    """
+
+    images: Array
+    labels: Array
+    test_images: Array
+    test_labels: Array
+    mean: Array
+    std: Array
+    class_names: tuple[str, ...]
+    fingerprint: str
+    notes: list[str] = field(default_factory=list)
+
+
+def decoded(
+    folder: str | os.PathLike,
+    *,
+    pixels: int = 32,
+    channels_in: int | None = None,
+    skip_unreadable: bool | None = False,
+    root: str | os.PathLike | None = None,
+) -> Decoded:
+    """The pictures of a folder, decoded now or earlier with these settings.
+
+    Without a test part, a fifth of each class, the same in every call, is kept for the test. Processes that
+    begin at once wait for the one that decodes.
+
+    Args:
+        pixels: height and width.
+        channels_in: 1 or 3; by default those that most pictures have.
+        skip_unreadable: leave out what cannot be read, with a note, instead of refusing it.
+        root: of the cache; by default that of the downloads.
+
+    Raises:
+        DatasetMissing, DatasetCorrupt: as :func:`~ldarts_lib.datasets.folders.read_folder`; or pictures
+            cannot be read, which are named with the reason.
+        ProtocolError: they do not fit into the memory.
+        RunError: the cache cannot be written.
+    """
+    found, settings = read_folder(folder), (pixels, channels_in, bool(skip_unreadable))
+    place = data_root(root) / "cache" / f"{found.root.resolve().name}-{_key(found, settings)}"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make the cache {place}: {error.strerror}; set LDARTS_DATA") from None
+    if (kept := _read(place / _FILE)) is None:
+        with locked(place, wait=True):
+            if (kept := _read(place / _FILE)) is None:
+                kept = _decode(found, *settings)
+                _write(place / _FILE, kept)
+    return kept
+
+
+def require_memory(name: str, shape: Sequence[int], free: int, where: str) -> None:
+    """Check that pictures [n, channels, height, width] fit, twice: a search copies them into its halves.
+
+    Raises:
+        ProtocolError: the message says how many bytes they take, and what to lower.
+    """
+    count, channels, pixels, _ = shape
+    if (needed := 2 * count * channels * pixels**2) > free:
+        raise ProtocolError(
+            f"{name}: {count:,} pictures of {channels}×{pixels}×{pixels} bytes take {needed:,} bytes with a "
+            f"copy, but {where} has {free:,} free: lower pixels, set channels_in to 1, or take fewer pictures"
+        )
+
+
+def _key(found: Folder, settings: Sequence[Any]) -> str:
+    stats = [(str(path), test, (s := path.stat()).st_size, s.st_mtime_ns) for path, _, test in found.files]
+    text = json.dumps([_VERSION, str(found.root.resolve()), stats, *settings])
+    return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT]
+
+
+def _decode(found: Folder, pixels: int, channels: int | None, skip: bool) -> Decoded:
+    paths, labels, tested = map(list, zip(*found.files, strict=True))
+    name, reasons, digest = found.root.resolve().name, {}, hashlib.sha256()
+    with ThreadPoolExecutor() as pool:
+        votes = Counter(pool.map(_channels, paths))
+        channels = channels or (1 if votes[1] > votes[3] else 3)
+        shape = len(paths), channels, pixels, pixels
+        require_memory(name, shape, psutil.virtual_memory().available, "this machine")
+        images = np.zeros(shape, np.uint8)
+        read = pool.map(lambda path: _picture(path, pixels, channels), paths)
+        bar = tqdm(read, f"decoding {name}", len(paths), unit="picture", leave=False)
+        for number, (content, picture) in enumerate(bar):
+            own = str(paths[number].relative_to(found.root).as_posix()).encode()
+            digest.update(hashlib.sha256(own).digest() + content)
+            if isinstance(picture, str):
+                reasons[number] = f"{paths[number]} ({picture})"
+            else:
+                images[number] = picture
+    notes = [f"{name}: {note}" for note in found.notes]
+    if reasons:
+        some = f"{len(reasons)} of {len(paths)} pictures cannot be read: {listed(reasons.values())}"
+        if not skip:
+            raise DatasetCorrupt(f"{name}: {some}; mend or remove them, or skip them by --skip-unreadable")
+        notes.append(f"{name}: {some}; left out")
+    labels, tested = np.array(labels), np.array(tested)
+    good = ~np.isin(np.arange(len(paths)), list(reasons))
+    random, kept = np.random.RandomState(0), list(found.training)
+    if not found.test:
+        tested = _held_out(labels, good, random, found)
+        share = f"{tested.sum()} of {good.sum()} pictures, a fifth of each class and always the same,"
+        notes.append(f"{name}: there is no test part; {share} are kept for the test")
+    training, test = (random.permutation(np.flatnonzero(good & part)) for part in (~tested, tested))
+    if lost := [kept[label] for label in range(len(kept)) if label not in labels[training]]:
+        raise DatasetCorrupt(f"{name}: classes without a readable picture: {listed(lost)}")
+    parts = images[training], labels[training], images[test], labels[test]
+    return Decoded(*parts, *_statistics(parts[0]), tuple(kept), digest.hexdigest()[:FINGERPRINT], notes)
+
+
+def _held_out(labels: Array, good: Array, random: np.random.RandomState, found: Folder) -> Array:
+    """Which pictures are kept for the test: of each class a fifth, but one at least."""
+    tested = np.zeros(len(labels), bool)
+    for label, name in enumerate(found.training):
+        members = np.flatnonzero(good & (labels == label))
+        if len(members) == 1:
+            only = f"{found.root / name} has one picture only"
+            raise DatasetCorrupt(f"{only}: a class needs one to train and one to test")
+        tested[random.permutation(members)[: max(round(TEST_SHARE * len(members)), 1)]] = True
+    return tested
+
+
+def _statistics(images: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation of each channel, from its histogram of bytes, exactly."""
+    scale, found = np.arange(256) / 255, []
+    for channel in range(images.shape[1]):
+        # μ = Σ_v h(v) v / Σ_v h(v), σ² = Σ_v h(v) (v − μ)² / Σ_v h(v)
+        counts = np.bincount(images[:, channel].ravel(), minlength=256)
+        mean = np.average(scale, weights=counts)
+        found.append((mean, max(np.average((scale - mean) ** 2, weights=counts) ** 0.5, _LEAST_STD)))
+    return tuple(np.array(found).T)
+
+
+def _channels(path: Path) -> int:
+    """How many channels a picture has by its header, 1 or 3; 0 if it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            if image.mode == "P":
+                palette = np.array(image.getpalette()).reshape(-1, 3)
+                return 1 if (palette == palette[:, :1]).all() else 3
+            return 1 if image.mode[0] in "1LIF" and image.mode != "LAB" else 3
+    except Exception:
+        return 0
+
+
+def _picture(path: Path, pixels: int, channels: int) -> tuple[bytes, Array | str]:
+    """The checksum of a file, and its picture, uint8 [channels, pixels, pixels], or why it cannot be read."""
+    content = b""
+    try:
+        content = path.read_bytes()
+        with Image.open(BytesIO(content)) as image:
+            image.draft(None, (2 * pixels, 2 * pixels))  # a large JPEG is decoded smaller, but not too small
+            small = ImageOps.fit(_flat(image, channels), (pixels, pixels), Image.Resampling.BICUBIC)
+        picture: Array | str = np.asarray(small).reshape(pixels, pixels, channels).transpose(2, 0, 1)
+    except Image.UnidentifiedImageError:
+        picture = "not a picture"
+    except Exception as error:  # Pillow's plugins raise what they like
+        picture = f"{error}" or type(error).__name__
+    return hashlib.sha256(content).digest(), picture
+
+
+def _flat(image: Image.Image, channels: int) -> Image.Image:
+    """The upright picture, gray or in three colours, without transparency."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode[0] in "IF":
+        values, top = np.asarray(image).astype(np.float64), 1 if image.mode == "F" else 2**16 - 1
+        if values.min() < 0 or values.max() > top:
+            raise ValueError(f"values from {values.min():g} to {values.max():g}, expected 0 to {top}")
+        image = Image.fromarray((values * (255 / top)).round().astype(np.uint8))
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def _write(path: Path, found: Decoded) -> None:
+    arrays = dict(vars(found))
+    told = {name: arrays.pop(name) for name in ("class_names", "fingerprint", "notes")}
+    write_atomically(path, lambda file: np.savez(file, told=np.array(json.dumps(told)), **arrays))
+
+
+def _read(path: Path) -> Decoded | None:
+    """What was kept earlier; None if there is nothing, or it is damaged."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            arrays = dict(kept)
+    except (OSError, ValueError, EOFError, BadZipFile):
+        return None
+    told = json.loads(arrays.pop("told").item())
+    return Decoded(**arrays, **told | {"class_names": tuple(told["class_names"])})
