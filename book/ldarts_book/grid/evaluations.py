@@ -128,7 +128,7 @@ def usual_dataset(architecture: str, recipe: str) -> str:
 
 def _searched_on(architecture: str) -> dict[str, Any]:
     """What the run directory of a search says of its images; empty for other architectures."""
-    run = Run(architecture.strip())
+    run = Run(os.path.expanduser(architecture.strip()))
     with suppress(OSError):  # a genotype may be too long for a path
         return run.read_json(IMAGES) if (run.path / IMAGES).is_file() else {}
     return {}
@@ -138,7 +138,7 @@ def _seen(architecture: str, dataset: str) -> dict[str, Any]:
     """How a search saw its pictures, if the architecture is to be trained on pictures, too."""
     if not (own_folder(dataset) and _searched_on(architecture).get("folder")):
         return {}
-    config = Run(architecture.strip()).read_json(CONFIG)
+    config = Run(os.path.expanduser(architecture.strip())).read_json(CONFIG)
     names = ("pixels", "channels_in", "flip", "skip_unreadable")
     return {name: config[name] for name in names if config.get(name) is not None}
 
