@@ -181,6 +181,10 @@ Factory = Callable[[int, int, bool], nn.Module]
 Cost = Callable[[int, int, int], int]
 
 
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
 class Registered(nn.Module):
     """An operation of a user's own, tried once on a small tensor when it is built.
 
@@ -192,18 +196,18 @@ class Registered(nn.Module):
     def __init__(self, name: str, factory: Factory, cost: Cost | None, settings: OperationSettings) -> None:
         super().__init__()
         self.cost, self.stride, self.generator = cost, settings.stride, settings.generator
-        arguments = settings.channels, settings.stride, settings.affine
-        made = f"operation {name!r}: what its factory made of (channels, stride, affine) = {arguments}"
+        c, stride, affine = arguments = settings.channels, settings.stride, settings.affine
+        made = f"operation {name!r}, built with channels={c}, stride={stride}, affine={affine},"
         try:
             self.operation = factory(*arguments)
         except Exception as error:
-            raise SpaceError(f"{made} is {type(error).__name__}: {error}") from error
+            raise SpaceError(f"{made} raises {_first_line(error)}") from error
         if not isinstance(self.operation, nn.Module):
             raise SpaceError(f"{made} is {self.operation!r}, no torch.nn.Module")
         for layer in self.operation.modules():
             if type(layer) is nn.Conv2d and (layer.kernel_size, layer.padding) == ((1, 1), (0, 0)):
                 layer.__class__ = _Convolution  # see `subsampled`
-        self.draws = self._tried(made, settings.channels)
+        self.draws = self._tried(made, c)
 
     def _tried(self, made: str, channels: int) -> bool:
         x, state = torch.linspace(-1, 1, 2 * channels * 64).view(2, channels, 8, 8), torch.get_rng_state()
@@ -212,7 +216,7 @@ class Registered(nn.Module):
             with torch.no_grad():
                 y = copy.deepcopy(self.operation)(read)
         except Exception as error:
-            raise SpaceError(f"{made} cannot read {[*x.shape]}: {type(error).__name__}: {error}") from error
+            raise SpaceError(f"{made} cannot read {[*x.shape]}: {_first_line(error)}") from error
         draws = not torch.equal(state, torch.get_rng_state())
         torch.set_rng_state(state)
         shape = [*y.shape] if isinstance(y, Tensor) else type(y).__name__
