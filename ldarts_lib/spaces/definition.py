@@ -32,7 +32,7 @@ from pydantic import AfterValidator, Field, PlainValidator, ValidationError, Val
 from ldarts_lib.errors import SpaceError, require_known
 from ldarts_lib.settings import Count, Settings
 from ldarts_lib.spaces.genotype import REGISTERED, operation_names
-from ldarts_lib.spaces.space import MACROS, PTB, SPACES, CellSpace, Space, edges
+from ldarts_lib.spaces.space import MACROS, PTB, SPACES, CellSpace, Space
 
 SUFFIXES = (".toml", ".yaml", ".yml")
 
@@ -58,30 +58,32 @@ class SpaceSettings(Settings):
         return as_space(self.definition) if self.definition else SPACES[self.space]
 
 
-def import_modules(names: Iterable[str], folder: str | Path = ".") -> None:
-    """Import modules that register operations; installed ones, or from the current folder or another.
-
-    Args:
-        names: of modules, never paths.
-        folder: where they are looked for, too; like the current folder it is added to ``sys.path``.
+def import_modules(names: Iterable[str]) -> None:
+    """Import modules that register operations, by their names; the current folder is added to ``sys.path``.
 
     Raises:
         SpaceError: one is no name of a module, or cannot be imported.
     """
     for name in names:
-        if not all(part.isidentifier() for part in str(name).split(".")):
+        if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
             raise SpaceError(f"{name!r} is no name of a module: write my_operations for my_operations.py")
-        places = list(dict.fromkeys(str(Path(place).resolve()) for place in (folder, ".")))
-        sys.path += [place for place in places if place not in sys.path]
+        _look_in(Path())
         before = set(REGISTERED)
         try:
             import_module(name)
         except Exception as error:
+            for other in REGISTERED.keys() - before:
+                del REGISTERED[other]
             raise SpaceError(
                 f"{name!r} cannot be imported ({type(error).__name__}: {error}); modules are looked for in "
-                f"{' and '.join(places)}, on PYTHONPATH and among the installed packages"
+                "the current folder, in that of the space's file, on PYTHONPATH and among installed packages"
             ) from error
         REGISTERED.update(dict.fromkeys(REGISTERED.keys() - before, name))
+
+
+def _look_in(folder: Path) -> None:
+    if (place := str(folder.resolve())) not in sys.path:
+        sys.path.append(place)
 
 
 def modules_of(operations: Iterable[str]) -> list[str]:
@@ -139,8 +141,7 @@ def read_space(path: str | Path) -> Space:
         content = _parsed(text, toml=path.suffix == ".toml")
     except (OSError, ValueError) as error:
         raise SpaceError(f"cannot read the space {path}: {error}") from None
-    if str(path.parent.resolve()) not in sys.path:
-        sys.path.append(str(path.parent.resolve()))
+    _look_in(path.parent)
     return _checked(content, lambda place, problem: f"{path}, line {_line(text, place, problem)}")
 
 
@@ -248,7 +249,8 @@ def _built(definition: _Definition) -> Space:
         if given["output"] not in outputs:
             raise _Misfit(("cells", kind, "output"), f"of {definition.macro!r} it is {' or '.join(outputs)}")
         try:
-            candidates = _by_edge(given.pop("candidates"), edges(inputs, given["nodes"]))
+            edges = [(t, s) for t in range(inputs, inputs + given["nodes"]) for s in range(t)]
+            candidates = _by_edge(given.pop("candidates"), edges)
             cells[kind] = CellSpace(inputs=inputs, candidates=candidates, **given)
         except ValueError as error:
             raise _Misfit(("cells", kind, "candidates"), str(error)) from None

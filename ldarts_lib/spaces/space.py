@@ -36,11 +36,6 @@ MACROS: Mapping[str, tuple[tuple[str, ...], int, tuple[str, ...], int | None]] =
 """Per macro network: the names of the cells, their input nodes and possible outputs, the edges kept."""
 
 
-def edges(inputs: int, nodes: int) -> tuple[tuple[int, int], ...]:
-    """All edges of a cell as (target, source), each node reading all nodes before it."""
-    return tuple((target, source) for target in range(inputs, inputs + nodes) for source in range(target))
-
-
 @dataclass(frozen=True)
 class CellSpace:
     """The searchable cell of one kind.
@@ -59,10 +54,8 @@ class CellSpace:
 
     def __post_init__(self) -> None:
         if len(self.candidates) != len(self.edges):
-            raise ValueError(
-                f"{self.inputs} input and {self.nodes} intermediate nodes make {len(self.edges)} edges, "
-                f"but candidate operations are given for {len(self.candidates)}"
-            )
+            made = f"{self.inputs} input and {self.nodes} intermediate nodes make {len(self.edges)} edges"
+            raise ValueError(f"{made}, but candidate operations are given for {len(self.candidates)}")
         if len({len(names) for names in self.candidates}) != 1 or not self.candidates[0]:
             raise ValueError("every edge needs the same number of candidates, at least one")
         for (target, source), names in zip(self.edges, self.candidates, strict=True):
@@ -84,7 +77,8 @@ class CellSpace:
     @property
     def edges(self) -> tuple[tuple[int, int], ...]:
         """All edges as (target, source), the rows of the architecture parameters."""
-        return edges(self.inputs, self.nodes)
+        targets = range(self.inputs, self.inputs + self.nodes)
+        return tuple((target, source) for target in targets for source in range(target))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -110,8 +104,7 @@ class Space:
             and two thirds of the depth are reduction cells (DARTS); ``recurrent``: in a language model.
         pooling_norm: whether the supernet normalizes the output of pooling operations by a BatchNorm
             without affine parameters, as DARTS does and NAS-Bench-201 does not.
-        keep: how many edges a node of a discrete cell keeps, or ``all``; None for the macro network's own
-            rule, see :attr:`kept`.
+        keep: edges that a node of a discrete cell keeps, or ``all``; by default the macro network's rule.
 
     Examples:
         >>> from ldarts_lib import SPACES, Space
@@ -138,15 +131,13 @@ class Space:
             raise ValueError(f"{where} needs the cell kinds {list(kinds)}")
         for kind, cell in self.cells.items():
             if cell.inputs != inputs or cell.output not in outputs:
-                raise ValueError(
-                    f"{where} needs cells of {inputs} input nodes and the output {' or '.join(outputs)}, "
-                    f"the {kind} cell has {cell.inputs} and {cell.output}"
-                )
+                needed = f"{where} needs cells of {inputs} input nodes and the output {' or '.join(outputs)}"
+                raise ValueError(f"{needed}, the {kind} cell has {cell.inputs} and {cell.output}")
 
     @property
     def kept(self) -> int | None:
-        """How many edges each node of a discrete cell keeps: those with the strongest operations other than
-        ``none`` (DARTS); None for all edges, each with its strongest operation (NAS-Bench-201).
+        """How many edges each node of a discrete cell keeps, those with the strongest operations other than
+        ``none`` (DARTS); None for all, each with its strongest operation (NAS-Bench-201).
         """
         kept = MACROS[self.macro][-1] if self.keep is None else self.keep
         return None if kept == "all" else kept
@@ -158,7 +149,7 @@ class Space:
 
     @property
     def registered(self) -> list[str]:
-        """The operations of a user's own, see :func:`~ldarts_lib.networks.operations.register_operation`."""
+        """The operations of a user's own."""
         return sorted(self.operations - {*OPERATION_NAMES, *ACTIVATION_NAMES})
 
     @property
@@ -169,8 +160,8 @@ class Space:
     @property
     def separable(self) -> bool:
         """Whether an operation is a separable or dilated convolution."""
-        ours = self.operations & {*OPERATION_NAMES}
-        return any(name.startswith(("sep_conv", "dil_conv")) for name in ours)
+        known = self.operations - {*self.registered}
+        return any(name.startswith(("sep_conv", "dil_conv")) for name in known)
 
     def layout(self, depth: int) -> tuple[str, ...]:
         """The names of the searchable cells from input to output, see :func:`layout`."""
@@ -184,10 +175,8 @@ class Space:
     def validate(self, genotype: Genotype) -> None:
         """Raise :class:`~ldarts_lib.spaces.genotype.GenotypeError` if the genotype is not of this space."""
         if set(genotype.cells) != set(self.cells):
-            raise GenotypeError(
-                f"space {self.name!r} has the cell kinds {sorted(self.cells)}, "
-                f"the genotype has {sorted(genotype.cells)}"
-            )
+            ours = f"space {self.name!r} has the cell kinds {sorted(self.cells)}"
+            raise GenotypeError(f"{ours}, the genotype has {sorted(genotype.cells)}")
         for kind, cell in genotype.cells.items():
             _validate_cell(f"space {self.name!r}, {kind} cell", self.cells[kind], cell, self.kept)
 

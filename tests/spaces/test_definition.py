@@ -93,6 +93,7 @@ def test_the_definition_is_the_space(tmp_path, text):
         ("name: mine", "name: s2", "line 2, name", "'s2' is the name of a space that ships"),
         ("name: mine", "name: a/b", "line 2, name", "'a/b'"),
         ("own_operations", "./own_operations.py", "line 3, import", "no name of a module"),
+        ("own_operations", "own_operations.py", "line 3, import", "write my_operations for my_operations.py"),
         ("own_operations", "a/b", "line 3, import", "'a/b' is no name of a module"),
         ("own_operations", "not_there", "line 3, import", "ModuleNotFoundError: No module named 'not_there'"),
         ("keep: 1", "keep: [", "line 18", "no YAML"),
