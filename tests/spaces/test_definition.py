@@ -130,14 +130,9 @@ def test_modules_are_found_beside_the_file_and_in_the_current_folder(tmp_path, m
 @pytest.mark.parametrize(
     ("macro", "nodes", "keep"),
     [
-        ("stages", 2, None),
-        ("stages", 5, "all"),
-        ("stages", 5, 1),
-        ("chain", 2, None),
-        ("chain", 6, 2),
-        ("chain", 3, 1),
-    ]
-    + [("chain", 6, "all")],
+        *[("stages", 2, None), ("stages", 5, "all"), ("stages", 5, 1)],
+        *[("chain", 2, None), ("chain", 6, 2), ("chain", 3, 1), ("chain", 6, "all")],
+    ],
 )
 def test_spaces_of_other_sizes_select_cells_that_are_read_back(macro, nodes, keep):
     kinds, inputs = (("normal",), 1) if macro == "stages" else (("normal", "reduce"), 2)
