@@ -43,8 +43,8 @@ What was interrupted goes on when its command is repeated, and what is finished 
 Every command has a --help of its own."""
 
 OPTIONS = {
-    "ARCH": "A published name (`ldarts size` lists them), the run directory of a search, or a genotype in "
-    "quotes.",
+    "ARCH": "A published name (`ldarts size` lists them), the run directory of a search, a file (FILE:NAME "
+    "if it holds several), nb201:NUMBER, or a cell in any notation, in quotes.",
     "TRAINING": "The run directory of a finished `ldarts evaluate`, also of a published cell.",
     "SPACE": "nasbench201, darts (darts8: with the operation none), s1, s2, s3, s4, or ptb, the recurrent "
     "cell of a language model; or the TOML or YAML file of a space of one's own.",
@@ -346,8 +346,7 @@ def query(arch: Annotated[Positional[str], arg(metavar="ARCH")]) -> None:
     finds a collapsed cell, but does not rank the newest methods.
 
     Args:
-        arch: The cell in any notation (in quotes), a published name, a file (FILE:NAME if it holds several),
-            a run, nb201:NUMBER, or six digits, the operations of the edges 1<-0, 2<-0, 2<-1, 3<-0, 3<-1,
+        arch: As for `ldarts size`, or six digits, the operations of the edges 1<-0, 2<-0, 2<-1, 3<-0, 3<-1,
             3<-2: 0 none, 1 skip_connect, 2 nor_conv_1x1, 3 nor_conv_3x3, 4 avg_pool_3x3.
     """
     from ldarts_lib.spaces.notations import architecture

@@ -50,7 +50,7 @@ class LanguageTraining(State):
     ) -> None:
         seed_everything(protocol.seed)
         self.protocol = protocol
-        self.title = f"{protocol.architecture} on {protocol.dataset}, seed {protocol.seed}"
+        self.title = f"{protocol.label} on {protocol.dataset}, seed {protocol.seed}"
         self.epochs = protocol.epochs
         self.model = DiscreteLanguageModel(
             protocol.parsed,

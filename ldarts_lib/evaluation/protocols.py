@@ -58,6 +58,11 @@ class _Training(Settings):
     """The architecture, in the notation of its field."""
 
     @property
+    def label(self) -> str:
+        """The name where it is one: a pasted genotype would fill a line."""
+        return "a genotype" if set("|(") & set(self.architecture) else self.architecture
+
+    @property
     def parsed(self) -> Genotype:
         """The architecture itself."""
         return parse(self.genotype)

@@ -109,7 +109,7 @@ class ImageTraining(State):
     def __init__(self, fabric: Fabric, protocol: TrainingProtocol, images: TrainingImages) -> None:
         self.fabric, self.protocol, self.images = fabric, protocol, images
         self.files = {IMAGES: images.describe()}
-        self.title = f"{protocol.architecture} on {protocol.dataset}"
+        self.title = f"{protocol.label} on {protocol.dataset}"
         self.epochs = protocol.epochs
         self.steps = -(-images.training_count // protocol.batch_size)
         self.network = network_of(protocol, images).to(memory_format=torch.channels_last)

@@ -45,7 +45,8 @@ def decode(ops: str) -> Genotype:
     """
     edges, names = _NASBENCH201.edges, _NASBENCH201.candidates[0]
     if len(ops) != len(edges) or not set(ops) <= set("01234"):
-        raise GenotypeError(f"expected {len(edges)} digits from 0 to 4, got {ops[:60]!r}")
+        official = f", or nb201:{ops} for an official number" if len(ops) <= 5 else ""
+        raise GenotypeError(f"expected {len(edges)} digits from 0 to 4{official}, got {ops[:60]!r}")
     chosen = (Edge(*edge, names[int(digit)]) for edge, digit in zip(edges, ops, strict=True))
     return Genotype(Cell(1, tuple(chosen), _NASBENCH201.output_nodes))
 

@@ -105,7 +105,7 @@ def _one(text: str, path: str = "", name: str = "") -> Genotype:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Python, about odd code
-            for label, read in _found(text.strip().removeprefix("\ufeff")):
+            for label, read in _found(text.strip("\ufeff \t\r\n")):
                 if name in ("", label):
                     value = _outcome(read)
                     results.setdefault(str(value), (label, value))

@@ -55,6 +55,11 @@ def test_the_linear_schedule_is_that_of_the_code():
     assert [short.rate(epoch) for epoch in range(2)] == pytest.approx([0.1, 0.05])
 
 
+def test_a_genotype_as_name_does_not_fill_the_progress_line():
+    assert of("cifar").label == of("cifar").architecture
+    assert training_protocol(str(ONE_CELL), ONE_CELL).label == "a genotype"
+
+
 def test_drop_path_grows_linearly():
     protocol = of("cifar")
     assert [protocol.drop_probability(e) for e in (0, 300, 599)] == pytest.approx([0, 0.1, 0.2 * 599 / 600])

@@ -21,7 +21,8 @@ from ldarts_lib.networks.discrete import DiscreteNetwork
 from ldarts_lib.networks.operations import OPERATIONS, OperationSettings, register_operation
 from ldarts_lib.networks.sizes import sizes
 from ldarts_lib.spaces import genotype
-from ldarts_lib.spaces.genotype import GenotypeError, parse
+from ldarts_lib.spaces.genotype import GenotypeError
+from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.space import CellSpace, Space
 
 CANDIDATES = ("gated", "skip_connect", "sep_conv_3x3", "sep_conv_1x1", "wide_pool")

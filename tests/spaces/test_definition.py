@@ -8,7 +8,7 @@ import pytest
 import own_operations  # noqa: F401
 from ldarts_lib.errors import SpaceError
 from ldarts_lib.spaces.definition import as_definition, as_space, find_space, import_modules, read_space
-from ldarts_lib.spaces.genotype import parse
+from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.space import SPACES, CellSpace, Space
 
 YAML = """\
