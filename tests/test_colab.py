@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tomllib
@@ -58,6 +59,17 @@ def test_the_requirements_leave_the_image_as_it_is(requirements, image):
     assert conflicts([*requirements, snakemake], image) == []
     (found,) = conflicts([*requirements, "ipykernel>=6.29"], image)
     assert found == "this project asks for ipykernel>=6.29, the image has 6.17.1"
+
+
+def test_the_recorded_check_ran_every_notebook_with_these_packages(repository, image):
+    record = json.loads((repository / "data" / "recorded" / "colab" / "check.json").read_text())
+    assert [*record["seconds"]] == sorted(path.name for path in (repository / "book").glob("*.ipynb"))
+    assert "failed" not in record["seconds"].values() and record["versions"]["python"].startswith("3.13.")
+    held = {
+        canonicalize_name(name): version.partition("+")[0] for name, version in record["versions"].items()
+    }
+    assert len(held.items() & image.items()) == len(held) - 2  # all but Python and papermill
+    assert f"with its packages on {record['date']}" in (repository / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
