@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, Strict
 
@@ -12,6 +12,7 @@ from ldarts_lib.datasets.corpus import TEXTS
 from ldarts_lib.errors import require_known
 from ldarts_lib.settings import Seed
 from ldarts_lib.spaces.definition import find_space
+from ldarts_lib.spaces.notations import architecture
 from ldarts_lib.spaces.published import published
 from ldarts_lib.spaces.space import SPACES
 from ldarts_lib.tables.tables import TABULATED
@@ -38,7 +39,14 @@ def _known_data(dataset: str) -> str:
     return dataset if dataset in known else str(own_folder(dataset).resolve())
 
 
+def _known_architecture(text: str) -> str:
+    """A published name, or a cell in any notation, as its genotype."""
+    name, genotype = architecture(text)
+    genotype.require(genotype.kind)
+    return name if name in published() else str(genotype)
+
+
 Data = several(Annotated[str, AfterValidator(_known_data)])
 Seeds = several(Annotated[Seed, Strict()])
-Names = several(Literal[published()])
+Architectures = several(Annotated[str, AfterValidator(_known_architecture)])
 Spaces = several(Annotated[str, AfterValidator(_known_space)])

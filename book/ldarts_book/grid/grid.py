@@ -14,7 +14,7 @@ is searched in every combination; its ``evaluations`` train each found cell, or 
           - {recipe: cifar}                          # on the data set of the search
           - {recipe: cifar, datasets: [cifar100]}    # on another one
       released:
-        published: [DARTS_V2]                        # no search
+        published: [DARTS_V2, "nb201:12804"]         # no search; names, files, cells in any notation
         evaluations:
           - {recipe: cifar, datasets: [cifar10]}
 
@@ -26,6 +26,7 @@ by default one, 0.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
@@ -34,7 +35,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML, YAMLError
 
-from ldarts_book.grid.axes import DATA_OF, Data, Names, Seeds, Spaces, several
+from ldarts_book.grid.axes import DATA_OF, Architectures, Data, Seeds, Spaces, several
 from ldarts_book.grid.evaluations import ALL_RECIPES, FITTING, LOOKUP
 from ldarts_book.grid.jobs import Job
 from ldarts_lib.bilevel.protocols import METHODS, TEXT_METHODS
@@ -43,7 +44,8 @@ from ldarts_lib.datasets.corpus import TEXTS
 from ldarts_lib.errors import LdartsError
 from ldarts_lib.settings import Settings, Size
 from ldarts_lib.spaces.definition import find_space
-from ldarts_lib.spaces.published import published_record
+from ldarts_lib.spaces.notations import architecture
+from ldarts_lib.spaces.published import published, published_record
 
 WORKFLOW = Path(str(files("ldarts_book.workflow")))
 """The folder of Snakefile, profiles and grids."""
@@ -79,7 +81,7 @@ class Part(Settings):
     datasets: Data = None
     methods: several(Literal[METHODS]) = None
     seeds: Seeds = None
-    published: Names = None
+    published: Architectures = None
     evaluations: tuple[Evaluation, ...] = ()
 
     @model_validator(mode="after")
@@ -101,7 +103,9 @@ class Part(Settings):
         """
         for name, (position, one) in product(self.published or (), enumerate(self.evaluations)):
             seeded = one.model_copy(update={"seeds": one.seeds or (0,)})
-            yield from _evaluated(f"published/{name}", seeded, (), position, published=name, **common)
+            yield from _evaluated(
+                f"published/{_folder(name)}", seeded, (), position, published=name, **common
+            )
         for space, dataset, method in product(self.spaces or (), self.datasets or (), self.methods or ()):
             file, (space, own) = str(Path(space).resolve()), find_space(space)
             above, named = (
@@ -269,8 +273,14 @@ def _evaluation_misfits(part: Part, one: Evaluation) -> Iterator[str]:
 
 def _space_of(name: str) -> str:
     """The space of a published architecture; where we have none, one whose cells are built alike."""
-    record = published_record(name)
-    return record.space or ("ptb" if record.dataset == "ptb" else "darts")
+    space = published_record(name).space if name in published() else None
+    kind = architecture(name)[1].kind
+    return space or ("ptb" if kind == "recurrent" else kind)
+
+
+def _folder(name: str) -> str:
+    """A published name, or for a cell a short name that no other has."""
+    return name if name in published() else f"cell-{sha256(name.encode()).hexdigest()[:10]}"
 
 
 def _duplicates(grid: Grid) -> Iterator[tuple[_Place, str]]:

@@ -1,5 +1,7 @@
 """Grids: what is read from a file, what is refused, and the jobs that follow."""
 
+import re
+
 import pytest
 
 from ldarts_book.grid.grid import GridError, find_grid, read_grid
@@ -170,6 +172,16 @@ def test_published_architectures_need_no_search(grid, tmp_path):
     assert job.directory == "published/DARTS_V2/cifar-digits-seed0"
     assert job.needs == ()
     assert job.parameters(tmp_path)["architecture"] == "DARTS_V2"
+
+
+def test_cells_in_any_notation_need_no_search(grid, tmp_path):
+    cell = "|none~0|+|nor_conv_1x1~0|avg_pool_3x3~1|+|nor_conv_1x1~0|avg_pool_3x3~1|skip_connect~2|"
+    for text in (f"'{cell}'", "'nb201:12804'", f"'Structure(4 nodes with {cell})'"):
+        (job,) = grid(PUBLISHED.replace("DARTS_V2", text) % "nasbench201, datasets: [digits]").jobs()
+        assert job.parameters(tmp_path)["architecture"] == cell
+        assert re.fullmatch(r"published/cell-\w{10}/nasbench201-digits-seed0", job.directory)
+    message = refused(grid, PUBLISHED.replace("DARTS_V2", f"'{cell}'") % "cifar, datasets: [digits]")
+    assert "does not take cells of the space nasbench201" in message
 
 
 def test_the_best_of_several_searches_waits_for_all_that_judge(grid, tmp_path):
