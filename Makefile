@@ -4,6 +4,7 @@ MARKERS ?= not slow
 SIZE ?= smoke
 PROFILE ?= local
 STUDIES ?=
+CHAPTERS ?=
 COLAB ?= runs/colab/.venv
 BIN := .venv/bin
 # The stamp carries a checksum of pyproject.toml: a changed requirement installs again.
@@ -45,11 +46,11 @@ reproduce: $(STAMP) ## search, evaluate, tables: SIZE=smoke (minutes), demo or p
 golden: $(STAMP) ## record the golden runs anew, after a wanted change of arithmetic (minutes)
 	$(BIN)/python tests/golden.py --record
 
-colab-check: ## execute every notebook with Colab's packages (PYTHON=python3.13; COLAB=: where they lie; 6 GB, an hour)
+colab-check: ## execute every notebook with Colab's packages (PYTHON=python3.13; 6 GB, half an hour; CHAPTERS=why: only that)
 	@$(COLAB)/bin/python -c '' 2> /dev/null || $(PYTHON) -m venv --clear $(COLAB)
 	$(COLAB)/bin/python -m pip install --quiet --requirement tests/colab.txt
 	$(COLAB)/bin/python -m pip install --quiet .
-	$(COLAB)/bin/python scripts/colab_check.py
+	$(COLAB)/bin/python scripts/colab_check.py $(CHAPTERS)
 
 address: ## give the book another home: make address URL=https://github.com/OWNER/NAME
 	$(PYTHON) scripts/set_address.py "$(URL)"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -28,23 +29,26 @@ def replaced() -> list[str]:
     return [f"{name} {had} → {found[name]}" for name, had in image if found[name] != had]
 
 
-def main() -> None:
-    """Stop at what was replaced; else run all, record them, and fail if one failed."""
+def main(*chosen: str) -> None:
+    """Stop at what was replaced; else run all notebooks, or those chosen, record them, and fail if one failed."""
     if changed := replaced():
         sys.exit(f"the image did not stay as it was: {', '.join(changed)}")
     names = ("ipykernel", "ipywidgets", "jupyter_client", "numpy", "papermill", "torch")
     versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
-    seconds: dict[str, float | str] = {}
+    seconds: dict[str, float | str] = json.loads(RECORD.read_text())["seconds"] if chosen else {}
     for notebook in sorted((ROOT / "book").glob("*.ipynb")):
+        if chosen and notebook.stem not in chosen:
+            continue
+        shutil.rmtree(OUT / notebook.stem, ignore_errors=True)  # what is finished would return at once
         begun = time.monotonic()
         command = [Path(sys.executable).with_name("ldarts"), "run-notebook", notebook, "--out", OUT]
         done = subprocess.run([*command, "-p", "out", OUT / notebook.stem])
         seconds[notebook.name] = "failed" if done.returncode else round(time.monotonic() - begun)
-        record = {"date": str(date.today()), "versions": versions, "seconds": seconds}
+        record = {"date": str(date.today()), "versions": versions, "seconds": dict(sorted(seconds.items()))}
         RECORD.parent.mkdir(parents=True, exist_ok=True)
         RECORD.write_text(json.dumps(record, indent=2) + "\n")
     sys.exit("failed" in seconds.values())
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
