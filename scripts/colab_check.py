@@ -30,7 +30,7 @@ def replaced() -> list[str]:
 
 
 def main(*chosen: str) -> None:
-    """Stop at what was replaced; else run all notebooks, or those chosen, record them, and fail if one failed."""
+    """Stop at what was replaced; else run all notebooks, or those chosen, record them; fail if one failed."""
     if changed := replaced():
         sys.exit(f"the image did not stay as it was: {', '.join(changed)}")
     names = ("ipykernel", "ipywidgets", "jupyter_client", "numpy", "papermill", "torch")
