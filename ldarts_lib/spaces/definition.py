@@ -135,7 +135,7 @@ def read_space(path: str | Path) -> Space:
         SpaceError: the file cannot be read, or something in it is bad; all problems are listed, each with
             its line and field.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     try:
         text = path.read_text(encoding="utf-8-sig")
         content = _parsed(text, toml=path.suffix == ".toml")
@@ -175,9 +175,10 @@ def find_space(space: str | Path | Space | Mapping[str, Any]) -> tuple[str, Spac
     if isinstance(space, Mapping):
         space = as_space(space)
     elif not isinstance(space, Space):
-        if str(space) in (*SPACES, PTB.name) or not (Path(space).suffix in SUFFIXES or Path(space).is_file()):
+        path = Path(space).expanduser()
+        if str(space) in (*SPACES, PTB.name) or not (path.suffix in SUFFIXES or path.is_file()):
             return str(space), None
-        space = read_space(space)
+        space = read_space(path)
     if space in (*SPACES.values(), PTB):
         return space.name, None
     as_space(as_definition(space))  # a space made in Python is checked like one of a file

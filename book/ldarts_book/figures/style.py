@@ -135,7 +135,8 @@ HALVES = {
 
 def operation_look(operation: str) -> Operation:
     """The look of an operation."""
-    return OPERATIONS.get(operation, Operation(operation, operation))
+    label = operation if len(operation) <= 10 else f"{operation[:9]}…"
+    return OPERATIONS.get(operation, Operation(label, operation))
 
 
 def known_look(name: str) -> Look | None:

@@ -107,7 +107,7 @@ class Part(Settings):
                 f"published/{_folder(name)}", seeded, (), position, published=name, **common
             )
         for space, dataset, method in product(self.spaces or (), self.datasets or (), self.methods or ()):
-            file, (space, own) = str(Path(space).resolve()), find_space(space)
+            file, (space, own) = str(Path(space).expanduser().resolve()), find_space(space)
             above, named = (
                 f"{space}/{recorded_name(dataset)}/{method}",
                 {"space": space, "method": method, **common},
