@@ -147,7 +147,7 @@ def read_space(path: str | Path) -> Space:
 
 def as_space(definition: Mapping[str, Any]) -> Space:
     """The space that :func:`as_definition` described; its modules are imported."""
-    return _checked(definition, lambda *_: "the definition of the space")
+    return _checked(definition, lambda *_: "the definition of the space (register its own operations first)")
 
 
 def as_definition(space: Space) -> dict[str, Any]:
