@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ldarts_lib.spaces.genotype import ACTIVATION_NAMES, Cell, Edge, Genotype, GenotypeError
@@ -29,7 +29,13 @@ _WRAPPER = re.compile(r"list|tuple|array|tensor|str_?|u?int\d*|float\d*")
 _NASBENCH201, _DARTS = (SPACES[name].cells["normal"] for name in ("nasbench201", "darts"))
 _NASLIB = ("skip_connect", "none", "nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3")
 """NASLib's numbers of the operations of NAS-Bench-201; it orders the edges by their sources."""
-_NNI_1 = ("maxpool", "avgpool", "skipconnect", "sepconv3x3", "sepconv5x5", "dilconv3x3", "dilconv5x5")
+_NNI_1 = dict(
+    zip(
+        ("maxpool", "avgpool", "skipconnect", "sepconv3x3", "sepconv5x5", "dilconv3x3", "dilconv5x5"),
+        _DARTS.candidates[0],
+        strict=True,
+    )
+)
 """What NNI 1 called the operations of DARTS."""
 
 
@@ -65,9 +71,8 @@ def of_literal(node: ast.expr) -> Genotype:
             if "Genotype" in kind:
                 return _of_fields(args, {str(one.arg): one.value for one in keywords})
         case ast.Dict(keys=keys, values=values):
-            return _of_dictionary(
-                {str(_literal("a key", k)): v for k, v in zip(keys, values, strict=True) if k}
-            )
+            named = [str(_literal("a key", key)) if key else "**" for key in keys]
+            return _of_dictionary(dict(zip(named, values, strict=True)))
         case ast.List(elts=items) | ast.Tuple(elts=items):
             value = _literal("a cell", node)
             if len(items) == 4 and _are(int, value[1]):
@@ -87,6 +92,8 @@ def _of_fields(args: Sequence[ast.expr], named: Mapping[str, ast.expr]) -> Genot
     fields = (*fields, *(f"field {number}" for number in range(len(fields) + 1, len(args) + 1)))
     given = [*zip(fields, args, strict=False), *named.items()]
     values = {name: value for name, value in given if _code(value) not in ("None", "null")}
+    if len(dict(given)) < len(given):
+        raise GenotypeError(f"a Genotype with two fields of one name; {_WRITE}")
     if {"recurrent"} <= set(values) <= set(_RECURRENT_FIELDS):
         return Genotype(_cell("recurrent", "concat", values, 1))
     if not {"normal"} <= set(values) <= set(_DARTS_FIELDS):
@@ -105,7 +112,7 @@ def _cell(field: str, concat: str, values: Mapping[str, ast.expr], inputs: int) 
     if concat in values:
         output = _literal(concat, values[concat])
     if not _are(int, output):
-        raise GenotypeError(f"{concat}: expected node numbers, got {output}")
+        raise GenotypeError(f"{concat}: expected node numbers, got {output!s:.80}")
     if len(_first(value)) == 3 and type(value[0][2]) is int:  # FairDARTS leaves out nodes without an edge
         output = [node for node in output if node in targets or node < inputs]
     return Cell(inputs, edges, tuple(output))
@@ -141,7 +148,7 @@ def _pairs(field: str, value: Any) -> list[Sequence[Any]]:
     for position, pair in enumerate(value):
         types = [type(part) for part in pair] if isinstance(pair, list | tuple) else []
         if types[:2] != [str, int] or types[2:] not in ([], [int], [float]):
-            raise GenotypeError(f"{field}, entry {position}: expected (operation, source), got {pair!r}")
+            raise GenotypeError(f"{field}, entry {position}: expected (operation, source), got {pair!r:.80}")
         if not re.fullmatch(OPERATION, pair[0]):
             raise GenotypeError(f"{field}, entry {position}: {pair[0][:80]!r} is no name of an operation")
     return list(value)
@@ -149,7 +156,8 @@ def _pairs(field: str, value: Any) -> list[Sequence[Any]]:
 
 def _of_nodes(kind: str, value: Any) -> Genotype:
     """AutoDL-Projects' list per node of a cell of NAS-Bench-201, where the first node reads one edge."""
-    if not kind and len(_first(value) or ()) != 1:
+    first = _first(value)
+    if not kind and not (isinstance(first, list | tuple) and len(first) == 1):
         raise GenotypeError(f"a list of a single cell; {_WRITE}, or of NAS-Bench-201 |op~0|+|op~0|op~1|+...")
     edges = _edges(kind or "a list", value, 1)
     return Genotype(Cell(1, edges, (edges[-1].target,)))
@@ -161,19 +169,16 @@ def _of_numbers(value: Any) -> Genotype:
         by_source = sorted(_NASBENCH201.edges, key=lambda edge: edge[::-1])
         edges = sorted(Edge(*edge, _NASLIB[number]) for edge, number in zip(by_source, value, strict=True))
         return Genotype(Cell(1, tuple(edges), _NASBENCH201.output_nodes))
-    tuples = isinstance(value, tuple) and all(isinstance(cell, tuple) for cell in value)
-    if not tuples or [len(cell) for cell in value if not _are(int, cell)] != [8, 8]:
+    names = dict(enumerate(_DARTS.candidates[0]))
+    pairs = [pair for cell in value if isinstance(cell, tuple) and len(cell) == 8 for pair in cell]
+    known = len(value) == 2 and all(_are(int, pair) and len(pair) == 2 and pair[1] in names for pair in pairs)
+    if len(pairs) != 16 or not known or "[" in repr(value):
         raise GenotypeError(
-            "numbers: NASLib writes tuples, (4, 0, 3, 1, 4, 3) or (((source, operation), ...), (...)) of "
-            f"eight pairs each, and others number otherwise in lists; {_WRITE}, or six digits"
+            "numbers: NASLib writes tuples, of six operations 0 to 4 or (((source, operation 0 to 6), ...), "
+            f"(...)) of eight pairs each; in lists, others count otherwise; {_WRITE}, or six digits"
         )
-    cells = []
-    for cell in value:
-        if not all(isinstance(pair, tuple) and len(pair) == 2 and 0 <= pair[1] < 7 for pair in cell):
-            raise GenotypeError(f"NASLib's tuple: expected pairs (source, operation 0 to 6), got {cell}")
-        named = [(_DARTS.candidates[0][number], source) for source, number in cell]
-        cells.append(Cell(2, _edges("NASLib's tuple", named, 2), _DARTS.output_nodes))
-    return Genotype(*cells)
+    cells = [_edges("NASLib's tuple", [(names[number], k) for k, number in cell], 2) for cell in value]
+    return Genotype(*(Cell(2, edges, _DARTS.output_nodes) for edges in cells))
 
 
 def _of_dictionary(given: Mapping[str, ast.expr]) -> Genotype:
@@ -181,37 +186,33 @@ def _of_dictionary(given: Mapping[str, ast.expr]) -> Genotype:
     if {"normal", "recurrent"} & set(given):
         return _of_fields([], given)
     values = {key: _literal(key, value) for key, value in given.items()}
-    rows = []
+    rows: dict[str, list[tuple[int, int, Any, Any]]] = {"normal": [], "reduce": []}
     for key, value in values.items():
         if match := re.fullmatch(r"(?:.*/)?(normal|reduce)/op_(\d{1,2})_(\d)", key):
             source = values.get(key.replace("/op_", "/input_"))
             source = source[0] if isinstance(source, list) and len(source) == 1 else source
-            rows.append((match[1], int(match[2]), int(match[3]), source, value))
+            rows[match[1]].append((int(match[2]), int(match[3]), value, source))
         elif match := re.fullmatch(r"((normal|reduce)_n(\d{1,2}))_switch", key):
             for place, chosen in enumerate(value if isinstance(value, list) else ()):
-                source = chosen if type(chosen) is int else int(str(chosen).rpartition("_p")[2])
-                name = values.get(f"{match[1]}_p{source}")
-                known = dict(zip(_NNI_1, _DARTS.candidates[0], strict=True))
-                rows.append((match[2], int(match[3]), place, source, known.get(str(name), name)))
+                number = re.search(r"(?:_p|^)(\d{1,2})$", str(chosen))
+                name = values.get(f"{match[1]}_p{number[1]}") if number else None
+                rows[match[2]].append(
+                    (int(match[3]), place, _NNI_1.get(str(name)), number and int(number[1]))
+                )
         elif match := re.fullmatch(r"(?:.*:)?edge_(normal|reduce)_(\d{1,2})", key):
             target, source = dict(enumerate(_DARTS.edges)).get(int(match[2]), (0, 0))
-            rows.append((match[1], target, source, source, value))
-    if not rows:
+            rows[match[1]].append((target, source, value, source))
+    if not any(rows.values()):
         raise GenotypeError(f"a dictionary with the keys {', '.join(list(values)[:8])[:200]}; {_WRITE}")
-    return Genotype(
-        *(_of_rows(name, [row[1:] for row in rows if row[0] == name]) for name in ("normal", "reduce"))
-    )
-
-
-def _of_rows(name: str, rows: Iterable[tuple[Any, ...]]) -> Cell:
-    """A cell of (target, order, source, operation)."""
-    rows = sorted(rows, key=lambda row: row[:2])
-    if sorted(row[0] for row in rows) != [2, 2, 3, 3, 4, 4, 5, 5]:
-        raise GenotypeError(
-            f"NNI's or NAS-Bench-301's dictionary: expected two edges into each of the nodes 2 to 5 of the "
-            f"{name} cell, as in DARTS's space; for another, {_WRITE}"
-        )
-    return Cell(2, _edges(name, [(row[3], row[2]) for row in rows], 2), _DARTS.output_nodes)
+    for name, edges in rows.items():
+        edges.sort(key=lambda edge: edge[:2])
+        if [target for target, *_ in edges] != [2, 2, 3, 3, 4, 4, 5, 5]:
+            raise GenotypeError(
+                "NNI's or NAS-Bench-301's dictionary: expected two edges into each of nodes 2 to 5 of the "
+                f"{name} cell, as in DARTS's space; for another, {_WRITE}"
+            )
+    chosen = {name: _edges(name, [edge[2:] for edge in edges], 2) for name, edges in rows.items()}
+    return Genotype(**{name: Cell(2, edges, _DARTS.output_nodes) for name, edges in chosen.items()})
 
 
 def _literal(name: str, node: ast.expr) -> Any:
@@ -230,10 +231,9 @@ def _literal(name: str, node: ast.expr) -> Any:
             numbers = [_literal(name, bound) for bound in bounds]
             if len(numbers) < 3 and _are(int, numbers) and max(map(abs, numbers)) <= _LARGEST:
                 return list(range(*numbers))
-        case ast.Call(func=ast.Name(id=kind) | ast.Attribute(attr=kind), args=[item]) if _WRAPPER.fullmatch(
-            kind
-        ):
-            return _literal(name, item)
+        case ast.Call(func=ast.Name(id=kind) | ast.Attribute(attr=kind), args=[item]):
+            if _WRAPPER.fullmatch(kind):
+                return _literal(name, item)
     raise NotLiteral(f"{name}: expected a literal, got {_code(node)}")
 
 
@@ -246,8 +246,8 @@ def _are(kind: type, value: Any) -> bool:
     return isinstance(value, list | tuple) and all(type(item) is kind for item in value)
 
 
-def _first(value: Any, default: Any = None) -> Any:
-    return value[0] if isinstance(value, list | tuple) and value else default
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, list | tuple) and value else None
 
 
 def _code(node: ast.expr) -> str:

@@ -1,17 +1,16 @@
 """Architectures in the notations that people hold them in; text is parsed, never evaluated.
 
 ======================================================  ===================================================
-``|op~0|+|op~0|op~1|+...``                              NAS-Bench-201; ``Structure(4 nodes with ...)``
-``[(('op', 0),), (('op', 0), ('op', 1)), ...]``         the same, a list per node; ``Structure([...])``
-``Genotype(normal=[('op', 0), ...], ...)``              DARTS, by any name with that word; without names of
-                                                        the fields; with a list per node; as a dictionary
-``('op', 0, 0.3)``, ``('op', 2, 0)``                    edges with a strength, which is dropped, or with the
-                                                        node that they end in (FairDARTS)
+``|op~0|+|op~0|op~1|+...``                              NAS-Bench-201; in ``Structure(4 nodes with ...)``
+``[(('op', 0),), (('op', 0), ('op', 1)), ...]``         the same as lists; in ``Structure([...])``
+``Genotype(normal=[('op', 0), ...], ...)``              DARTS; without names of fields; with a list per node;
+                                                        as a dictionary; by any name with Genotype in it
+``('op', 0, 0.3)``, ``('op', 2, 0)``                    in these, with a strength, which is dropped, or with
+                                                        the target before the source (FairDARTS)
 ``Genotype(recurrent=[('tanh', 0), ...], concat=...)``  recurrent cells
-``{"normal/op_2_0": "op", "normal/input_2_0": 0, ...}`` NNI; its version 1 wrote ``normal_n2_p0``
+``{"normal/op_2_0": "op", "normal/input_2_0": 0, ...}`` NNI; in its version 1, ``normal_n2_p0``
 ``{"...:edge_normal_0": "op", ...}``                    NAS-Bench-301
-``(4, 0, 3, 1, 4, 3)``                                  NASLib, a cell of NAS-Bench-201
-``(((0, 3), (1, 2), ...), ((0, 0), ...))``              NASLib, two cells of DARTS
+``(4, 0, 3, 1, 4, 3)``, ``(((0, 3), ...), (...))``      NASLib, of NAS-Bench-201 and of DARTS
 ======================================================  ===================================================
 
 They may stand in a line of a log, behind a name, or in a file. What could mean two architectures is refused.
@@ -68,11 +67,10 @@ def architecture(text: str) -> tuple[str, Genotype]:
     if text.isdecimal():
         return text, decode(text)
     for path, name in ((text, ""), text.rpartition(":")[::2]):
-        place = Path(
-            os.path.expanduser(path), "genotype.json" if os.path.isdir(os.path.expanduser(path)) else ""
-        )
-        if path and os.path.isfile(place):
-            return text, _one(_content(place), path, name)
+        file = Path(os.path.expanduser(path))
+        file /= "genotype.json" if path and os.path.isdir(file) else ""
+        if path and os.path.isfile(file):
+            return text, _one(_content(file), path, name)
     if re.search(r"[\[({|]", text):
         found = parse(text)
         return (text if text.startswith(("|", "Genotype(")) else str(found)), found
