@@ -117,7 +117,10 @@ def require_memory(name: str, shape: Sequence[int], free: int, where: str) -> No
 
 
 def _key(found: Folder, settings: Sequence[Any]) -> str:
-    stats = [(str(path), test, (s := path.stat()).st_size, s.st_mtime_ns) for path, _, test in found.files]
+    stats = [
+        (path.relative_to(found.root).as_posix(), test, (s := path.stat()).st_size, s.st_mtime_ns)
+        for path, _, test in found.files
+    ]
     text = json.dumps([_VERSION, str(found.root.resolve()), stats, *settings])
     return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT]
 
