@@ -67,10 +67,8 @@ def guesses(network: TrainedNetwork, images: ImageDataset, count: int = 16) -> l
     pictures, scale = images.test_images[:count], 255 if images.test_images.dtype == torch.uint8 else 1
     with torch.no_grad():
         shares, found = network(pictures.float() / scale).softmax(1).max(1)
-    names, texts = network.class_names, []
-    for share, guess, truth in zip(
-        shares.tolist(), found.tolist(), images.test_labels.tolist(), strict=False
-    ):
+    names, texts, truths = network.class_names, [], images.test_labels.tolist()
+    for share, guess, truth in zip(shares.tolist(), found.tolist(), truths, strict=False):
         wrong = "" if guess == truth else f"\nnot {names[truth]}"
         texts.append(f"{names[guess]} {share:.0%}{wrong}")
     return texts
