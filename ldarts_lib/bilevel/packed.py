@@ -27,8 +27,8 @@ from ldarts_lib.networks.batches import Batch
 from ldarts_lib.runs.directory import Row, Run
 from ldarts_lib.runs.record import begun, run_epochs
 
-SAVE_SECONDS = 15.0
-"""The most that an interruption costs, beside an epoch: saving many searches after each would cost more."""
+SAVE_SECONDS = 1.5
+"""The most that an interruption costs for each search, beside an epoch: saving many after each costs more."""
 
 
 def can_pack(protocol: SearchProtocol) -> bool:
@@ -69,7 +69,10 @@ def run_packed(
     with ExitStack() as stack:
         runs = [stack.enter_context(begun(out, p, device)) for p, out in left]
         run_epochs(
-            runs, states, lambda alike: PackedSearch(alike, images).run_epoch, save_seconds=SAVE_SECONDS
+            runs,
+            states,
+            lambda alike: PackedSearch(alike, images).run_epoch,
+            save_seconds=SAVE_SECONDS * len(left),
         )
 
 

@@ -18,6 +18,8 @@ Bundling = Literal["edge", "kind", "source"]
 
 SMALL = 2**17
 """Up to so many values in a state, a CPU spends more on calls than on arithmetic."""
+FEW = 4
+"""So many networks side by side do not change that."""
 
 
 @dataclass
@@ -48,7 +50,7 @@ class Execution:
         """Which edges that leave a state are computed together."""
         if self.batched(state):
             return "source"
-        return "kind" if state.numel() <= SMALL and self.copies == 1 else "edge"
+        return "kind" if state.numel() <= SMALL and self.copies <= FEW else "edge"
 
     def of(self, parameter: Tensor) -> Tensor:
         """A parameter, cut off the graph where its gradient is not asked for."""

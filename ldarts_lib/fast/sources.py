@@ -47,7 +47,9 @@ class Source:
         if name == "skip_connect":
             return self._reduced(kernels, count)
         if name.startswith("nor_conv"):
-            return convolve(self.active, *kernels, operations[0][1].geometry, self.run)
+            together = count if self.run.copies > 1 else 1  # one network's edges read the same channels
+            x = self._repeated("active", together, lambda: self.active)
+            return convolve(x, *kernels, operations[0][1].geometry.repeated(together), self.run)
         return self._separable(kinds, kernels)
 
     @property

@@ -67,8 +67,11 @@ def assert_packed(packed_tensors, single_tensors):
         )
 
 
+@pytest.mark.parametrize("few", [COPIES, COPIES - 1])
 @pytest.mark.parametrize(("depth", "reduction"), [(1, "light"), (2, "residual")])
-def test_a_pack_is_its_networks(depth, reduction):
+def test_a_pack_is_its_networks(monkeypatch, depth, reduction, few):
+    """In a small one the edges that leave a state are computed together."""
+    monkeypatch.setattr("ldarts_lib.fast.execution.FEW", few)
     packed, singles = pack(depth, reduction)
     batches, together = scene()
     each, weights = weights_of(singles)
