@@ -16,8 +16,9 @@ STAMP := .venv/installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
-demo: $(STAMP) ## search with DARTS and Λ-DARTS side by side on real images (CPU, minutes)
-	$(BIN)/ldarts run-notebook book/quickstart.ipynb -p size demo -p out runs/demo --out runs/demo
+demo: $(STAMP) ## search with DARTS and Λ-DARTS side by side on real images (CPU, minutes; SEEDS=10: more searches)
+	$(BIN)/ldarts run-notebook book/quickstart.ipynb -p size demo $(if $(SEEDS),-p seeds $(SEEDS)) \
+		-p out runs/demo --out runs/demo
 
 test: $(STAMP) ## run the fast tests (MARKERS=slow: the slow ones; MARKERS=: all of them)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "$(MARKERS)"

@@ -198,8 +198,8 @@ def _checked(namespace: Mapping[str, Any], history: Sequence[str]) -> dict[str, 
 def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str) -> Path:
     """Check the parameters, then execute a notebook with this Python, in the caller's directory.
 
-    A bar shows its progress, above it what it prints. While it runs it is saved as ``<stem>.partial.ipynb``,
-    which stays if the run is interrupted.
+    On a terminal one line shows its progress, above it what it prints. While it runs it is saved as
+    ``<stem>.partial.ipynb``, which stays if the run is interrupted.
 
     Args:
         path: the notebook.
@@ -234,6 +234,8 @@ def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str)
                 kernel_manager_class=_running_interpreter(ends),
                 stdout_file=relay,
                 stderr_file=relay,
+                extra_arguments=["--IPKernelApp.log_level=50"],  # how it is ended is no error
+                progress_bar={"file": relay.cells, "bar_format": "cell {n_fmt} of {total_fmt}"},
             )
         except papermill.PapermillExecutionError as error:
             failure = error.source, f"{error.ename}: {error.evalue}"
@@ -270,22 +272,45 @@ def _running_interpreter(ends: list[int]) -> type[KernelManager]:
 
 
 class _Relay(TextIOBase):
-    """Shows the finished lines that a notebook prints above papermill's bar, and below it the one begun."""
+    """Shows the finished lines that a notebook prints, and on a terminal below them a single one that is
+    rewritten: the number of the cell, and the line begun, such as a progress bar.
+    """
 
     def __init__(self) -> None:
         from tqdm import tqdm
 
-        self.bar, self.rest = tqdm(bar_format="{desc}", position=1, leave=False, disable=None), ""
+        self.bar, self.rest, self.cells = (
+            tqdm(bar_format="{desc}", leave=False, disable=None),
+            "",
+            _Begun(self),
+        )
 
     def write(self, text: str) -> None:
         # Of a line that carriage returns rewrite, as progress bars do, a terminal leaves the last state.
         *lines, self.rest = (self.rest + text).split("\n")
-        *lines, begun = (line.rstrip("\r").rpartition("\r")[2] for line in (*lines, self.rest))
         for line in lines:
-            self.bar.write(line)
-        self.bar.set_description_str(begun)
+            self.bar.write(_last_state(line))
+        self.show()
+
+    def show(self) -> None:
+        self.bar.set_description_str(f"{self.cells.text}  {_last_state(self.rest)}")
 
     def close(self) -> None:
         if self.rest:
             self.write("\n")
         self.bar.close()
+
+
+class _Begun(TextIOBase):
+    """Where papermill's bar writes to."""
+
+    def __init__(self, relay: _Relay) -> None:
+        self.relay, self.text = relay, ""
+
+    def write(self, text: str) -> None:
+        self.text = text.strip() or self.text
+        self.relay.show()
+
+
+def _last_state(line: str) -> str:
+    return line.rstrip("\r").rpartition("\r")[2]

@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
-from textwrap import fill
-from typing import Any
+from textwrap import wrap
 
 import pandas as pd
+import torch
 
 from ldarts_lib.bilevel.protocols import SearchProtocol
 from ldarts_lib.bilevel.search import SearchResult
-from ldarts_lib.evaluation.standalone import evaluate_all
-from ldarts_lib.spaces.genotype import Cell, parse
+from ldarts_lib.evaluation.standalone import Recipe, evaluate_all
+from ldarts_lib.spaces.notations import parse
 from ldarts_lib.tables.chance import random_cell
 from ldarts_lib.tables.computation import computation, encode
 from ldarts_lib.tables.tables import open_table
 
 _METHODS = {"darts": "DARTS", "lambda": "Λ-DARTS"}
 _WORDS = {
-    "skip_connect": "skip", "nor_conv_1x1": "conv 1×1", "nor_conv_3x3": "conv 3×3", "avg_pool_3x3": "pool 3×3",
-}  # fmt: skip
+    "skip_connect": " skip ",
+    "nor_conv_1x1": " conv 1×1 ",
+    "nor_conv_3x3": " conv 3×3 ",
+    "avg_pool_3x3": " pool 3×3 ",
+}
 _ALIKE = 0.005
 """Mean accuracies that differ by less count as equal."""
+_PROOF = 20
+"""Fewer seeds illustrate."""
 _NEXT = """\
-more seeds      ldarts run-notebook book/quickstart.ipynb -p size demo -p seeds 10
-your pictures   ldarts search --dataset FOLDER
+more seeds      make demo SEEDS=10
+your pictures   .venv/bin/ldarts search --dataset FOLDER
 why it happens  make book, then the part on the collapse"""
 
 
 def found_cells(
-    results: Mapping[str, SearchResult], protocols: Mapping[str, SearchProtocol], **training: Any
+    results: Mapping[str, SearchResult], protocols: Mapping[str, SearchProtocol], device: torch.device | str
 ) -> pd.DataFrame:
     """What each search ended with, by method and seed.
 
@@ -40,14 +45,17 @@ def found_cells(
 
     Args:
         results: of the searches, under the names of their ``protocols``.
-        training: as for :func:`~ldarts_lib.evaluation.standalone.evaluate_all`.
+        device: where cells are trained, at size ``smoke`` for two epochs.
     """
     genotypes = {name: result.genotype for name, result in results.items()}
     if all(p.dataset == "noisy-digits" for p in protocols.values()):
         rows = {name: open_table("digits-201").query(cell) for name, cell in genotypes.items()}
-        worth = {name: {"test accuracy": row["accuracy"], "place": row["place"]} for name, row in rows.items()}
+        worth = {
+            name: {"test accuracy": row["accuracy"], "place": row["place"]} for name, row in rows.items()
+        }
     else:
-        trained = evaluate_all(genotypes, protocols, **training)
+        smoke = all(p.size == "smoke" for p in protocols.values())
+        trained = evaluate_all(genotypes, protocols, Recipe(2 if smoke else 20), device=device)
         worth = {name: {"test accuracy": accuracy} for name, accuracy in trained.items()}
     found = [
         {
@@ -73,24 +81,24 @@ def summary(found: pd.DataFrame, protocols: Mapping[str, SearchProtocol], folder
         folder: where their results lie.
     """
     of = next(iter(protocols.values()))
-    half = f"seeds 0 to {found['seed'].max()}, {of.epochs} epochs each"
+    where = f"on {Path(of.dataset).name}, {found['seed'].nunique()} seeds, {of.epochs} epochs each"
     judged = "trained from scratch"
     if "place" in found:
-        judged = f"looked up in Digits-201, place of {len(open_table('digits-201')):,} different cells"
-    first = found[found["seed"] == found["seed"].min()]
-    drawn = (_drawn(f"{_METHODS[m]}, seed {s}", parse(c).normal) for m, s, c in zip(first["method"], first["seed"], first["cell"]))
-    lines = (f"{one:<40}{two}".rstrip() for one, two in zip_longest(*drawn, fillvalue=""))
+        judged = f"by Digits-201 (place of {len(open_table('digits-201')):,} different cells)"
+    cells = [
+        _drawn(f"{_METHODS[one.method]}, seed 0", one.cell) for one in found.itertuples() if not one.seed
+    ]
+    rows = [f"{'':2}{one:<38}{two}".rstrip() for one, two in zip_longest(*cells, fillvalue="")]
     table = found.drop(columns="cell").assign(method=found["method"].map(_METHODS))
-    return "\n\n".join(
-        (
-            f"SEARCHED: DARTS and Λ-DARTS on {Path(of.dataset).name}, {half}",
-            "\n".join(lines),
-            f"FOUND, {judged}:\n{table.to_string(index=False)}",
-            f"THAT MEANS: {meaning(found)}",
-            f"WHAT TO TRY NEXT\n{_NEXT}",
-            f"figures          {folder / 'searches.png'}, cells.png\ntable            {folder / 'summary.csv'}\nrun directories  {folder}"
-        )
-    )
+    places = {"figures": "searches.png, cells.png", "table": "summary.csv", "run directories": "*-seed*"}
+    parts = {
+        f"SEARCHED with DARTS and Λ-DARTS {where}": rows,
+        f"FOUND, {judged}": table.to_string(index=False).splitlines(),
+        "WHAT IT MEANS": wrap(meaning(found), 80),
+        "WHAT TO TRY NEXT": _NEXT.splitlines(),
+        f"IN {folder}": [f"{what:<15} {names}" for what, names in places.items()],
+    }
+    return "\n\n".join("\n".join([title, *lines]) for title, lines in parts.items())
 
 
 def meaning(found: pd.DataFrame) -> str:
@@ -101,21 +109,20 @@ def meaning(found: pd.DataFrame) -> str:
     means, gain = accuracy.mean(), (accuracy["lambda"] - accuracy["darts"]).mean()
     better = "about as good" if abs(gain) < _ALIKE else "better" if gain > 0 else "worse"
     empty = (by_seed["convolutions"] == 0).sum()
-    chance = f", a random cell has {random_cell(open_table('digits-201')):.2f}" if "place" in found else ""
-    return fill(
-        f"Λ-DARTS ends with the higher alignment Λ in {higher} of {count} seeds, {aligned['lambda'].mean():+.2f} "
-        f"on average against {aligned['darts'].mean():+.2f}. Its cells are {better} on average "
-        f"({means['lambda']:.2f} against {means['darts']:.2f}{chance}), and without a convolution are left "
-        f"{empty['darts']} of {count} cells of DARTS and {empty['lambda']} of Λ-DARTS: "
-        f"so few searches illustrate, they prove nothing.",
-        80,
+    chance = f"; a random cell has {random_cell(open_table('digits-201')):.2f}" if "place" in found else ""
+    caution = "; so few searches illustrate, they prove nothing" if count < _PROOF else ""
+    return (
+        f"Λ-DARTS ends with the higher alignment Λ in {higher} of {count} seeds, on average with "
+        f"{aligned['lambda'].mean():.2f} against {aligned['darts'].mean():.2f}. Its cells are {better} on "
+        f"average ({means['lambda']:.2f} against {means['darts']:.2f}{chance}), and collapsed, without a "
+        f"convolution between input and output, are {empty['darts']} of {count} cells of DARTS and "
+        f"{empty['lambda']} of Λ-DARTS{caution}."
     )
 
 
-def _drawn(title: str, cell: Cell) -> Iterator[str]:
-    yield title
-    names = {0: "in", cell.output[-1]: "out"}
-    for edge in cell.edges:
-        if edge.operation != "none":
-            source, target = (names.get(node, str(node)) for node in (edge.source, edge.target))
-            yield f"  {source:>2} ── {_WORDS[edge.operation]:─<9}▶ {target}"
+def _drawn(title: str, genotype: str) -> list[str]:
+    """A title, and the edges of a cell that do anything."""
+    cell = parse(genotype).normal
+    names = {0: "in", cell.nodes: "out"}
+    ends = ((names.get(e.source, e.source), names.get(e.target, e.target), e.operation) for e in cell.edges)
+    return [title, *(f"{a:>3} ──{_WORDS[name]:─<11}▶ {b}" for a, b, name in ends if name != "none")]

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
@@ -229,7 +230,7 @@ def test_a_notebook_runs_with_its_values_and_this_python_in_the_callers_director
     assert Path("runs/demo").is_dir()
     shown = capfd.readouterr()
     assert f"at {tmp_path / 'here'} {sys.executable}" in shown.out
-    assert "6/6" in shown.err and "unknown parameter" not in caplog.text
+    assert shown.err == "" and "unknown parameter" not in caplog.text
 
 
 def test_nothing_runs_or_is_written_if_a_parameter_or_the_place_is_bad(tmp_path):
@@ -262,7 +263,18 @@ def test_prints_are_shown_whole_and_progress_at_its_last_state(capfd):
     with notebooks._Relay() as relay:
         for text in ["one\ntw", "o\n", "\r 10%", "\r 90%", "\r100%", "\n", "unfinished"]:
             relay.write(text)
-    assert capfd.readouterr().out.splitlines() == ["one", "two", "100%", "unfinished"]
+    assert capfd.readouterr() == ("one\ntwo\n100%\nunfinished\n", "")
+
+
+def test_on_a_terminal_one_line_shows_the_cell_and_what_is_begun(monkeypatch):
+    shown = StringIO()
+    shown.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", shown)
+    with notebooks._Relay() as relay:
+        relay.cells.write("\rcell 3 of 9")
+        relay.write("\rsearching: 40%")
+        assert shown.getvalue().endswith("\rcell 3 of 9  searching: 40%")
+    assert "\n" not in shown.getvalue()
 
 
 # The check from the inside
