@@ -9,7 +9,7 @@ import pytest
 
 from ldarts_book import quickstart
 from ldarts_lib.bilevel.protocols import protocol
-from ldarts_lib.tables.computation import decode
+from ldarts_lib.spaces.literals import decode
 
 GOOD, COLLAPSED = "333133", "111111"
 
