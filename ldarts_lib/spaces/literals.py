@@ -14,7 +14,7 @@ from typing import Any
 from ldarts_lib.spaces.genotype import ACTIVATION_NAMES, Cell, Edge, Genotype, GenotypeError
 from ldarts_lib.spaces.space import SPACES
 
-OPERATION = r"[\w.\-/:@]{1,80}"
+OPERATION = r"[\w.\-/:@*]{1,80}"
 """What the name of an operation may be."""
 _DARTS_FIELDS = ("normal", "normal_concat", "reduce", "reduce_concat")
 _RECURRENT_FIELDS = ("recurrent", "concat")

@@ -37,7 +37,7 @@ _EXPECTED = (
     "'Genotype(recurrent=[(activation, source), ...], concat=...)'"
 )
 _CALL = re.compile(r"\b\w*(?:Genotype|Structure)\w*\s*\(|\{(?=\s*['\"](?:normal|reduce))")
-_BARS = re.compile(r"[\w~|+.\-/:@]+")
+_BARS = re.compile(r"[\w~|+.\-/:@*]+")
 _EDGE = re.compile(rf"(?P<operation>{OPERATION})~(?P<source>[0-9]{{1,3}})")
 _NAME = re.compile(r"([A-Za-z_]\w*)['\"]?\s*[=:]\s*\[?['\"]?\s*$")
 _MEGABYTES = 64
