@@ -15,6 +15,8 @@ name                classes  search images                test images
 
 Means, standard deviations, crops and flips of the last four are those of the official Λ-DARTS code
 (SVHN is flipped too); the first four are standardized by their own search images and never changed.
+A folder of pictures is a data set, too (:mod:`~ldarts_lib.datasets.folders`): standardized by its training
+part, cropped and flipped as CIFAR is.
 """
 
 from __future__ import annotations
