@@ -140,7 +140,8 @@ def test_decoded_once_and_again_when_a_file_or_a_setting_changes(tmp_path, cache
     first, calls = decoded(folder, pixels=8), []
     real = decoding._picture
     monkeypatch.setattr(decoding, "_picture", lambda *given: calls.append(given) or real(*given))
-    again = decoded(folder, pixels=8)
+    monkeypatch.chdir(tmp_path)
+    again = decoded("mine", pixels=8)
     assert not calls and all(np.array_equal(a, vars(again)[name]) for name, a in vars(first).items())
     assert decoded(folder, pixels=4).fingerprint == first.fingerprint and len(calls) == 30
     moved = folder.rename(tmp_path / "moved")
