@@ -211,12 +211,13 @@ class Registered(nn.Module):
 
     def _tried(self, made: str, channels: int) -> bool:
         x, state = torch.linspace(-1, 1, 2 * channels * 64).view(2, channels, 8, 8), torch.get_rng_state()
-        read, pixels = x.clone(), 8 // self.stride
+        read, pixels = x.contiguous(memory_format=torch.channels_last), 8 // self.stride
         try:
             with torch.no_grad():
                 y = copy.deepcopy(self.operation)(read)
         except Exception as error:
-            raise SpaceError(f"{made} cannot read {[*x.shape]}: {_first_line(error)}") from error
+            what = f"cannot read {[*x.shape]} in channels_last: {_first_line(error)}"
+            raise SpaceError(f"{made} {what}") from error
         draws = not torch.equal(state, torch.get_rng_state())
         torch.set_rng_state(state)
         shape = [*y.shape] if isinstance(y, Tensor) else type(y).__name__
@@ -229,8 +230,7 @@ class Registered(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not (self.draws and self.generator):
             return self.operation(x)
-        like = {"generator": self.generator, "device": self.generator.device}
-        seed = torch.randint(2**62, (), **like).item()
+        seed = torch.randint(2**62, (), generator=self.generator, device=self.generator.device).item()
         with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
             torch.manual_seed(seed)
             return self.operation(x)

@@ -217,6 +217,7 @@ def _explain(item: Any) -> str:
     return {
         "missing": "it is missing",
         "extra_forbidden": f"unknown key {item['loc'][-1]!r}; the keys are {names}",
+        "tuple_type": f"expected a list, got {item['input']!r}",
         "model_type": f"expected keys and values, got {item['input']!r}",
         "value_error": item["msg"].removeprefix("Value error, "),
     }.get(item["type"], f"{item['input']!r}: {item['msg']}")
@@ -235,31 +236,32 @@ def _line(text: str, keys: Sequence[str], problem: str) -> int:
 def _built(definition: _Definition) -> Space:
     """The space, where all fields are good by themselves."""
     kinds, inputs, outputs, _ = MACROS[definition.macro]
-    if definition.name in (*SPACES, PTB.name):
-        raise _Misfit(("name",), f"{definition.name!r} is the name of a space that ships; choose another one")
-    if others := [kind for kind in definition.cells if kind not in kinds]:
-        raise _Misfit(("cells", *others), f"the macro network {definition.macro!r} has normal cells only")
-    cells, normal = {}, definition.cells.get("normal", _Cell())
-    for kind in kinds:
-        own = definition.cells.get(kind, normal)
-        given = {field: value or getattr(normal, field) for field, value in own}
-        for field in ("nodes", "candidates"):
-            if not given[field]:
-                raise _Misfit(("cells", kind, field), "it is missing")
-        given["output"] = given["output"] or outputs[-1]
-        if given["output"] not in outputs:
-            raise _Misfit(("cells", kind, "output"), f"of {definition.macro!r} it is {' or '.join(outputs)}")
-        try:
+    place: tuple[str, ...] = ("name",)
+    try:
+        if definition.name in (*SPACES, PTB.name):
+            raise ValueError(f"{definition.name!r} is the name of a space that ships; choose another one")
+        cells, normal = {}, definition.cells.get("normal", _Cell())
+        for kind in dict.fromkeys((*kinds, *definition.cells)):
+            place = ("cells", kind)
+            if kind not in kinds:
+                raise ValueError(f"the macro network {definition.macro!r} has normal cells only")
+            given: dict[str, Any] = {"output": outputs[-1]}
+            for cell in (normal, definition.cells.get(kind, normal)):
+                given |= cell.model_dump(exclude_none=True)
+            for field in ("nodes", "output", "candidates"):
+                place = ("cells", kind, field)
+                if field not in given:
+                    raise ValueError("it is missing")
+                if field == "output" and given[field] not in outputs:
+                    raise ValueError(f"of {definition.macro!r} it is {' or '.join(outputs)}")
             edges = [(t, s) for t in range(inputs, inputs + given["nodes"]) for s in range(t)]
             candidates = _by_edge(given.pop("candidates"), edges)
             cells[kind] = CellSpace(inputs=inputs, candidates=candidates, **given)
-        except ValueError as error:
-            raise _Misfit(("cells", kind, "candidates"), str(error)) from None
-    pooling_norm = definition.macro == "chain" if definition.pooling_norm is None else definition.pooling_norm
-    try:
-        return Space(definition.name, cells, definition.macro, pooling_norm, definition.keep)
+        norm, place = definition.pooling_norm, ("keep",)
+        norm = definition.macro == "chain" if norm is None else norm
+        return Space(definition.name, cells, definition.macro, norm, definition.keep)
     except ValueError as error:
-        raise _Misfit(("keep",), str(error)) from None
+        raise _Misfit(place, str(error)) from None
 
 
 def _by_edge(candidates: Any, of: Sequence[tuple[int, int]]) -> tuple[tuple[str, ...], ...]:

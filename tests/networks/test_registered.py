@@ -119,7 +119,7 @@ def test_a_notebook_may_run_its_cell_again(register):
         (lambda c, s, affine: None, "built with channels=2, stride=1, affine=False, is None, no torch.nn"),
         (lambda c, s, affine: nn.AvgPool2d(2), "maps [2, 2, 8, 8] to [2, 2, 4, 4], not to [2, 2, 8, 8]"),
         (lambda c, s, affine: nn.Flatten(), "maps [2, 2, 8, 8] to [2, 128]"),
-        (lambda c, s, affine: nn.Conv2d(3, 3, 1), "cannot read [2, 2, 8, 8]: RuntimeError"),
+        (lambda c, s, affine: nn.Conv2d(3, 3, 1), "cannot read [2, 2, 8, 8] in channels_last: RuntimeError"),
         (lambda c, s, affine: nn.ReLU(inplace=True), "changes its input in place"),
         (lambda c, s, affine: nn.Conv2d(c, c, 3, groups=5), "raises ValueError"),
     ],
