@@ -40,14 +40,11 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Decoded:
-    """The pictures of a folder.
+    """The pictures of a folder: uint8 [n, channels, pixels, pixels], in one fixed random order.
 
     Attributes:
-        images, labels: of the training part in one fixed random order, uint8 [n, channels, pixels, pixels]
-            and int64 [n].
-        test_images, test_labels: of the test part, alike.
         mean, std: of the training part, [channels] in the scale 0..1.
-        class_names: sorted.
+        class_names: sorted; ``labels`` (int64, [n]) are positions in it.
         fingerprint: of names and contents of all files.
         notes: what a user should know, one line each.
     """

@@ -71,8 +71,7 @@ class _Training(Settings):
     def changed(self) -> str:
         """In which settings it differs from its recipe's, as text."""
         names = {name: getattr(self, name) for name in ("architecture", "genotype", "recipe", "size")}
-        same = {"seed": self.seed, "searched": self.searched}
-        return changes(self, _made(names, self.usual_data, same))
+        return changes(self, _made(names, self.usual_data, {"seed": self.seed, "searched": self.searched}))
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -271,8 +270,8 @@ def training_protocol(
     """The protocol of a recipe and size for one architecture, with single settings overridden.
 
     Args:
-        dataset: by default noisy-digits; for the recipe ``ptb`` a text, by default civics. Images may also be
-            a folder of pictures, which are decoded now, or a data set that is loaded already.
+        dataset: by default noisy-digits (or a folder of pictures, which are decoded now, or loaded images);
+            for the recipe ``ptb`` a text, by default civics.
         recipe: by default the usual one of such a genotype.
         overrides: single settings, and ``searched``.
 
@@ -286,21 +285,16 @@ def training_protocol(
     return with_pictures(lambda facts: _made(names, facts, overrides), dataset or "noisy-digits")
 
 
-def _made(
-    names: dict[str, Any], facts: dict[str, Any], overrides: dict[str, Any]
-) -> TrainingProtocol | LanguageTrainingProtocol:
+def _made(names: dict, facts: dict, overrides: dict) -> TrainingProtocol | LanguageTrainingProtocol:
     recipe, size = names["recipe"], names["size"]
     if recipe == LANGUAGE:
         settings = _LANGUAGE | _SMALL_LANGUAGE.get(size, {}) | TEXT.get(facts["dataset"], {})
         return validated(LanguageTrainingProtocol, names | facts | settings | overrides)
-    cells = parse(names["genotype"]).cells.values()
-    settings = {
-        **_PAPER.get(recipe, {}),
-        "imports": tuple(modules_of(o for c in cells for o in c.operations)) or None,
-    }
+    operations = (o for cell in parse(names["genotype"]).cells.values() for o in cell.operations)
+    settings = {**_PAPER.get(recipe, {}), "imports": tuple(modules_of(operations)) or None}
     if size != "paper":
         settings = settings | _SMALL.get(recipe, {}) | _EPOCHS.get(size, {})
         if "fingerprint" in facts:  # as large as they are decoded, and at size demo all of them
-            whole = {"images": None} if size == "demo" else {}
-            settings |= whole | ({} if recipe == "imagenet" else {"resolution": None})
+            settings |= {"images": None} if size == "demo" else {}
+            settings |= {"resolution": None} if recipe != "imagenet" else {}
     return validated(TrainingProtocol, names | facts | settings | overrides)
