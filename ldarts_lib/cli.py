@@ -294,6 +294,7 @@ def export(
     prepare()
     from ldarts_lib.evaluation.export import export
 
+    print("exporting and checking; large networks take minutes", file=sys.stderr)
     print(f"written: {export(run, to)}")
 
 

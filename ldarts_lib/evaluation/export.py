@@ -9,9 +9,7 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -45,7 +43,10 @@ def export(path: str | Path, to: str | Path) -> Path:
     network = trained_network(path)
     if any(edge.operation == "noise" for cell in network.genotype.cells.values() for edge in cell.edges):
         raise RunError(f"{path}: the operation noise draws random numbers; such a network is not exported")
-    content, read = _FORMATS[to.suffix](network)
+    try:
+        content, read = _FORMATS[to.suffix](network)
+    except ModuleNotFoundError as error:
+        raise LdartsError(f'{error.name} is not installed: pip install "ldarts-lib[export]"') from None
     for batch in _BATCHES:
         images = torch.rand(batch, network.channels, network.size, network.size)
         with torch.no_grad():
@@ -59,14 +60,16 @@ def export(path: str | Path, to: str | Path) -> Path:
 
 
 def _onnx(network: TrainedNetwork) -> _Written:
-    runtime, _ = _package("onnxruntime"), _package("onnxscript")
+    import onnxruntime
+    import onnxscript  # noqa: F401 (torch's exporter asks for it late, in words of its own)
+
     names = {"input_names": ["images"], "output_names": ["logits"], "dynamic_shapes": ({0: "batch"},)}
     made = torch.onnx.export(_traced(network), dynamo=True, verbose=False, **names)
     made.model.metadata_props.update(network.metadata)
     for node in made.model.graph:
         node.metadata_props.clear()  # the exporter's notes, as large as the weights
     content = made.model_proto.SerializeToString()
-    session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     return content, lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
 
@@ -78,11 +81,12 @@ def _program(network: TrainedNetwork) -> _Written:
 
 
 def _weights(network: TrainedNetwork) -> _Written:
-    safetensors = _package("safetensors.torch")
+    from safetensors.torch import load, save
+
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    content = safetensors.save(weights, {"format": "pt", **network.metadata})
+    content = save(weights, {"format": "pt", **network.metadata})
     again = copy.deepcopy(network)
-    again.load_state_dict(safetensors.load(content))
+    again.load_state_dict(load(content))
     return content, again
 
 
@@ -97,10 +101,3 @@ def _traced(network: TrainedNetwork) -> torch.export.ExportedProgram:
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of files on this machine
     return program
-
-
-def _package(name: str) -> ModuleType:
-    try:
-        return import_module(name)
-    except ModuleNotFoundError as error:
-        raise LdartsError(f'{error.name} is not installed: pip install "ldarts-lib[export]"') from None

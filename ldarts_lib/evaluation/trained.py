@@ -108,7 +108,8 @@ def _protocol(run: Run) -> TrainingProtocol:
         raise RunError(f"{path} is no run directory: expected that of a finished `ldarts evaluate`")
     config = run.read_json(CONFIG)
     if "recipe" not in config and "bptt" not in config:
-        command = f"ldarts evaluate {path} --dataset {shlex.quote(config['dataset'])}"
+        folder = run.read_json(IMAGES).get("folder") if (run.path / IMAGES).exists() else None
+        command = f"ldarts evaluate {path} --dataset {shlex.quote(folder or config['dataset'])}"
         raise RunError(f"{path} is a search, its cell is not trained yet: `{command}` trains it")
     if config.get("recipe") not in RECIPES:
         what = "a language model" if "bptt" in config else "a look-up, which trains nothing"
