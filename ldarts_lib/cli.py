@@ -264,17 +264,21 @@ def predict(
         csv: Also write a table with the columns picture, class, probability.
     """
     prepare(threads=threads)
-    from ldarts_lib.evaluation.trained import pictures_in, predict, trained_network, write_predictions
+    from ldarts_lib.datasets.folders import listed, pictures_in
+    from ldarts_lib.evaluation.trained import predict, trained_network, write_predictions
 
     network = trained_network(run)
-    found, bad = predict(network.to(_resolved(device)), pictures_in(pictures))
+    chosen = [file for path in pictures for file in (pictures_in(path) if path.is_dir() else [path])]
+    if not chosen:
+        raise LdartsError(f"there are no pictures in {listed(map(str, pictures))}")
+    found, bad = predict(network.to(_resolved(device)), chosen)
     for picture, name, probability in found:
         print(f"{probability:7.1%}  {name}  {picture}")
     if csv:
         write_predictions(csv, found)
     if bad:
-        named = "; ".join(f"{path}: {problem}" for path, problem in [*bad.items()][:10])
-        raise LdartsError(f"{len(bad)} of {len(bad) + len(found)} pictures cannot be read: {named}")
+        named = listed(f"{path} ({problem})" for path, problem in bad.items())
+        raise LdartsError(f"{len(bad)} of {len(chosen)} pictures cannot be read: {named}")
 
 
 @app.command

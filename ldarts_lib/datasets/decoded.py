@@ -131,7 +131,7 @@ def _decode(found: Folder, pixels: int, channels: int | None, skip: bool) -> Dec
         shape = len(paths), channels, pixels, pixels
         require_memory(name, shape, psutil.virtual_memory().available, "this machine")
         images = np.zeros(shape, np.uint8)
-        read = pool.map(lambda path: _picture(path, pixels, channels), paths)
+        read = pool.map(lambda path: read_picture(path, pixels, channels), paths)
         bar = tqdm(read, f"decoding {name}", len(paths), unit="picture", leave=False)
         for number, (content, picture) in enumerate(bar):
             own = str(paths[number].relative_to(found.root).as_posix()).encode()
@@ -195,7 +195,7 @@ def _channels(path: Path) -> int:
         return 0
 
 
-def _picture(path: Path, pixels: int, channels: int) -> tuple[bytes, Array | str]:
+def read_picture(path: Path, pixels: int, channels: int) -> tuple[bytes, Array | str]:
     """The checksum of a file, and its picture, uint8 [channels, pixels, pixels], or why it cannot be read."""
     content = b""
     try:

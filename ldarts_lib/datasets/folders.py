@@ -85,9 +85,9 @@ def classes_of(part: Path, how: str = "") -> dict[str, list[Path]]:
     Raises:
         DatasetCorrupt: there are none, or one has no picture.
     """
-    classes = {path.name: _pictures(path) for path in _folders(part)}
+    classes = {path.name: pictures_in(path) for path in _folders(part)}
     if not classes:
-        flat = len(_pictures(part))
+        flat = len(pictures_in(part))
         found = f"{flat} pictures but no class folders" if flat else "no class folders"
         how = how or "put the pictures of each class into a folder that is named like the class"
         raise DatasetCorrupt(f"{part} has {found}: {how}")
@@ -120,7 +120,8 @@ def _folders(part: Path) -> list[Path]:
     return [path for path in sorted(part.iterdir()) if path.is_dir() and _seen(path.name)]
 
 
-def _pictures(folder: Path) -> list[Path]:
+def pictures_in(folder: Path) -> list[Path]:
+    """All pictures in a folder, at any depth, by the ends of their names; none is opened."""
     return [path for path in _visible(folder) if path.suffix.lower() in _suffixes()]
 
 

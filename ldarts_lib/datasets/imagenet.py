@@ -6,7 +6,7 @@ images, and the central crop of test images, are those of the Λ-DARTS code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,14 @@ def folders() -> tuple[Path, Path]:
     return home / "train", home / "val"
 
 
+def central_crop(pixels: int) -> Callable[[Image.Image], Any]:
+    """What makes of a picture the middle of it, in the scale 0..1, [3, pixels, pixels]."""
+    from torchvision import transforms
+
+    sizes = transforms.Resize(round(pixels * 256 / 224)), transforms.CenterCrop(pixels)
+    return transforms.Compose([*sizes, transforms.ToTensor()])
+
+
 def image_folders(pixels: int = PIXELS) -> tuple[PictureFiles, PictureFiles]:
     """The training images, randomly changed, and the test images: standardized, [3, pixels, pixels].
 
@@ -79,14 +87,15 @@ def image_folders(pixels: int = PIXELS) -> tuple[PictureFiles, PictureFiles]:
     match_classes(places[1], training, test)
     from torchvision import transforms
 
-    standard = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+    normalize = transforms.Normalize(MEAN, STD)
     augmented = [
         transforms.RandomResizedCrop(pixels),
         transforms.RandomHorizontalFlip(),
         transforms.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.2),
-        *standard,
+        transforms.ToTensor(),
+        normalize,
     ]
-    central = [transforms.Resize(round(pixels * 256 / 224)), transforms.CenterCrop(pixels), *standard]
+    central = [central_crop(pixels), normalize]
     numbers = {name: number for number, name in enumerate(training)}
     return (
         PictureFiles(training, numbers, transforms.Compose(augmented)),

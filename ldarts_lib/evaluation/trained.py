@@ -11,12 +11,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ldarts_lib.errors import RunError
+from ldarts_lib.datasets.catalogue import IMAGENET
+from ldarts_lib.datasets.decoded import read_picture
+from ldarts_lib.datasets.imagenet import PictureFiles, central_crop
+from ldarts_lib.errors import DatasetCorrupt, RunError
 from ldarts_lib.evaluation.images import TEST_BATCH_OF_FILES, resized, training_images
 from ldarts_lib.evaluation.protocols import RECIPES, TrainingProtocol
 from ldarts_lib.evaluation.training import built_network
@@ -136,10 +138,8 @@ def predict(
     for start in tqdm(range(0, len(pictures), TEST_BATCH_OF_FILES), disable=not progress, unit="batch"):
         read = {}
         for path in pictures[start : start + TEST_BATCH_OF_FILES]:
-            try:
-                read[path] = _decoded(path, network)
-            except (OSError, ValueError) as error:
-                bad[path] = str(error)
+            picture = _decoded(path, network)
+            (bad if isinstance(picture, str) else read)[path] = picture
         if not read:
             continue
         with arithmetic("float32"):
@@ -158,20 +158,12 @@ def write_predictions(path: Path, found: Sequence[tuple[Path, str, float]]) -> N
     write_atomically(path, lambda file: file.write(text.getvalue().encode()))
 
 
-def _decoded(path: Path, network: TrainedNetwork) -> Tensor:
-    from PIL import Image, ImageOps
-
-    with Image.open(path) as image:
-        image = ImageOps.exif_transpose(image).convert("RGB" if network.channels == 3 else "L")
-        image = ImageOps.fit(image, (network.size, network.size))
-    x = torch.tensor(np.asarray(image)).float() / 255
-    return x.view(network.size, network.size, -1).permute(2, 0, 1)
-
-
-def pictures_in(paths: Sequence[Path]) -> list[Path]:
-    """Pictures, and all pictures in folders, at any depth; hidden ones are left out."""
-    found: list[Path] = []
-    for path in paths:
-        inside = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-        found += inside if path.is_dir() else [path]
-    return found
+def _decoded(path: Path, network: TrainedNetwork) -> Tensor | str:
+    """A picture as those of the test, [channels, size, size] in 0..1, or why it cannot be read."""
+    if network.dataset != IMAGENET:
+        _, picture = read_picture(path, network.size, network.channels)
+        return picture if isinstance(picture, str) else torch.tensor(picture) / 255
+    try:
+        return PictureFiles({"": [path]}, {"": 0}, central_crop(network.size))[0][0]
+    except DatasetCorrupt as error:
+        return str(error)

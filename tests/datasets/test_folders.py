@@ -138,8 +138,8 @@ def test_unreadable_pictures_are_named_or_skipped(tmp_path):
 def test_decoded_once_and_again_when_a_file_or_a_setting_changes(tmp_path, cache, monkeypatch):
     folder = class_folders(tmp_path / "mine")
     first, calls = decoded(folder, pixels=8), []
-    real = decoding._picture
-    monkeypatch.setattr(decoding, "_picture", lambda *given: calls.append(given) or real(*given))
+    real = decoding.read_picture
+    monkeypatch.setattr(decoding, "read_picture", lambda *given: calls.append(given) or real(*given))
     monkeypatch.chdir(tmp_path)
     again = decoded("mine", pixels=8)
     assert not calls and all(np.array_equal(a, vars(again)[name]) for name, a in vars(first).items())

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torchvision.transforms.functional import to_pil_image
 
+from classfolders import class_folders, write_pictures
 from ldarts_lib import evaluate, load_images, published, trained_network
 from ldarts_lib.errors import LdartsError, RunError, UnknownName
 from ldarts_lib.evaluation import export as exporting
@@ -219,3 +221,22 @@ def test_the_commands_export_and_predict(stages, ldarts, tmp_path):
     code, text, error = ldarts("predict", out, digits, tmp_path / "nowhere.png", "--device", "cpu")
     assert code == 2 and text.count("%") == 3 and "2 of 5 pictures cannot be read" in error
     assert "bad.png" in error and "nowhere.png" in error
+
+
+def test_predictions_on_the_test_pictures_are_the_test_accuracy(ldarts, tmp_path):
+    """Of pictures in two parts that are decoded to another size; the folder of the training has moved."""
+    folder, out = tmp_path / "pictures", tmp_path / "run"
+    class_folders(folder / "train"), class_folders(folder / "test", "abc", 7, size=15)
+    write_pictures(folder / "test" / "a", 8, "b", "jpg")  # so that some are wrong
+    options = ("--set", "channels", 4, "--set", "batch_size", 15, "--set", "learning_rate", 0.2, "--out", out)
+    told = ("--dataset", folder, "--pixels", 8, "--size", "smoke", "--epochs", 4, "--device", "cpu")
+    assert ldarts("evaluate", str(CELL), *told, *options)[0] == 0
+    moved, rows = folder.rename(tmp_path / "moved") / "test", tmp_path / "found.csv"
+    code, _, error = ldarts("predict", out, moved, "--csv", rows, "--device", "cpu")
+    assert code == 0, error
+    found = [
+        (row["class"], Path(row["picture"]).parent.name)
+        for row in csv.DictReader(rows.read_text().splitlines())
+    ]
+    right = sum(one == other for one, other in found) / len(found)
+    assert len(found) == 29 and right == pytest.approx(Run(out).read_json("metrics.json")["test_accuracy"])
