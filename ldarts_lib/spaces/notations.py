@@ -209,7 +209,8 @@ def _nasbench201(text: str) -> Cell:
 def _official(number: str) -> str:
     """The digits of a cell of NAS-Bench-201, by its number in the benchmark."""
     with gzip.open(str(files("ldarts_data") / "nasbench201/table.csv.gz"), "rt", encoding="utf-8") as file:
-        digits = {row["index"]: row["ops"] for row in csv.DictReader(file)}
+        _, *rows = csv.reader(file)
+    digits = {index: ops for index, ops, *_ in rows}
     if number.strip() not in digits:
         raise GenotypeError(f"nb201:{number[:20]}: expected a number from 0 to {len(digits) - 1:,}")
     return digits[number.strip()]
