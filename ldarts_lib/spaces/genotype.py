@@ -206,11 +206,3 @@ def _output(cell: Cell) -> str:
     first, last = cell.output[0], cell.output[-1]
     contiguous = cell.output == tuple(range(first, last + 1))
     return f"range({first}, {last + 1})" if contiguous else str(list(cell.output))
-
-
-def __getattr__(name: str) -> object:
-    if name != "parse":
-        raise AttributeError(name)
-    from ldarts_lib.spaces.notations import parse
-
-    return parse

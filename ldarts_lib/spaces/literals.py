@@ -78,7 +78,7 @@ def of_literal(node: ast.expr) -> Genotype:
             if len(items) == 4 and _are(int, value[1]):
                 return _of_fields(items, {})
             return _of_numbers(value) if _numbers(value) else _of_nodes("", value)
-    raise NotLiteral(f"expected Genotype(normal=[...], normal_concat=..., ...), got {_code(node)}")
+    raise NotLiteral(f"{_code(node)!r} is no genotype; {_WRITE} or of NAS-Bench-201 |op~0|+|op~0|op~1|+...")
 
 
 def _of_fields(args: Sequence[ast.expr], named: Mapping[str, ast.expr]) -> Genotype:

@@ -1,17 +1,15 @@
 """Architectures in the notations that people hold them in; text is parsed, never evaluated.
 
-======================================================  ===================================================
-``|op~0|+|op~0|op~1|+...``                              NAS-Bench-201; in ``Structure(4 nodes with ...)``
-``[(('op', 0),), (('op', 0), ('op', 1)), ...]``         the same as lists; in ``Structure([...])``
-``Genotype(normal=[('op', 0), ...], ...)``              DARTS; without names of fields; with a list per node;
-                                                        as a dictionary; by any name with Genotype in it
-``('op', 0, 0.3)``, ``('op', 2, 0)``                    in these, with a strength, which is dropped, or with
-                                                        the target before the source (FairDARTS)
-``Genotype(recurrent=[('tanh', 0), ...], concat=...)``  recurrent cells
-``{"normal/op_2_0": "op", "normal/input_2_0": 0, ...}`` NNI; in its version 1, ``normal_n2_p0``
+======================================================  ==================================================
+``|op~0|+|op~0|op~1|+...``                              NAS-Bench-201; ``Structure(4 nodes with ...)``
+``Structure([(('op', 0),), (('op', 0), ('op', 1))])``   the same as lists, with or without its name
+``Genotype(normal=[('op', 0), ...], ...)``              DARTS, also without names of fields, with a list per
+                                                        node, as a dictionary; recurrent cells
+``('op', 0, 0.3)``, ``('op', 2, 0)``                    in it, with a strength, which is dropped, or a target
+``{"normal/op_2_0": "op", ...}``                        NNI; ``normal_n2_p0`` of its version 1
 ``{"...:edge_normal_0": "op", ...}``                    NAS-Bench-301
 ``(4, 0, 3, 1, 4, 3)``, ``(((0, 3), ...), (...))``      NASLib, of NAS-Bench-201 and of DARTS
-======================================================  ===================================================
+======================================================  ==================================================
 
 They may stand in a line of a log, behind a name, or in a file. What could mean two architectures is refused.
 """
@@ -44,7 +42,7 @@ _MEGABYTES = 64
 """Of a file that is read."""
 
 _Found = Iterator[tuple[str, Callable[[], Genotype]]]
-"""What stands in a text: its name or an empty one, and what reads it."""
+"""Names, or empty ones, and what reads an architecture."""
 
 
 def architecture(text: str) -> tuple[str, Genotype]:
@@ -99,35 +97,31 @@ def parse(text: str) -> Genotype:
 
 def _one(text: str, path: str = "", name: str = "") -> Genotype:
     """The one architecture of a text, or the one of this name."""
-    results: dict[str, tuple[str, Genotype | GenotypeError]] = {}
+    read: dict[str, tuple[str, Genotype | GenotypeError]] = {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of Python, about odd code
-            for label, read in _found(text.strip("\ufeff \t\r\n")):
+            for label, reader in _found(text.strip("\ufeff \t\r\n")):
                 if name in ("", label):
-                    value = _outcome(read)
-                    results.setdefault(str(value), (label, value))
+                    try:
+                        value = reader()
+                    except GenotypeError as error:
+                        value = type(error)(" ".join(str(error).split()))
+                    read.setdefault(str(value), (label, value))
     except (RecursionError, MemoryError):
         raise GenotypeError(f"{text[:60]!r} is no genotype: its brackets are nested too deeply") from None
-    holds = f"{path} holds" if path else "the text holds"
-    found = [one for one in results.values() if not isinstance(one[1], NotLiteral)] or list(results.values())
-    if not found:
-        raise GenotypeError(f"{holds} no architecture called {name!r}")
-    if len(found) > 1:
+    found = [one for one in read.values() if not isinstance(one[1], NotLiteral)] or list(read.values())
+    if len(found) != 1:
         labels = list(dict.fromkeys(label for label, _ in found if label))
         listed = f": {', '.join(labels[:40])}" if labels else ""
         how = "write FILE:NAME" if path and len(labels) == len(found) else "give one, such as its line"
-        raise GenotypeError(f"{holds} {len(found)} different architectures{listed}; {how}")
+        several = f"{len(found)} different architectures{listed}; {how}"
+        raise GenotypeError(
+            f"{path or 'the text'} holds {several if found else f'no architecture called {name!r}'}"
+        )
     if isinstance(found[0][1], GenotypeError):
         raise found[0][1]
     return found[0][1]
-
-
-def _outcome(read: Callable[[], Genotype]) -> Genotype | GenotypeError:
-    try:
-        return read()
-    except GenotypeError as error:
-        return type(error)(" ".join(str(error).split()))
 
 
 def _found(text: str) -> _Found:
@@ -139,7 +133,9 @@ def _found(text: str) -> _Found:
     bare = re.sub(r"#\s*(?:node|step)?[ -]?\d+", "", plain)
     calls = list(_calls(re.sub(r"#[^\n]*", "", plain))) if "\n" in plain else []
     found = [*_cells(plain), *(calls or _calls(bare))]
-    yield from found or [("", lambda: _whole(plain))]
+    value = re.sub(r"^\w+\s*=\s*", "", plain)
+    whole = (lambda: decode(value)) if value.isdecimal() else (lambda: of_literal(_expression(value)))
+    yield from found or [("", whole)]
 
 
 def _cells(text: str) -> _Found:
@@ -150,7 +146,7 @@ def _cells(text: str) -> _Found:
     text = re.sub(r"\|\s*\+\s*\|", "|+|", text)
     for match in _BARS.finditer(text):
         if "|" in match[0] and "~" in match[0]:
-            yield _name(text, match.start()), lambda cell=match[0]: Genotype(_nasbench201(cell))
+            yield _before(text, match), lambda cell=match[0]: Genotype(_nasbench201(cell))
 
 
 def _calls(text: str) -> _Found:
@@ -166,31 +162,21 @@ def _calls(text: str) -> _Found:
                 end = match.end() - 1 + bracket.end()
                 break
         if "~" not in (source := text[match.start() : end]):
-            yield _name(text, match.start()), lambda source=source: of_literal(_expression(source))
+            yield _before(text, match), lambda source=source: of_literal(_expression(source))
 
 
-def _name(text: str, start: int) -> str:
-    """What is assigned at this place of a text."""
-    match = _NAME.search(text[max(0, start - 120) : start])
-    return match[1] if match else ""
-
-
-def _whole(text: str) -> Genotype:
-    """A text that is digits or a list, perhaps behind a name."""
-    value = re.sub(r"^\w+\s*=\s*", "", text)
-    if value.isdecimal():
-        return decode(value)
-    if not value.startswith(("(", "[", "{")):
-        raise GenotypeError(f"{text[:60]!r} is no genotype: {_EXPECTED}")
-    return of_literal(_expression(value))
+def _before(text: str, match: re.Match[str]) -> str:
+    """The name that what is found is given, or nothing."""
+    name = _NAME.search(text[max(0, match.start() - 120) : match.start()])
+    return name[1] if name else ""
 
 
 def _expression(text: str) -> ast.expr:
     try:
         return ast.parse(text, mode="eval").body
     except (SyntaxError, ValueError) as error:
-        problem = error.msg if isinstance(error, SyntaxError) else error
-        raise NotLiteral(f"{text[:60]!r} is no genotype (is it whole?): {problem}; {_EXPECTED}") from None
+        whole = " (is it whole?)" * bool(re.search(r"[\[({]", text))
+        raise NotLiteral(f"{text[:60]!r} is no genotype{whole}: {_EXPECTED}") from error
 
 
 def _nasbench201(text: str) -> Cell:
