@@ -48,7 +48,7 @@ class SpaceSettings(Settings):
     @field_validator("definition")
     @classmethod
     def _of_the_space(cls, definition: dict[str, Any] | None, info: ValidationInfo) -> dict[str, Any] | None:
-        known = SPACES if definition is None else [as_space(definition).name]
+        known = [as_space(definition).name] if definition else (*SPACES, "a TOML or YAML file of your own")
         require_known("space", info.data.get("space"), known)
         return definition
 
