@@ -8,11 +8,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from ldarts_book.studies import judged
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.datasets.images import load_images
 from ldarts_lib.evaluation.standalone import standalone_accuracy
 from ldarts_lib.spaces.notations import parse
+from ldarts_lib.tables.chance import random_cell
 from ldarts_lib.tables.computation import Computation, computation, encode
+from ldarts_lib.tables.tables import open_table
 
 EPOCHS = 80
 
@@ -44,52 +47,72 @@ def computes(genotype: str) -> Computation:
 
 
 def test_the_record_is_complete(folder, summary, histories):
-    names = [f"{method}-seed{seed}" for method in ("darts", "lambda") for seed in range(3)]
+    names = [f"{method}-seed{seed}" for method in ("darts", "lambda") for seed in range(10)]
     assert list(histories) == names == [f"{row.method}-seed{row.seed}" for row in summary.itertuples()]
     assert all(len(history) == EPOCHS for history in histories.values())
     provenance = json.loads((folder / "provenance.json").read_text())
-    assert provenance["command"] == "make demo"
+    assert provenance["command"] == "make demo SEEDS=10"
     assert {"commit", "date", "cpu", "versions", "seconds"} <= set(provenance)
 
 
 def test_the_summary_is_the_last_epoch(summary, histories):
+    table = open_table("digits-201")
     for row in summary.itertuples():
         last = histories[f"{row.method}-seed{row.seed}"].iloc[-1]
         assert row.cell == last.genotype
         assert row.skips == last.skips
+        assert row.convolutions == len(computes(row.cell).applied)
         assert row.alignment == round(last.valid_alignment, 3)
+        known = table.query(parse(row.cell))
+        assert (row[6], row.place) == (round(known["accuracy"], 4), known["place"])
 
 
 def test_alignment_stays_near_zero_without_the_regularizer_and_rises_with_it(histories, means):
     for name, history in histories.items():
         late = history.valid_alignment[EPOCHS // 2 :].mean()
-        assert abs(late) < 0.15 if name.startswith("darts") else late > 0.15
+        assert abs(late) < 0.15 if name.startswith("darts") else late > 0.2
     without, with_it = means.valid_alignment["darts"], means.valid_alignment["lambda"]
-    assert without.abs().max() < 0.15 and with_it[EPOCHS // 2 :].min() > without.max()
+    assert without.abs().max() < 0.1 and with_it[EPOCHS // 2 :].min() > without.max()
 
 
 def test_the_derived_cells_are_as_described(summary):
-    left = summary.cell.map(lambda cell: len(computes(cell).applied))
-    assert sorted(left[summary.method == "darts"])[:2] == [0, 1]
-    assert left[summary.method == "lambda"].min() >= 2
-    means = summary.groupby("method")["test accuracy"].mean()
-    assert means["lambda"] > means["darts"]
+    by_seed = summary.pivot(index="seed", columns="method")
+    accuracy = by_seed["test accuracy"]
+    gain = accuracy["lambda"] - accuracy["darts"]
+    assert (gain > 0).all() and round(gain.mean(), 2) == 0.08
+    assert accuracy.mean().round(2).to_dict() == {"darts": 0.72, "lambda": 0.8}
+    assert round(random_cell(open_table("digits-201")), 2) == 0.68
+    assert (by_seed["convolutions"] == 1).sum().to_dict() == {"darts": 5, "lambda": 2}
+    assert by_seed["convolutions"].min().min() == 1
 
 
-def test_the_validation_losses_are_alike(means):
-    assert (means.valid_loss["darts"] - means.valid_loss["lambda"])[10:].abs().mean() < 0.1
+def test_the_validation_losses_are_alike(means, summary, histories):
+    differences = (means.valid_loss["darts"] - means.valid_loss["lambda"])[10:].abs()
+    assert round(differences.mean(), 2) == 0.03
+    last = [histories[f"{row.method}-seed{row.seed}"].valid_loss.iloc[-1] for row in summary.itertuples()]
+    assert round(pd.Series(last).corr(summary["test accuracy"], method="spearman"), 1) == 0.1
 
 
-def test_three_epochs_of_one_search_derived_a_disconnected_cell(histories):
-    cut = {name: sum(computes(g).key == "0" for g in h.genotype) for name, h in histories.items()}
-    assert {name: count for name, count in cut.items() if count} == {"lambda-seed0": 3}
+def test_some_epochs_derived_a_disconnected_cell(histories):
+    cut = {"darts": 0, "lambda": 0}
+    for name, history in histories.items():
+        cut[name.split("-")[0]] += sum(computes(cell).key == "0" for cell in history.genotype)
+    assert cut == {"darts": 9, "lambda": 52}
+
+
+def test_half_as_many_epochs_show_less():
+    rows = judged("lengths").query("seed >= 40")
+    last = rows[rows.epoch == rows.groupby("variant").epoch.transform("max")]
+    mean = last.groupby("variant").accuracy.mean()
+    gains = [mean[f"Λ-DARTS{epochs}"] - mean[f"DARTS{epochs}"] for epochs in (", 40 epochs", "")]
+    assert [round(gain, 2) for gain in gains] == [0.01, 0.08]
 
 
 @pytest.mark.slow
 def test_a_recorded_accuracy_can_be_made_again(summary):
     """Another machine rounds otherwise, so within the noise of one training."""
     images = load_images("noisy-digits")
-    for row in summary.iloc[[1, 4]].itertuples(index=False):
+    for row in summary.iloc[[2, 12]].itertuples(index=False):
         settings = protocol(method=row.method, seed=row.seed)
         accuracy = standalone_accuracy(parse(row.cell), settings, images)
-        assert accuracy == pytest.approx(row[4], abs=0.08)
+        assert accuracy == pytest.approx(row[5], abs=0.08)
