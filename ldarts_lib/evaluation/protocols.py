@@ -294,7 +294,7 @@ def _made(names: dict, facts: dict, overrides: dict) -> TrainingProtocol | Langu
     settings = {**_PAPER.get(recipe, {}), "imports": tuple(modules_of(operations)) or None}
     if size != "paper":
         settings = settings | _SMALL.get(recipe, {}) | _EPOCHS.get(size, {})
-        if "fingerprint" in facts:  # as large as they are decoded, and at size demo all of them
+        if facts.get("fingerprint") is not None:  # as large as they are decoded, and at size demo all of them
             settings |= {"images": None} if size == "demo" else {}
             settings |= {"resolution": None} if recipe != "imagenet" else {}
     return validated(TrainingProtocol, names | facts | settings | overrides)

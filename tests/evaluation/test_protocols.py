@@ -107,3 +107,11 @@ def test_an_unknown_operation_is_named():
         ProtocolError, match="unknown operation sep_conv_9x9 on edge 2<-0; choose one of none"
     ):
         training_protocol("mine", parse(text), "cifar10", "cifar", "paper")
+
+
+@pytest.mark.parametrize("size", ["smoke", "demo", "paper"])
+@pytest.mark.parametrize("recipe", ["cifar", "cifar-small"])
+def test_a_preset_changes_nothing_of_itself(recipe, size):
+    names = "V2", published("DARTS_V2"), "digits" if size == "smoke" else "cifar10", recipe, size
+    assert training_protocol(*names, seed=2).changed == ""
+    assert training_protocol(*names, epochs=9).changed == "epochs = 9"
