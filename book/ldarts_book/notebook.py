@@ -235,7 +235,7 @@ def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str)
                 stdout_file=relay,
                 stderr_file=relay,
                 extra_arguments=["--IPKernelApp.log_level=50"],  # how it is ended is no error
-                progress_bar={"file": relay.cells, "bar_format": "cell {n_fmt} of {total_fmt}"},
+                progress_bar={"file": relay.cells, "bar_format": _CELL, "position": 0, "leave": False},
             )
         except papermill.PapermillExecutionError as error:
             failure = error.source, f"{error.ename}: {error.evalue}"
@@ -271,9 +271,12 @@ def _running_interpreter(ends: list[int]) -> type[KernelManager]:
     return RunningInterpreter
 
 
+_CELL = "cell {n_fmt} of {total_fmt}"
+
+
 class _Relay(TextIOBase):
     """Shows the finished lines that a notebook prints, and on a terminal below them a single one that is
-    rewritten: the number of the cell, and the line begun, such as a progress bar.
+    rewritten: the line begun, such as a progress bar, or the number of the cell.
     """
 
     def __init__(self) -> None:
@@ -293,7 +296,7 @@ class _Relay(TextIOBase):
         self.show()
 
     def show(self) -> None:
-        self.bar.set_description_str(f"{self.cells.text}  {_last_state(self.rest)}")
+        self.bar.set_description_str(_last_state(self.rest) or self.cells.text)
 
     def close(self) -> None:
         if self.rest:
