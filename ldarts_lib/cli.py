@@ -298,7 +298,7 @@ def export(
     prepare()
     from ldarts_lib.evaluation.export import export
 
-    print("exporting and checking; large networks take minutes", file=sys.stderr)
+    print(f"exporting {run} and checking the file: a large network takes minutes", flush=True)
     print(f"written: {export(run, to)}")
 
 

@@ -206,7 +206,7 @@ def test_a_training_whose_weights_are_gone_or_no_numbers_is_refused(stages, tmp_
 
 def test_the_commands_export_and_predict(stages, ldarts, tmp_path):
     out, target, rows = stages[0], tmp_path / "w.safetensors", tmp_path / "new" / "found.csv"
-    assert ldarts("export", out, "--to", target)[1] == f"written: {target}\n" and target.exists()
+    assert ldarts("export", out, "--to", target)[1].endswith(f"written: {target}\n") and target.exists()
     digits = tmp_path / "some" / "digits"
     digits.mkdir(parents=True)
     for number, image in enumerate(stages[2].test_images[:3]):
