@@ -18,6 +18,7 @@ from contextlib import suppress
 from functools import partial
 from io import TextIOBase
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
 from pydantic import (
@@ -154,13 +155,9 @@ def begin(namespace: dict[str, Any], folder: Path | str | None = None) -> tuple[
     Before torch is imported, the parameters are checked and become their declared types (a float for ``1``),
     and the kernel gets the CPU threads of its ``size``.
 
-    Args:
-        namespace: the notebook's.
-        folder: where its results go; by default ``out/size``.
-
     Returns:
-        The folder, made if it was not there, and the device, which is printed; None without a parameter
-        ``device``.
+        The folder of its results (by default ``out/size``), made if missing, and the device, which is
+        printed; None without a parameter ``device``.
 
     Raises:
         ParameterError: as :func:`validate`; or papermill injected values that no cell declares.
@@ -202,7 +199,6 @@ def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str)
     ``<stem>.partial.ipynb``, which stays if the run is interrupted.
 
     Args:
-        path: the notebook.
         given: values of some of its parameters, as objects or as text.
         out: the executed notebook, replaced if it was there; or its directory, made if missing.
 
@@ -235,7 +231,7 @@ def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str)
                 stdout_file=relay,
                 stderr_file=relay,
                 extra_arguments=["--IPKernelApp.log_level=50"],  # how it is ended is no error
-                progress_bar={"file": relay.cells, "bar_format": _CELL, "position": 0, "leave": False},
+                progress_bar=relay.cells,
             )
         except papermill.PapermillExecutionError as error:
             failure = error.source, f"{error.ename}: {error.evalue}"
@@ -271,49 +267,34 @@ def _running_interpreter(ends: list[int]) -> type[KernelManager]:
     return RunningInterpreter
 
 
-_CELL = "cell {n_fmt} of {total_fmt}"
-
-
 class _Relay(TextIOBase):
-    """Shows the finished lines that a notebook prints, and on a terminal below them a single one that is
-    rewritten: the line begun, such as a progress bar, or the number of the cell.
-    """
+    """Shows what a notebook prints; a terminal rewrites one line, the one begun or the cell's number."""
 
     def __init__(self) -> None:
         from tqdm import tqdm
 
-        self.bar, self.rest, self.cells = (
-            tqdm(bar_format="{desc}", leave=False, disable=None),
-            "",
-            _Begun(self),
-        )
+        self.bar, self.rest, self.cell = tqdm(bar_format="{desc}", leave=False, disable=None), "", ""
+        file = SimpleNamespace(write=self._count, flush=self.flush)
+        self.cells = {
+            "file": file,
+            "bar_format": "cell {n_fmt} of {total_fmt}",
+            "position": 0,
+            "leave": False,
+        }
 
     def write(self, text: str) -> None:
         # Of a line that carriage returns rewrite, as progress bars do, a terminal leaves the last state.
         *lines, self.rest = (self.rest + text).split("\n")
+        *lines, begun = (line.rstrip("\r").rpartition("\r")[2] for line in (*lines, self.rest))
         for line in lines:
-            self.bar.write(_last_state(line))
-        self.show()
+            self.bar.write(line)
+        self.bar.set_description_str(begun or self.cell)
 
-    def show(self) -> None:
-        self.bar.set_description_str(_last_state(self.rest) or self.cells.text)
+    def _count(self, text: str) -> None:
+        self.cell = text.strip() or self.cell
+        self.write("")
 
     def close(self) -> None:
         if self.rest:
             self.write("\n")
         self.bar.close()
-
-
-class _Begun(TextIOBase):
-    """Where papermill's bar writes to."""
-
-    def __init__(self, relay: _Relay) -> None:
-        self.relay, self.text = relay, ""
-
-    def write(self, text: str) -> None:
-        self.text = text.strip() or self.text
-        self.relay.show()
-
-
-def _last_state(line: str) -> str:
-    return line.rstrip("\r").rpartition("\r")[2]

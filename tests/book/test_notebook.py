@@ -271,7 +271,7 @@ def test_on_a_terminal_one_line_shows_the_cell_and_what_is_begun(monkeypatch):
     shown.isatty = lambda: True
     monkeypatch.setattr(sys, "stderr", shown)
     with notebooks._Relay() as relay:
-        relay.cells.write("\rcell 3 of 9")
+        relay.cells["file"].write("\rcell 3 of 9")
         assert shown.getvalue().endswith("\rcell 3 of 9")
         relay.write("\rsearching: 40%")
         assert shown.getvalue().rstrip(" ").endswith("\rsearching: 40%")
