@@ -12,7 +12,6 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -32,32 +31,9 @@ from ldarts_lib.files import locked, write_atomically
 TEST_SHARE = 0.2
 FINGERPRINT = 16
 """Digits of a fingerprint, of SHA-256."""
-_FILE, _VERSION = "pictures.npz", 1
-_LEAST_STD = 1 / 255
+_VERSION, _LEAST_STD = 2, 1 / 255
 
 Array = npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """The pictures of a folder: uint8 [n, channels, pixels, pixels], in one fixed random order.
-
-    Attributes:
-        mean, std: of the training part, [channels] in the scale 0..1.
-        class_names: sorted; ``labels`` (int64, [n]) are positions in it.
-        fingerprint: of names and contents of all files.
-        notes: what a user should know, one line each.
-    """
-
-    images: Array
-    labels: Array
-    test_images: Array
-    test_labels: Array
-    mean: Array
-    std: Array
-    class_names: tuple[str, ...]
-    fingerprint: str
-    notes: list[str] = field(default_factory=list)
 
 
 def decoded(
@@ -67,8 +43,8 @@ def decoded(
     channels_in: int | None = None,
     skip_unreadable: bool | None = False,
     root: str | os.PathLike | None = None,
-) -> Decoded:
-    """The pictures of a folder, decoded now or earlier with these settings.
+) -> dict[str, Array]:
+    """The pictures of a folder, decoded now or earlier with these settings, in one fixed random order.
 
     Without a test part, a fifth of each class, the same in every call, is kept for the test. Processes that
     begin at once wait for the one that decodes.
@@ -79,6 +55,10 @@ def decoded(
         skip_unreadable: leave out what cannot be read, with a note, instead of refusing it.
         root: of the cache; by default that of the downloads.
 
+    Returns:
+        What :class:`~ldarts_lib.datasets.images.ImageDataset` has by the same names, images as uint8, and
+        ``notes``, what a user should know, one line each.
+
     Raises:
         DatasetMissing, DatasetCorrupt: as :func:`~ldarts_lib.datasets.folders.read_folder`; or pictures
             cannot be read, which are named with the reason.
@@ -86,16 +66,21 @@ def decoded(
         RunError: the cache cannot be written.
     """
     found, settings = read_folder(folder), (pixels, channels_in, bool(skip_unreadable))
-    place = data_root(root) / "cache" / f"{found.root.resolve().name}-{_key(found, settings)}"
+    files = [
+        (str(path.absolute()), s.st_size, s.st_mtime_ns) for path, *_ in found.files for s in [path.stat()]
+    ]
+    key = hashlib.sha256(json.dumps([_VERSION, files, *settings]).encode()).hexdigest()[:FINGERPRINT]
+    place = data_root(root) / "cache" / f"{found.root.resolve().name}-{key}"
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"cannot make the cache {place}: {error.strerror}; set LDARTS_DATA") from None
-    if (kept := _read(place / _FILE)) is None:
+    path = place / "pictures.npz"
+    if (kept := _read(path)) is None:
         with locked(place, wait=True):
-            if (kept := _read(place / _FILE)) is None:
+            if (kept := _read(path)) is None:
                 kept = _decode(found, *settings)
-                _write(place / _FILE, kept)
+                write_atomically(path, lambda file: np.savez(file, **kept))
     return kept
 
 
@@ -113,18 +98,10 @@ def require_memory(name: str, shape: Sequence[int], free: int, where: str) -> No
         )
 
 
-def _key(found: Folder, settings: Sequence[Any]) -> str:
-    stats = [
-        (path.relative_to(found.root).as_posix(), test, (s := path.stat()).st_size, s.st_mtime_ns)
-        for path, _, test in found.files
-    ]
-    text = json.dumps([_VERSION, str(found.root.resolve()), stats, *settings])
-    return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT]
-
-
-def _decode(found: Folder, pixels: int, channels: int | None, skip: bool) -> Decoded:
-    paths, labels, tested = map(list, zip(*found.files, strict=True))
-    name, reasons, digest = found.root.resolve().name, {}, hashlib.sha256()
+def _decode(found: Folder, pixels: int, channels: int | None, skip: bool) -> dict[str, Array]:
+    paths, *facts = zip(*found.files, strict=True)
+    labels, tested = map(np.array, facts)
+    name, bad, digest = found.root.resolve().name, {}, hashlib.sha256()
     with ThreadPoolExecutor() as pool:
         votes = Counter(pool.map(_channels, paths))
         channels = channels or (1 if votes[1] > votes[3] else 3)
@@ -134,37 +111,42 @@ def _decode(found: Folder, pixels: int, channels: int | None, skip: bool) -> Dec
         read = pool.map(lambda path: read_picture(path, pixels, channels), paths)
         bar = tqdm(read, f"decoding {name}", len(paths), unit="picture", leave=False)
         for number, (content, picture) in enumerate(bar):
-            own = str(paths[number].relative_to(found.root).as_posix()).encode()
+            own = paths[number].relative_to(found.root).as_posix().encode()
             digest.update(hashlib.sha256(own).digest() + content)
             if isinstance(picture, str):
-                reasons[number] = f"{paths[number]} ({picture})"
+                bad[number] = f"{paths[number]} ({picture})"
             else:
                 images[number] = picture
-    notes = [f"{name}: {note}" for note in found.notes]
-    if reasons:
-        some = f"{len(reasons)} of {len(paths)} pictures cannot be read: {listed(reasons.values())}"
+    notes = found.notes
+    if bad:
+        some = f"{len(bad)} of {len(paths)} pictures cannot be read: {listed(bad.values())}"
         if not skip:
             raise DatasetCorrupt(f"{name}: {some}; mend or remove them, or skip them by --skip-unreadable")
-        notes.append(f"{name}: {some}; left out")
-    labels, tested = np.array(labels), np.array(tested)
-    good = ~np.isin(np.arange(len(paths)), list(reasons))
-    random, kept = np.random.RandomState(0), list(found.training)
-    if not found.test:
-        tested = _held_out(labels, good, random, found)
-        share = f"{tested.sum()} of {good.sum()} pictures, a fifth of each class and always the same,"
-        notes.append(f"{name}: there is no test part; {share} are kept for the test")
-    training, test = (random.permutation(np.flatnonzero(good & part)) for part in (~tested, tested))
-    if lost := [kept[label] for label in range(len(kept)) if label not in labels[training]]:
+        notes = [*notes, f"{some}; left out"]
+    random = np.random.RandomState(0)
+    labels[list(bad)] = -1
+    if not tested.any():
+        tested = _held_out(labels, random, found)
+        share = (
+            f"{tested.sum()} of {len(paths) - len(bad)} pictures, a fifth of each class and always the same,"
+        )
+        notes = [*notes, f"there is no test part; {share} are kept for the test"]
+    training, test = (random.permutation(np.flatnonzero((labels >= 0) & part)) for part in (~tested, tested))
+    if lost := [kept for label, kept in enumerate(found.classes) if label not in labels[training]]:
         raise DatasetCorrupt(f"{name}: classes without a readable picture: {listed(lost)}")
-    parts = images[training], labels[training], images[test], labels[test]
-    return Decoded(*parts, *_statistics(parts[0]), tuple(kept), digest.hexdigest()[:FINGERPRINT], notes)
+    kept = {"search_images": images[training], "search_labels": labels[training]}
+    kept |= {"test_images": images[test], "test_labels": labels[test]}
+    kept |= dict(zip(("mean", "std"), _statistics(kept["search_images"]), strict=True))
+    told = {"class_names": found.classes, "fingerprint": digest.hexdigest()[:FINGERPRINT]}
+    told["notes"] = [f"{name}: {note}" for note in notes]
+    return kept | {key: np.array(text, str) for key, text in told.items()}
 
 
-def _held_out(labels: Array, good: Array, random: np.random.RandomState, found: Folder) -> Array:
+def _held_out(labels: Array, random: np.random.RandomState, found: Folder) -> Array:
     """Which pictures are kept for the test: of each class a fifth, but one at least."""
     tested = np.zeros(len(labels), bool)
-    for label, name in enumerate(found.training):
-        members = np.flatnonzero(good & (labels == label))
+    for label, name in enumerate(found.classes):
+        members = np.flatnonzero(labels == label)
         if len(members) == 1:
             only = f"{found.root / name} has one picture only"
             raise DatasetCorrupt(f"{only}: a class needs one to train and one to test")
@@ -172,25 +154,27 @@ def _held_out(labels: Array, good: Array, random: np.random.RandomState, found: 
     return tested
 
 
-def _statistics(images: Array) -> tuple[Array, Array]:
-    """Mean and standard deviation of each channel, from its histogram of bytes, exactly."""
-    scale, found = np.arange(256) / 255, []
-    for channel in range(images.shape[1]):
-        # μ = Σ_v h(v) v / Σ_v h(v), σ² = Σ_v h(v) (v − μ)² / Σ_v h(v)
-        counts = np.bincount(images[:, channel].ravel(), minlength=256)
-        mean = np.average(scale, weights=counts)
-        found.append((mean, max(np.average((scale - mean) ** 2, weights=counts) ** 0.5, _LEAST_STD)))
-    return tuple(np.array(found).T)
+def _statistics(images: Array) -> Array:
+    """Mean and standard deviation of each channel, [2, 1, channels, 1, 1], from its histogram of bytes."""
+    counts = [np.bincount(channel.ravel(), minlength=256) for channel in images.swapaxes(0, 1)]
+    share, value = np.array(counts) / (images.size / len(counts)), np.arange(256) / 255
+    # μ = Σ_v p(v) v, σ² = Σ_v p(v) (v − μ)²
+    mean = share @ value
+    std = (share * (value - mean[:, None]) ** 2).sum(1) ** 0.5
+    return np.float32([mean, std.clip(_LEAST_STD)]).reshape(2, 1, -1, 1, 1)
 
 
 def _channels(path: Path) -> int:
     """How many channels a picture has by its header, 1 or 3; 0 if it cannot be read."""
     try:
         with Image.open(path) as image:
-            if image.mode == "P":
-                palette = np.array(image.getpalette()).reshape(-1, 3)
-                return 1 if (palette == palette[:, :1]).all() else 3
-            return 1 if image.mode[0] in "1LIF" and image.mode != "LAB" else 3
+            colours = image.getpalette() if image.mode == "P" else None
+            gray = (
+                colours[::3] == colours[1::3] == colours[2::3]
+                if colours
+                else Image.getmodebase(image.mode) == "L"
+            )
+            return 1 if gray else 3
     except Exception:
         return 0
 
@@ -225,18 +209,10 @@ def _flat(image: Image.Image, channels: int) -> Image.Image:
     return image.convert("L" if channels == 1 else "RGB")
 
 
-def _write(path: Path, found: Decoded) -> None:
-    arrays = dict(vars(found))
-    told = {name: arrays.pop(name) for name in ("class_names", "fingerprint", "notes")}
-    write_atomically(path, lambda file: np.savez(file, told=np.array(json.dumps(told)), **arrays))
-
-
-def _read(path: Path) -> Decoded | None:
+def _read(path: Path) -> dict[str, Array] | None:
     """What was kept earlier; None if there is nothing, or it is damaged."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            arrays = dict(kept)
+            return dict(kept)
     except (OSError, ValueError, EOFError, BadZipFile):
         return None
-    told = json.loads(arrays.pop("told").item())
-    return Decoded(**arrays, **told | {"class_names": tuple(told["class_names"])})

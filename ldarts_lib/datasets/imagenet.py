@@ -6,7 +6,7 @@ images, and the central crop of test images, are those of the Λ-DARTS code.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from ldarts_lib.datasets.catalogue import IMAGENET
 from ldarts_lib.datasets.downloads import data_root
-from ldarts_lib.datasets.folders import classes_of, match_classes
+from ldarts_lib.datasets.folders import matched
 from ldarts_lib.errors import DatasetCorrupt, DatasetMissing
 
 PIXELS = 224
@@ -26,15 +26,10 @@ _SORT = (
 
 
 class PictureFiles:
-    """Pictures that are read when they are asked for, with the numbers of their classes.
+    """Pictures that are read when they are asked for, with the positions of their classes."""
 
-    Args:
-        numbers: of the classes, by the names of their folders.
-    """
-
-    def __init__(self, part: Mapping[str, list[Path]], numbers: Mapping[str, int], transform: Any) -> None:
-        self.samples = [(path, numbers[name]) for name in part for path in part[name]]
-        self.classes, self.transform = list(numbers), transform
+    def __init__(self, samples: list[tuple[Path, int]], classes: list[str], transform: Any) -> None:
+        self.samples, self.classes, self.transform = samples, classes, transform
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -80,11 +75,9 @@ def image_folders(pixels: int = PIXELS) -> tuple[PictureFiles, PictureFiles]:
 
     Raises:
         DatasetMissing: as :func:`folders`.
-        DatasetCorrupt: a class is empty, or has no training images, or there are no class folders.
+        DatasetCorrupt: as :func:`~ldarts_lib.datasets.folders.matched`.
     """
-    places = folders()
-    training, test = (classes_of(folder, _SORT) for folder in places)
-    match_classes(places[1], training, test)
+    classes, (training, test), _ = matched(folders(), _SORT)
     from torchvision import transforms
 
     normalize = transforms.Normalize(MEAN, STD)
@@ -96,8 +89,7 @@ def image_folders(pixels: int = PIXELS) -> tuple[PictureFiles, PictureFiles]:
         normalize,
     ]
     central = [central_crop(pixels), normalize]
-    numbers = {name: number for number, name in enumerate(training)}
     return (
-        PictureFiles(training, numbers, transforms.Compose(augmented)),
-        PictureFiles(test, numbers, transforms.Compose(central)),
+        PictureFiles(training, classes, transforms.Compose(augmented)),
+        PictureFiles(test, classes, transforms.Compose(central)),
     )

@@ -253,19 +253,16 @@ def load_images(
 
 
 def _own(folder: Path, device: torch.device | str, flip: bool, **how: Any) -> ImageDataset:
-    found, name, where = decoded(folder, **how), catalogue.recorded_name(str(folder)), torch.device(device)
+    found, where = decoded(folder, **how), torch.device(device)
+    name, names = catalogue.recorded_name(str(folder)), tuple(found.pop("class_names").tolist())
     if where.type == "cuda":
-        require_memory(name, found.images.shape, torch.cuda.mem_get_info(where)[0], str(where))
-    for note in found.notes:
+        require_memory(name, found["search_images"].shape, torch.cuda.mem_get_info(where)[0], str(where))
+    for note in found.pop("notes").tolist():
         _say(note)
-    parts = (found.images, found.labels, found.test_images, found.test_labels)
-    tensors = [torch.from_numpy(array).to(where) for array in parts]
-    tensors += [
-        torch.from_numpy(array).float().view(1, -1, 1, 1).to(where) for array in (found.mean, found.std)
-    ]
-    known = {"fingerprint": found.fingerprint, "folder": str(folder.resolve())}
-    names, change = found.class_names, Augmentation(PADDING, flip=flip)
-    return ImageDataset(name, len(names), *tensors, change, names, **known)
+    told = {"fingerprint": found.pop("fingerprint").item(), "folder": str(folder.resolve())}
+    told |= {part: torch.from_numpy(array).to(where) for part, array in found.items()}
+    change = Augmentation(PADDING, flip=flip)
+    return ImageDataset(name, len(names), augmentation=change, class_names=names, **told)
 
 
 @cache

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 import torch
 
 from ldarts_lib.datasets import catalogue
-from ldarts_lib.datasets.decoded import decoded
 from ldarts_lib.datasets.images import ImageDataset, load_images
 from ldarts_lib.errors import DatasetCorrupt, DatasetMissing
 from ldarts_lib.settings import PictureSettings
@@ -27,8 +26,7 @@ def images_of(settings: PictureSettings, device: torch.device | str = "cpu") -> 
         return load_images(settings.dataset, device=device)
     if not settings.folder:
         raise DatasetMissing(f"where the pictures {settings.dataset!r} lie is not known: give their folder")
-    given = {name: value for name, value in settings.decoding.items() if value is not None}
-    images = load_images(settings.folder, device=device, flip=settings.flip, **given)
+    images = load_images(settings.folder, device=device, flip=settings.flip, **settings.decoding)
     if images.fingerprint != settings.fingerprint:
         change = f"fingerprint {settings.fingerprint}, now {images.fingerprint}"
         raise DatasetCorrupt(f"the pictures in {settings.folder} have changed ({change}): begin anew")
@@ -46,7 +44,6 @@ def with_pictures(make: Callable[[Mapping[str, Any]], _Settings], dataset: str |
         return make(dataset.facts)
     if not (folder := catalogue.own_folder(dataset)):
         return make({"dataset": dataset})
-    facts = {"dataset": catalogue.recorded_name(dataset), "folder": str(folder.resolve())}
-    facts |= {"pixels": PictureSettings.PIXELS, "flip": True}
-    found = decoded(folder, **make(facts | {"fingerprint": ""}).decoding)
-    return make(facts | {"fingerprint": found.fingerprint, "pictures": len(found.labels)})
+    facts = {"dataset": catalogue.recorded_name(dataset), "folder": str(folder), "fingerprint": ""}
+    asked = make(facts | {"pixels": PictureSettings.PIXELS, "flip": True})
+    return make(load_images(str(folder), **asked.decoding).facts)

@@ -164,6 +164,6 @@ def _decoded(path: Path, network: TrainedNetwork) -> Tensor | str:
         _, picture = read_picture(path, network.size, network.channels)
         return picture if isinstance(picture, str) else torch.tensor(picture) / 255
     try:
-        return PictureFiles({"": [path]}, {"": 0}, central_crop(network.size))[0][0]
+        return PictureFiles([(path, 0)], [], central_crop(network.size))[0][0]
     except DatasetCorrupt as error:
         return str(error)

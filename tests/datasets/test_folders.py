@@ -12,7 +12,6 @@ from PIL import Image, ImageOps
 from classfolders import class_folders, class_of, write_pictures
 from helpers import held
 from ldarts_lib.datasets import decoded as decoding
-from ldarts_lib.datasets.decoded import decoded
 from ldarts_lib.datasets.images import load_images
 from ldarts_lib.errors import DatasetCorrupt, DatasetMissing, ProtocolError, UnknownName
 
@@ -23,30 +22,40 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "data/cache"
 
 
+def decoded(folder, **how):
+    """The arrays by their names, and notes and class names as lists."""
+    found = decoding.decoded(folder, **how)
+    return SimpleNamespace(
+        **found | {name: found[name].tolist() for name in ("notes", "class_names", "fingerprint")}
+    )
+
+
 def labelled_by_colour(found):
-    pairs = [(found.images, found.labels), (found.test_images, found.test_labels)]
+    pairs = [(found.search_images, found.search_labels), (found.test_images, found.test_labels)]
     both = [(x, y) for images, labels in pairs for x, y in zip(images, labels, strict=True)]
     return all(class_of(x) == found.class_names[y] for x, y in both)
 
 
 def test_a_fifth_of_each_class_is_kept_for_the_test(tmp_path):
     found = decoded(class_folders(tmp_path / "mine"), pixels=8)
-    assert found.images.shape == (24, 3, 8, 8) and found.images.dtype == np.uint8
-    assert found.class_names == ("a", "b", "c") and labelled_by_colour(found)
+    assert found.search_images.shape == (24, 3, 8, 8) and found.search_images.dtype == np.uint8
+    assert found.class_names == ["a", "b", "c"] and labelled_by_colour(found)
     assert (
-        np.bincount(found.labels).tolist() == [8] * 3 and np.bincount(found.test_labels).tolist() == [2] * 3
+        np.bincount(found.search_labels).tolist() == [8] * 3
+        and np.bincount(found.test_labels).tolist() == [2] * 3
     )
-    assert sorted(found.labels) != found.labels.tolist(), "the first images are of all classes"
+    assert sorted(found.search_labels) != found.search_labels.tolist(), "the first images are of all classes"
     assert "no test part; 6 of 30 pictures, a fifth of each class and always the same," in found.notes[0]
-    pixels = found.images.transpose(1, 0, 2, 3).reshape(3, -1) / 255
-    np.testing.assert_allclose((found.mean, found.std), (pixels.mean(1), pixels.std(1)), rtol=1e-10)
+    pixels = found.search_images.transpose(1, 0, 2, 3).reshape(3, -1) / 255
+    facts = np.stack([found.mean, found.std]).reshape(2, 3)
+    np.testing.assert_allclose(facts, (pixels.mean(1), pixels.std(1)), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["test", "val", "valid"])
 def test_parts_are_matched_by_the_names_of_the_classes(tmp_path, name):
     class_folders(tmp_path / "train"), class_folders(tmp_path / name, "bc", count=4)
     found = decoded(tmp_path, pixels=8)
-    assert len(found.images) == 30 and len(found.test_images) == 8 and labelled_by_colour(found)
+    assert len(found.search_images) == 30 and len(found.test_images) == 8 and labelled_by_colour(found)
     assert [note for note in found.notes if f"{tmp_path / name} has no pictures of a: not tested" in note]
 
 
@@ -59,13 +68,13 @@ def test_what_is_hidden_or_no_picture_is_left_out(tmp_path):
     for name in ("a/.DS_Store", "a/._000.png", ".DS_Store", "a/Thumbs.db", "b/notes.txt", "000.png"):
         (messy / name).write_bytes(b"\0\5\26\7")
     found = decoded(messy, pixels=8)
-    assert found.fingerprint == plain.fingerprint and np.array_equal(found.images, plain.images)
+    assert found.fingerprint == plain.fingerprint and np.array_equal(found.search_images, plain.search_images)
     assert "left out: 3 files that are no pictures, or lie outside the class folders" in found.notes[0]
 
 
 def test_a_class_may_be_called_train_and_a_third_part_is_left_aside(tmp_path):
     write_pictures(tmp_path / "vehicles/train", 5, "a"), write_pictures(tmp_path / "vehicles/car", 5, "b")
-    assert decoded(tmp_path / "vehicles", pixels=4).class_names == ("car", "train")
+    assert decoded(tmp_path / "vehicles", pixels=4).class_names == ["car", "train"]
     for part in ("train", "val", "test"):
         class_folders(tmp_path / "three" / part, count=4)
     assert "left aside: val (used: train and test)" in decoded(tmp_path / "three", pixels=4).notes[0]
@@ -125,7 +134,7 @@ def test_unreadable_pictures_are_named_or_skipped(tmp_path):
     with pytest.raises(DatasetCorrupt, match=f"3 of 30 pictures cannot be read: {named}"):
         decoded(folder, pixels=8)
     found = decoded(folder, pixels=8, skip_unreadable=True)
-    assert len(found.images) + len(found.test_images) == 27 and labelled_by_colour(found)
+    assert len(found.search_images) + len(found.test_images) == 27 and labelled_by_colour(found)
     assert "3 of 30 pictures cannot be read" in found.notes[0] and found.notes[0].endswith("left out")
     for path in (folder / "c").iterdir():
         path.write_text("no picture")
@@ -174,7 +183,7 @@ def test_pictures_that_do_not_fit_say_how_many_bytes_they_take(tmp_path, monkeyp
     )
     with pytest.raises(ProtocolError, match=f"{message}: lower pixels, set channels_in to 1"):
         decoded(folder, pixels=16)
-    assert decoded(folder, pixels=16, channels_in=1).images.shape == (24, 1, 16, 16)
+    assert decoded(folder, pixels=16, channels_in=1).search_images.shape == (24, 1, 16, 16)
 
 
 GRAY = np.linspace(0, 255, 24 * 32).reshape(24, 32).astype(np.uint8)
@@ -212,9 +221,9 @@ def test_formats_are_read_as_they_look(tmp_path, request, write, expected):
             write(tmp_path / "mine" / name / f"{number}{request.node.callspec.id}")
     found = decoded(tmp_path / "mine", pixels=24)
     expected = np.asarray(expected).reshape(24, 32, -1)[:, 4:28].transpose(2, 0, 1)
-    np.testing.assert_array_equal(found.images[0], expected)
+    np.testing.assert_array_equal(found.search_images[0], expected)
     other = decoded(tmp_path / "mine", pixels=24, channels_in=4 - len(expected))
-    assert other.images.shape[1] == 4 - len(expected)
+    assert other.search_images.shape[1] == 4 - len(expected)
 
 
 def test_the_channels_are_those_of_most_pictures_and_the_short_side_is_resized(tmp_path):
@@ -223,7 +232,7 @@ def test_the_channels_are_those_of_most_pictures_and_the_short_side_is_resized(t
     path = sorted((folder / "b").iterdir())[0]
     found = decoded(folder, pixels=8)
     expected = ImageOps.fit(Image.open(path), (8, 8), Image.Resampling.BICUBIC)
-    pictures = np.concatenate([found.images, found.test_images])
+    pictures = np.concatenate([found.search_images, found.test_images])
     assert pictures.shape == (30, 3, 8, 8)
     assert (pictures == np.asarray(expected).transpose(2, 0, 1)).all((1, 2, 3)).any()
 
