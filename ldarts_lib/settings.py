@@ -16,6 +16,8 @@ Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Size = Literal["smoke", "demo", "paper"]
 SIZES: tuple[str, ...] = get_args(Size)
+_NUMBER = BeforeValidator(lambda value: int(value) if str(value).isdigit() else value)
+"""A number may be given as text."""
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -25,10 +27,12 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-
-def _number(value: Any) -> Any:
-    """A number that is given as text."""
-    return int(value) if isinstance(value, str) and value.isdigit() else value
+    @property
+    def usual_data(self) -> dict[str, Any]:
+        """What the settings say of the same images or text if nothing else is asked for."""
+        told = {name: getattr(self, name, None) for name in ("dataset", "folder", "pictures", "fingerprint")}
+        told |= {"pixels": PictureSettings.PIXELS, "flip": True} if getattr(self, "pixels", None) else {}
+        return {name: value for name, value in told.items() if value is not None}
 
 
 class PictureSettings(Settings):
@@ -41,7 +45,7 @@ class PictureSettings(Settings):
     """Where the pictures lie; not part of what identifies a run, so that they may be moved."""
     pixels: Annotated[int, Field(ge=4, multiple_of=4)] | None = None
     """Height and width of the pictures; the short side is resized to it, and the middle is cropped."""
-    channels_in: Annotated[Literal[1, 3], BeforeValidator(_number)] | None = None
+    channels_in: Annotated[Literal[1, 3], _NUMBER] | None = None
     """Channels of the pictures, 1 (gray) or 3; by default those that most files have."""
     flip: bool | None = None
     """Mirror training pictures at random; false for digits and letters."""
@@ -57,9 +61,8 @@ class PictureSettings(Settings):
         if self.fingerprint is not None:
             return self
         if self.dataset not in self.BUILT_IN:
-            known = ", ".join(self.BUILT_IN)
-            possible = f"choose one of {known}, or a folder with one folder of pictures per class"
-            raise ValueError(f"unknown dataset {self.dataset!r}; {possible}")
+            possible = f"{', '.join(self.BUILT_IN)}, or a folder with one folder of pictures per class"
+            raise ValueError(f"unknown dataset {self.dataset!r}; choose one of {possible}")
         if given := [name for name in PictureSettings.model_fields if getattr(self, name) is not None]:
             raise ValueError(f"{', '.join(given)}: only for a folder of pictures, not for {self.dataset!r}")
         return self
@@ -68,12 +71,6 @@ class PictureSettings(Settings):
     def decoding(self) -> dict[str, Any]:
         """How the pictures of the folder are decoded."""
         return {name: getattr(self, name) for name in ("pixels", "channels_in", "skip_unreadable")}
-
-    @property
-    def usual_data(self) -> dict[str, Any]:
-        """What the settings of these pictures are if nothing else is asked for."""
-        facts = {name: getattr(self, name) for name in ("dataset", "folder", "pictures", "fingerprint")}
-        return facts | ({"pixels": self.PIXELS, "flip": True} if self.pixels else {})
 
     def on(self, facts: Mapping[str, Any]) -> Self:
         """The same settings for images that are loaded already, as these tell of themselves.
@@ -137,11 +134,6 @@ class LanguageSettings(Settings):
     """Largest norm of the gradient of ω."""
 
     fingerprint: ClassVar[None] = None
-
-    @property
-    def usual_data(self) -> dict[str, Any]:
-        """What the settings say of the text."""
-        return {"dataset": self.dataset}
 
     @property
     def dropouts(self) -> dict[str, float]:

@@ -7,7 +7,6 @@ read here.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import tarfile
@@ -85,9 +84,8 @@ class Download:
                 if name.endswith(".tar.gz"):
                     _unpack(path, root)
         except OSError as error:
-            raise DatasetMissing(
-                f"{self.name}: {error}\nTo do it by hand, {self.instructions(root)}"
-            ) from None
+            by_hand = f"To do it by hand, {self.instructions(root)}"
+            raise DatasetMissing(f"{self.name}: {error}\n{by_hand}") from None
 
     def verify(self, root: Path) -> None:
         """Read all files and compare their checksums.
@@ -100,9 +98,7 @@ class Download:
             path = root / self.folder / name
             if not path.is_file():
                 raise DatasetMissing(f"{self.name}: {path} is missing; {self.instructions(root)}")
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, "md5").hexdigest()
-            if found != expected:
+            if (found := mirrors.md5_of(path)) != expected:
                 raise DatasetCorrupt(
                     f"{self.name}: {path} has the MD5 checksum {found}, expected {expected}; "
                     f"delete it and {self.instructions(root)}"

