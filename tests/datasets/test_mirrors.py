@@ -39,7 +39,7 @@ class Server(http.server.BaseHTTPRequestHandler):
         if kind == "absent":
             return self.send_error(404)
         if kind == "hangs":
-            return time.sleep(0.6)
+            return time.sleep(2)
         first = int(asked[6:-1]) if asked and kind != "rangeless" else 0
         if first >= len(content):
             return self.send_error(416)
@@ -56,13 +56,13 @@ class Server(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def serve(monkeypatch):
     """Let these kinds of servers be the mirrors of a file."""
-    monkeypatch.setattr(mirrors, "TIMEOUT", 0.3)
     handler = type("Handler", (Server,), {"asked": [], "contents": {}})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
 
         def start(*kinds: str, name: str = NAME, content: bytes = CONTENT) -> list:
             handler.contents[name] = content
+            monkeypatch.setattr(mirrors, "TIMEOUT", 1 if "hangs" in kinds else 30)
             address = f"http://127.0.0.1:{server.server_port}"
             monkeypatch.setitem(MIRRORS, name, {f"{address}/{kind}/{name}": None for kind in kinds})
             return handler.asked
