@@ -15,20 +15,12 @@ import ast
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from io import TextIOBase
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
-from pydantic import (
-    AfterValidator,
-    TypeAdapter,
-    ValidationError,
-    ValidationInfo,
-    create_model,
-    field_validator,
-)
+from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, create_model, field_validator
 
 from ldarts_lib.errors import LdartsError
 from ldarts_lib.runs.processes import ending
@@ -43,6 +35,7 @@ TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
 """The annotations that papermill reads, too; the elements of a list are of the type of its first one."""
 _COMMENT = re.compile(r"\s*#\s*(@param\s*(?P<choices>\[.*?\])?\s*(?P<form>\{.*?\})?)?\s*(--)?\s*\w")
 _BOUND = re.compile(r"\b(min|max):\s*(-?[\d.]+)")
+_LIMITS = {"min": "ge", "max": "le"}
 
 
 class NotebookError(LdartsError, ValueError):
@@ -101,8 +94,8 @@ def _field(statement: ast.stmt, lines: Sequence[bytes]) -> tuple[str, tuple[Any,
         if choices:
             words = Literal[tuple(choices)]
             kind = {str: words, list[str]: list[words]}[kind]
-        for which, bound in _BOUND.findall(comment["form"] or ""):
-            kind = Annotated[kind, AfterValidator(partial(_within, which, float(bound)))]
+        bounds = _BOUND.findall(comment["form"] or "")
+        kind = Annotated[kind, Field(**{_LIMITS[which]: ast.literal_eval(bound) for which, bound in bounds})]
         TypeAdapter(kind).validate_python(default, strict=True)
         if not statement.target.id.startswith("_"):
             return statement.target.id, (kind, default)
@@ -110,13 +103,6 @@ def _field(statement: ast.stmt, lines: Sequence[bytes]) -> tuple[str, tuple[Any,
         f"line {statement.lineno}: expected `name: type = value  # what it is for`, with a type of "
         f"{', '.join(TYPES)} and a literal of it, got `{ast.unparse(statement)}`"
     )
-
-
-def _within(which: str, bound: float, value: float, info: ValidationInfo) -> float:
-    if value < bound if which == "min" else value > bound:
-        word = {"min": "least", "max": "most"}[which]
-        raise ValueError(f"{info.field_name} = {value}: expected at {word} {bound:g}")
-    return value
 
 
 def notebook_parameters(path: Path | str) -> type[Parameters]:

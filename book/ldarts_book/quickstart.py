@@ -72,7 +72,7 @@ def found_cells(
     return pd.DataFrame(found).sort_values(["method", "seed"], ignore_index=True)
 
 
-def summary(found: pd.DataFrame, protocols: Mapping[str, SearchProtocol], folder: Path) -> str:
+def story(found: pd.DataFrame, protocols: Mapping[str, SearchProtocol], folder: Path) -> str:
     """What was searched, what came out and what it means, in lines of at most 80 columns.
 
     Args:

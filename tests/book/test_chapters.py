@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import sys
 import tomllib
 from pathlib import Path
 from types import ModuleType
+from typing import Literal, get_origin
 
 import nbformat
 import pandas as pd
+import papermill
 import pytest
 
 import ldarts_lib
 from ldarts_book import notebook as notebooks
-from ldarts_book.notebook import ParameterError, notebook_parameters, run_notebook, validate
+from ldarts_book.notebook import ParameterError, begin, notebook_parameters, run_notebook, validate
 from ldarts_lib.runs.directory import Run
 from ldarts_lib.spaces.notations import parse
 
@@ -39,11 +42,25 @@ def test_it_is_bare_and_its_parameters_are_checked_in_the_next_cell(path):
     declared = notebook_parameters(path)
     assert {"size", "out"} <= set(declared.model_fields)
     assert declared().size == "smoke"
-    _, begin, *_ = sources(path)
-    assert "from ldarts_book.notebook import begin\n\nfolder, where = begin(globals()" in begin
+    cell, following, *_ = sources(path)
+    assert "from ldarts_book.notebook import begin\n\nfolder, where = begin(globals()" in following
+    assert {*re.findall("^from (.+) import", following, re.MULTILINE)} <= {"pathlib", "ldarts_book.notebook"}
+    for name in {"seed", "seeds", "devices", "limit"} & {*declared.model_fields}:
+        with pytest.raises(ParameterError, match=f"{name} = -1: Input should be greater"):
+            begin({"In": [cell, f"# Parameters\n{name} = -1\n"], name: -1})
     for given, expected in (({"size": "hugee"}, "size = 'hugee'"), ({"sede": 3}, "unknown parameter 'sede'")):
         with pytest.raises(ParameterError, match=expected):
             validate(declared, given)
+
+
+@each_chapter
+def test_papermill_reads_every_parameter_of_it(path, caplog):
+    read, declared = papermill.inspect_notebook(path), notebook_parameters(path).model_fields
+    assert [*read] == [*declared] and not caplog.records
+    for name, field in declared.items():
+        kind = get_origin(field.annotation) or field.annotation
+        expected = "str" if kind is Literal else kind.__name__
+        assert read[name]["inferred_type_name"] == expected and "--" in read[name]["help"]
 
 
 @each_chapter

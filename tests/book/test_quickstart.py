@@ -39,7 +39,7 @@ def found(cells, dataset="noisy-digits"):
 )
 def test_what_it_means_follows_from_what_was_found(darts, lambda_, expected):
     table, protocols = found({"darts": darts, "lambda": lambda_})
-    said = quickstart.summary(table, protocols, Path("runs/demo/noisy-digits-demo"))
+    said = quickstart.story(table, protocols, Path("runs/demo/noisy-digits-demo"))
     assert all(words in " ".join(said.split()) for words in expected)
     assert max(map(len, said.splitlines())) <= 80
     assert list(table["place"] > 4000) == [cell == COLLAPSED for cell in (darts, darts, lambda_, lambda_)]
@@ -49,6 +49,6 @@ def test_on_other_images_cells_are_trained(monkeypatch):
     trained = {f"{method}-seed{seed}": 0.5 for method in ("darts", "lambda") for seed in range(2)}
     monkeypatch.setattr(quickstart, "evaluate_all", lambda *_, **__: trained)
     table, protocols = found({"darts": GOOD, "lambda": GOOD}, "digits")
-    said = quickstart.summary(table, protocols, Path("runs"))
+    said = quickstart.story(table, protocols, Path("runs"))
     assert set(table["test accuracy"]) == {0.5} and "trained from scratch" in said
     assert "Digits-201" not in said and "random cell" not in said
