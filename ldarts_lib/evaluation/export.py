@@ -6,6 +6,7 @@ All hold the texts of :class:`~ldarts_lib.evaluation.trained.TrainedNetwork`, it
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 from collections.abc import Callable
@@ -20,7 +21,9 @@ from ldarts_lib.files import write_atomically
 
 TOLERANCE = 1e-5
 """Of the largest logit (at least 1): how far the file's logits may be from the network's."""
-_BATCHES = 1, 7
+_TORCH = "2.7"
+"""The oldest torch whose exporter of ONNX takes names of free axes."""
+_INSTALL = 'pip install "ldarts-lib[export]"'
 _Written = tuple[bytes, Callable[[Tensor], Tensor]]
 """What a file holds, and the network that is read from it again."""
 
@@ -36,7 +39,8 @@ def export(path: str | Path, to: str | Path) -> Path:
         UnknownName: another ending.
         RunError: as :func:`~ldarts_lib.evaluation.trained.trained_network`; or the logits differ, or the file
             cannot be written: an older one is untouched.
-        LdartsError: a package of the extra ``export`` is not installed.
+        LdartsError: a package of the extra ``export`` is not installed or too old, or the format cannot hold
+            what this network computes.
     """
     to = Path(to)
     require_known("file format", to.suffix, _FORMATS)
@@ -46,8 +50,14 @@ def export(path: str | Path, to: str | Path) -> Path:
     try:
         content, read = _FORMATS[to.suffix](network)
     except ModuleNotFoundError as error:
-        raise LdartsError(f'{error.name} is not installed: pip install "ldarts-lib[export]"') from None
-    for batch in _BATCHES:
+        raise LdartsError(f"{error.name} is not installed: {_INSTALL}") from None
+    except Exception as error:  # torch raises what it likes, of operations of one's own above all
+        said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+        remedy = "weights.safetensors holds the weights alone"
+        if torch.__version__ < _TORCH:
+            remedy = f"torch is {torch.__version__}, exporting needs {_TORCH}: {_INSTALL}"
+        raise LdartsError(f"this network cannot be written as {to.suffix} ({said}); {remedy}") from error
+    for batch in 1, 7:
         images = torch.rand(batch, network.channels, network.size, network.size)
         with torch.no_grad():
             expected, found = network(images), read(images)
@@ -97,7 +107,8 @@ def _traced(network: TrainedNetwork) -> torch.export.ExportedProgram:
     """The network as a program whose batch is free."""
     example = torch.rand(2, network.channels, network.size, network.size)
     free = {0: torch.export.Dim("batch")}
-    program = torch.export.export(network, (example,), dynamic_shapes=(free,))
+    with contextlib.redirect_stderr(io.StringIO()):  # it prints its graph before it fails
+        program = torch.export.export(network, (example,), dynamic_shapes=(free,))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of files on this machine
     return program

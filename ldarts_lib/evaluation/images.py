@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -50,6 +49,7 @@ class TensorImages:
         self.classes, self.channels = dataset.classes, dataset.channels
         self.pixels = protocol.resolution or dataset.size
         self.training_count, self.test_count = len(few["search_labels"]), len(few["test_labels"])
+        self.facts = self.dataset.describe()
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         # crops, flips and cutout are drawn for the batch of all processes
@@ -65,10 +65,6 @@ class TensorImages:
         images, labels = (whole[self.mine] for whole in self.dataset.test().all())
         for some, theirs in zip(images.split(TEST_BATCH), labels.split(TEST_BATCH), strict=True):
             yield resized(some, self.pixels), theirs
-
-    def describe(self) -> dict[str, Any]:
-        """What a run directory keeps of them (:data:`~ldarts_lib.runs.directory.IMAGES`)."""
-        return self.dataset.describe()
 
 
 def resized(images: Tensor, pixels: int) -> Tensor:
@@ -88,7 +84,9 @@ class FolderImages:
         self.mine = slice(self.rank, None, self.world)
         self.device, self.pixels = device, protocol.resolution or PIXELS
         self.training, self.testing = image_folders(self.pixels)
-        self.classes = len(self.training.classes)
+        self.classes, names = len(self.training.classes), self.training.classes
+        self.facts = {"name": IMAGENET, "class_names": names, "channels": 3, "size": self.pixels}
+        self.facts |= {"mean": MEAN, "std": STD, "fingerprint": ""}
         self.training_count, self.test_count = (
             min(protocol.images or len(images), len(images)) for images in (self.training, self.testing)
         )
@@ -104,11 +102,6 @@ class FolderImages:
     def test(self) -> Iterator[tuple[Tensor, Tensor]]:
         chosen = _spread(self.testing, self.test_count)[self.mine]
         return self._batches(self.testing, chosen, TEST_BATCH_OF_FILES, torch.Generator())
-
-    def describe(self) -> dict[str, Any]:
-        """As that of images that lie on the device."""
-        facts = {"name": IMAGENET, "class_names": self.training.classes, "channels": 3, "size": self.pixels}
-        return facts | {"mean": MEAN, "std": STD, "fingerprint": ""}
 
     def _batches(
         self, images: Dataset, chosen: Tensor, size: int, generator: torch.Generator
@@ -136,7 +129,8 @@ def _spread(images: Dataset, count: int) -> Tensor:
 
 TrainingImages = TensorImages | FolderImages
 """Images in batches [batch, channels, height, width] with labels [batch]: ``epoch(NUMBER)`` gives this
-process's part of each training batch of an epoch, all of one size, ``test()`` its part of the test images."""
+process's part of each training batch of an epoch, all of one size, ``test()`` its part of the test images.
+``facts`` is what a run directory keeps of them (:data:`~ldarts_lib.runs.directory.IMAGES`)."""
 
 
 def training_images(
@@ -149,9 +143,7 @@ def training_images(
     """The images of a training protocol.
 
     Args:
-        device: where the images or the batches lie.
         part: number of this process and number of processes.
-        dataset: the images, if they are loaded already.
 
     Raises:
         ProtocolError: the batch is larger than the data set or cannot be shared out, or the network cannot

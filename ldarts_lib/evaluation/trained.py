@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shlex
 from collections.abc import Mapping, Sequence
@@ -11,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -21,12 +20,13 @@ from ldarts_lib.datasets.imagenet import PictureFiles, central_crop
 from ldarts_lib.errors import DatasetCorrupt, RunError
 from ldarts_lib.evaluation.images import TEST_BATCH_OF_FILES, resized, training_images
 from ldarts_lib.evaluation.protocols import RECIPES, TrainingProtocol
-from ldarts_lib.evaluation.training import built_network
+from ldarts_lib.evaluation.training import network_of
 from ldarts_lib.files import write_atomically
 from ldarts_lib.runs.directory import CHECKPOINT, CONFIG, ENVIRONMENT, IMAGES, Run
 from ldarts_lib.runs.environment import arithmetic
 from ldarts_lib.settings import validated
 
+_FACTS = "class_names", "channels", "size", "mean", "std"
 _KEPT = {"architecture", "genotype", "recipe", "channels", "depth", "reduction", "stem", "resolution"}
 
 
@@ -47,14 +47,12 @@ class TrainedNetwork(nn.Module):
         self.dataset, self.pixels = protocol.dataset, protocol.resolution or self.size
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(images[name]).view(1, -1, 1, 1))
-        facts = {name: images[name] for name in ("class_names", "channels", "size", "mean", "std")}
+        facts = {name: images[name] for name in _FACTS}
         facts["network"] = protocol.model_dump(mode="json", include=_KEPT)
         texts = {name: json.dumps(fact, ensure_ascii=False) for name, fact in facts.items()}
         shape = f"[batch, {self.channels}, {self.size}, {self.size}]"
-        self.metadata = texts | {
-            "input": f"images {shape}, float32 in 0..1",
-            "output": "logits [batch, classes]",
-        }
+        ends = {"input": f"images {shape}, float32 in 0..1", "output": "logits [batch, classes]"}
+        self.metadata = texts | ends
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [batch, channels, size, size] in 0..1 → logits [batch, classes]."""
@@ -78,8 +76,7 @@ def trained_network(path: str | Path) -> TrainedNetwork:
         torch.Size([3, 10])
 
     Args:
-        path: the run directory that :func:`~ldarts_lib.evaluation.evaluate.evaluate` or ``ldarts evaluate``
-            wrote.
+        path: the run directory of :func:`~ldarts_lib.evaluation.evaluate.evaluate` or ``ldarts evaluate``.
 
     Raises:
         RunError: it holds no finished training of images; the message says what to do instead.
@@ -90,12 +87,12 @@ def trained_network(path: str | Path) -> TrainedNetwork:
     if (run.path / IMAGES).exists():
         images = run.read_json(IMAGES)
     else:  # an older run
-        images = training_images(protocol, torch.device("cpu")).describe()
+        images = training_images(protocol, torch.device("cpu")).facts
     saved = run.read_checkpoint()
     if saved is None:
         raise RunError(f"{run.path} has no {CHECKPOINT}: the weights of this training were not kept")
     shape = SimpleNamespace(classes=len(images["class_names"]), channels=images["channels"])
-    network = built_network(protocol, shape)
+    network = network_of(protocol, shape)
     network.load_state_dict(saved["network"])
     network.auxiliary = None
     if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
@@ -140,22 +137,19 @@ def predict(
         for path in pictures[start : start + TEST_BATCH_OF_FILES]:
             picture = _decoded(path, network)
             (bad if isinstance(picture, str) else read)[path] = picture
-        if not read:
-            continue
-        with arithmetic("float32"):
-            probabilities = network(torch.stack(list(read.values())).to(device)).softmax(-1)
-        best = zip(read, *(values.tolist() for values in probabilities.max(-1)), strict=True)
-        found += [(path, network.class_names[index], share) for path, share, index in best]
+        if read:
+            with arithmetic("float32"):
+                shares, best = network(torch.stack([*read.values()]).to(device)).softmax(-1).max(-1)
+            names = [network.class_names[index] for index in best]
+            found += zip(read, names, shares.tolist(), strict=True)
     return found, bad
 
 
 def write_predictions(path: Path, found: Sequence[tuple[Path, str, float]]) -> None:
     """A table with the columns picture, class, probability."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([("picture", "class", "probability"), *found])
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda file: file.write(text.getvalue().encode()))
+    table = pd.DataFrame(found, columns=["picture", "class", "probability"])
+    write_atomically(path, lambda file: table.to_csv(file, index=False, lineterminator="\n"))
 
 
 def _decoded(path: Path, network: TrainedNetwork) -> Tensor | str:

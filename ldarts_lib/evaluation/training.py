@@ -60,13 +60,7 @@ def network_sizes(protocol: BaseModel, images: ImageDataset | TrainingImages) ->
 
 
 def network_of(protocol: TrainingProtocol, images: ImageDataset | TrainingImages) -> DiscreteNetwork:
-    """The network of a protocol, before its first step, on the CPU."""
-    seed_everything(protocol.seed)
-    return built_network(protocol, images)
-
-
-def built_network(protocol: TrainingProtocol, images: ImageDataset | TrainingImages) -> DiscreteNetwork:
-    """The network of a protocol; of the images only ``classes`` and ``channels`` count."""
+    """The network of a protocol, on the CPU; of the images only ``classes`` and ``channels`` count."""
     settings = network_sizes(protocol, images) | {"auxiliary": protocol.auxiliary > 0}
     return DiscreteNetwork(None, protocol.parsed, **settings)
 
@@ -108,10 +102,11 @@ class ImageTraining(State):
 
     def __init__(self, fabric: Fabric, protocol: TrainingProtocol, images: TrainingImages) -> None:
         self.fabric, self.protocol, self.images = fabric, protocol, images
-        self.files = {IMAGES: images.describe()}
+        self.files = {IMAGES: images.facts}
         self.title = f"{protocol.label} on {protocol.dataset}"
         self.epochs = protocol.epochs
         self.steps = -(-images.training_count // protocol.batch_size)
+        seed_everything(protocol.seed)
         self.network = network_of(protocol, images).to(memory_format=torch.channels_last)
         if fabric.world_size > 1:
             synchronize_norms(self.network, fabric.device)
@@ -211,9 +206,8 @@ class ImageTraining(State):
         }
 
     def _sums(self) -> Tensor:
-        """Three sums over an epoch, still zero; Apple's GPUs have no float64."""
-        device = self.fabric.device
-        return torch.zeros(3, dtype=torch.float64, device=device)
+        """Three sums over an epoch, still zero."""
+        return torch.zeros(3, dtype=torch.float64, device=self.fabric.device)
 
     def checkpoint(self) -> dict[str, Any]:
         return {

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from classfolders import class_folders, write_pictures
 from ldarts_lib import evaluate, load_images, published, trained_network
-from ldarts_lib.errors import LdartsError, RunError, UnknownName
+from ldarts_lib.errors import LdartsError, RunError
 from ldarts_lib.evaluation import export as exporting
 from ldarts_lib.evaluation.export import export
 from ldarts_lib.evaluation.protocols import training_protocol
@@ -26,25 +27,14 @@ from ldarts_lib.runs.directory import Run
 from ldarts_lib.spaces.notations import parse
 
 CELL = parse("|nor_conv_3x3~0|+|avg_pool_3x3~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_conv_1x1~2|")
-NOISY = parse(
-    "Genotype(normal=[('noise', 0), ('skip_connect', 1)], normal_concat=[2], "
-    "reduce=[('skip_connect', 0), ('skip_connect', 1)], reduce_concat=[2])"
-)
+NOISY = parse("|noise~0|+|none~0|noise~1|+|none~0|none~1|noise~2|")
 TINY = {"size": "smoke", "epochs": 1, "images": 32, "batch_size": 16, "channels": 4}
-FAMILIES = ("stages", "chain")
 
 
 def train(out, cell=CELL, dataset=None, **settings):
     recipe = "nasbench201" if cell.kind == "nasbench201" else "cifar-small"
     protocol = training_protocol("mine", cell, "digits", recipe, **TINY | settings)
     return evaluate(protocol, out, device="cpu", dataset=dataset, progress=False)
-
-
-def in_colours(images):
-    """The same images with three channels, each with a mean of its own."""
-    tint = torch.tensor([1, 0.5, 0.2]).view(1, 3, 1, 1)
-    few = {name: tint * getattr(images, name) for name in ("search_images", "test_images", "mean")}
-    return replace(images, **few, std=images.std.expand(1, 3, 1, 1))
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +47,14 @@ def stages(tmp_path_factory):
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
     """A finished training of a DARTS cell with an auxiliary head, on images in colours that are resized."""
-    out, images = tmp_path_factory.mktemp("chain") / "run", in_colours(load_images("digits"))
+    out, digits = tmp_path_factory.mktemp("chain") / "run", load_images("digits")
+    tint = torch.tensor([1, 0.5, 0.2]).view(1, 3, 1, 1)
+    few = {name: tint * getattr(digits, name) for name in ("search_images", "test_images", "mean")}
+    images = replace(digits, **few, std=digits.std.expand(1, 3, 1, 1))
     return out, train(out, published("DARTS_V2"), images, depth=2), images
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=["stages", "chain"])
 def family(request):
     return request.getfixturevalue(request.param)
 
@@ -97,8 +90,8 @@ def assert_same(found, expected):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
-def test_a_program_and_its_weights_are_the_network_and_need_nothing_of_ours(family, tmp_path, monkeypatch):
-    out, _, images = family
+def test_a_program_and_its_weights_are_the_network_and_need_nothing_of_ours(chain, tmp_path, monkeypatch):
+    out, _, images = chain
     network = trained_network(out)
     program, weights = (export(out, tmp_path / "new" / name) for name in ("model.pt2", "w.safetensors"))
     batches, expected = outputs(network, images.channels)
@@ -158,16 +151,36 @@ def test_what_gives_other_logits_is_not_put_in_place(stages, tmp_path, monkeypat
     assert old.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
-def test_what_cannot_be_exported_is_named(stages, tmp_path, monkeypatch):
-    with pytest.raises(UnknownName, match=r"'\.pb'; choose one of \.onnx, \.pt2, \.safetensors"):
-        export(stages[0], tmp_path / "model.pb")
-    train(tmp_path / "run", NOISY, depth=2)
-    with pytest.raises(RunError, match="noise draws random numbers"):
-        export(tmp_path / "run", tmp_path / "model.pt2")
+class Branching(torch.nn.Module):
+    """What torch cannot trace."""
+
+    def forward(self, x):
+        return x if x.mean() > 0 else -x
+
+
+def test_what_cannot_be_exported_is_named_in_one_line(stages, tmp_path, monkeypatch, capfd):
+    network = trained_network(stages[0])
+    network.network = torch.nn.Sequential(network.network, Branching())
+
+    def refused(to, message):
+        with pytest.raises(LdartsError, match=message) as error:
+            export(stages[0], tmp_path / to)
+        assert "\n" not in str(error.value) and not [*tmp_path.iterdir()] and capfd.readouterr().err == ""
+
+    refused("model.pb", r"'\.pb'; choose one of \.onnx, \.pt2, \.safetensors")
     for package, name in (("onnxruntime", "model.onnx"), ("safetensors.torch", "w.safetensors")):
-        monkeypatch.setitem(sys.modules, package, None)
-        with pytest.raises(LdartsError, match=rf'{package} is not .*: pip install "ldarts-lib\[export\]"'):
-            export(stages[0], tmp_path / name)
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, package, None)
+            refused(name, rf'{package} is not installed: pip install "ldarts-lib\[export\]"')
+    monkeypatch.setattr(exporting, "trained_network", lambda _: network)
+    said = r"\.pt2 \(\w+: Could not guard on data-dependent .*\); weights\.safetensors holds"
+    refused("model.pt2", f"cannot be written as {said}")
+    monkeypatch.setattr(exporting, "_TORCH", "99")
+    old = TypeError("unexpected argument 'dynamo'\nTraceback")
+    monkeypatch.setitem(exporting._FORMATS, ".onnx", Mock(side_effect=old))
+    refused("model.onnx", r"unexpected argument 'dynamo'\); torch is .*, exporting needs 99: pip install")
+    network.genotype = NOISY
+    refused("model.pt2", "noise draws random numbers")
 
 
 SEARCH = {"space": "s2", "dataset": "cifar10", "method": "darts"}
@@ -234,9 +247,6 @@ def test_predictions_on_the_test_pictures_are_the_test_accuracy(ldarts, tmp_path
     moved, rows = folder.rename(tmp_path / "moved") / "test", tmp_path / "found.csv"
     code, _, error = ldarts("predict", out, moved, "--csv", rows, "--device", "cpu")
     assert code == 0, error
-    found = [
-        (row["class"], Path(row["picture"]).parent.name)
-        for row in csv.DictReader(rows.read_text().splitlines())
-    ]
-    right = sum(one == other for one, other in found) / len(found)
+    found = list(csv.DictReader(rows.read_text().splitlines()))
+    right = sum(row["class"] == Path(row["picture"]).parent.name for row in found) / len(found)
     assert len(found) == 29 and right == pytest.approx(Run(out).read_json("metrics.json")["test_accuracy"])
