@@ -8,21 +8,15 @@ from dataclasses import asdict
 import numpy as np
 import pandas as pd
 
+from ldarts_book.studies.judges import draw
 from ldarts_lib.spaces.genotype import Cell, Edge, Genotype
 from ldarts_lib.tables.surrogate import OPERATIONS, SPACE, estimate
 
 FAMILIES = ("published", "random", "without a convolution")
 AXIS = "estimated accuracy on CIFAR-10 (%)"
-_DRAWS = 200
 
 
-def random_genotype(seed: int) -> Genotype:
-    """A cell of the DARTS space of which every choice is equally likely."""
-    draw = np.random.default_rng(seed)
-    return SPACE.discretize({kind: draw.random(cell.shape) for kind, cell in SPACE.cells.items()})
-
-
-def collapsed_genotype(operation: str) -> Genotype:
+def _collapsed(operation: str) -> Genotype:
     """A cell with one operation everywhere; each node reads both inputs, as in most cells that collapsed."""
     nodes = SPACE.cells["normal"].output_nodes
     cell = Cell(2, tuple(Edge(node, source, operation) for node in nodes for source in (0, 1)), nodes)
@@ -39,10 +33,14 @@ def estimates(genotypes: Mapping[str, Genotype], *, draws: int = 5) -> pd.DataFr
         :class:`~ldarts_lib.tables.surrogate.Estimate`, under the names of the cells; each family from its
         best to its worst.
     """
-    known = {name: cell for name, cell in genotypes.items() if _operations(cell) <= set(OPERATIONS)}
-    drawn = {f"random cell, seed {seed}": random_genotype(seed) for seed in range(draws)}
+    known = {
+        name: genotype
+        for name, genotype in genotypes.items()
+        if all({*cell.operations} <= {*OPERATIONS} for cell in genotype.cells.values())
+    }
+    drawn = {f"random cell, seed {seed}": draw(SPACE, seed) for seed in range(draws)}
     free = ("skip_connect", "max_pool_3x3", "avg_pool_3x3")
-    collapsed = {f"{operation} everywhere": collapsed_genotype(operation) for operation in free}
+    collapsed = {f"{operation} everywhere": _collapsed(operation) for operation in free}
     parts = []
     for family, cells in zip(FAMILIES, (known, drawn, collapsed), strict=True):
         rows = [{"family": family, **asdict(estimate(cell))} for cell in cells.values()]
@@ -58,8 +56,4 @@ def families(table: pd.DataFrame) -> dict[str, list[str]]:
 
 def middle_of_random_cells() -> float:
     """The median of the estimates of 200 random cells."""
-    return float(np.median([estimate(random_genotype(seed)).accuracy for seed in range(_DRAWS)]))
-
-
-def _operations(genotype: Genotype) -> set[str]:
-    return {name for cell in genotype.cells.values() for name in cell.operations}
+    return float(np.median([estimate(draw(SPACE, seed)).accuracy for seed in range(200)]))

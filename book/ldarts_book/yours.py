@@ -45,10 +45,9 @@ cells:
 def write_digits(folder: Path, count: int = 500) -> Path:
     """Write digits that ship as PNG files of 8×8 pixels, one folder per class, and give the folder."""
     images = load_images("digits")
-    for number, (image, label) in enumerate(zip(images.search_images, images.search_labels, strict=True)):
-        if number == count:
-            break
-        path = folder / str(label.item()) / f"{number:04d}.png"
+    first = zip(images.search_images[:count], images.search_labels[:count].tolist(), strict=True)
+    for number, (image, label) in enumerate(first):
+        path = folder / str(label) / f"{number:04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         picture = Image.fromarray((255 * image[0]).byte().numpy())
         write_atomically(path, lambda file, picture=picture: picture.save(file, "png"))

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -181,8 +181,12 @@ Factory = Callable[[int, int, bool], nn.Module]
 Cost = Callable[[int, int, int], int]
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".partition("\n")[0]
+def _tried(what: str, call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise SpaceError(f"{what} {problem}") from error
 
 
 class Registered(nn.Module):
@@ -198,26 +202,20 @@ class Registered(nn.Module):
         self.cost, self.stride, self.generator = cost, settings.stride, settings.generator
         c, stride, affine = arguments = settings.channels, settings.stride, settings.affine
         made = f"operation {name!r}, built with channels={c}, stride={stride}, affine={affine},"
-        try:
-            self.operation = factory(*arguments)
-        except Exception as error:
-            raise SpaceError(f"{made} raises {_first_line(error)}") from error
+        self.operation = _tried(f"{made} raises", lambda: factory(*arguments))
         if not isinstance(self.operation, nn.Module):
             raise SpaceError(f"{made} is {self.operation!r}, no torch.nn.Module")
         for layer in self.operation.modules():
             if type(layer) is nn.Conv2d and (layer.kernel_size, layer.padding) == ((1, 1), (0, 0)):
                 layer.__class__ = _Convolution  # see `subsampled`
-        self.draws = self._tried(made, c)
+        self.draws = self._checked(made, c)
 
-    def _tried(self, made: str, channels: int) -> bool:
+    def _checked(self, made: str, channels: int) -> bool:
         x, state = torch.linspace(-1, 1, 2 * channels * 64).view(2, channels, 8, 8), torch.get_rng_state()
         read, pixels = x.contiguous(memory_format=torch.channels_last), 8 // self.stride
-        try:
-            with torch.no_grad():
-                y = copy.deepcopy(self.operation)(read)
-        except Exception as error:
-            what = f"cannot read {[*x.shape]} in channels_last: {_first_line(error)}"
-            raise SpaceError(f"{made} {what}") from error
+        with torch.no_grad():
+            what = f"{made} cannot read {[*x.shape]} in channels_last:"
+            y = _tried(what, lambda: copy.deepcopy(self.operation)(read))
         draws = not torch.equal(state, torch.get_rng_state())
         torch.set_rng_state(state)
         shape = [*y.shape] if isinstance(y, Tensor) else type(y).__name__

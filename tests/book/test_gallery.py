@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from ldarts_book import gallery
 from ldarts_lib.spaces.published import published
-from ldarts_lib.tables.surrogate import SPACE
 
 
 @pytest.fixture(scope="module")
@@ -17,9 +15,7 @@ def table():
 
 def test_the_published_cells_of_the_space_stand_beside_random_and_collapsed_ones(table):
     families = gallery.families(table)
-    assert {family: len(rows) for family, rows in families.items()} == dict(
-        zip(gallery.FAMILIES, (22, 5, 3), strict=True)
-    )
+    assert [*families] == [*gallery.FAMILIES] and [*map(len, families.values())] == [22, 5, 3]
     assert list(table.index) == [name for rows in families.values() for name in rows]
     for _, part in table.groupby("family"):
         assert part["accuracy"].is_monotonic_decreasing
@@ -34,14 +30,6 @@ def test_the_chapter_says_where_they_lie(table):
     assert (collapsed["above"] < 72.5).all() and not collapsed["familiar"].any()
     width = table["high"] - table["low"]
     assert width[collapsed.index].mean() > 3 * width[good.index].mean()
-
-
-def test_random_cells_are_of_the_space_with_all_choices_equally_likely():
-    cells = [gallery.random_genotype(seed) for seed in range(300)]
-    for cell in cells:
-        SPACE.validate(cell)
-    counts = [sum(cell.count(name) for cell in cells) for name in SPACE.cells["normal"].candidates[0]]
-    np.testing.assert_allclose(counts, 300 * 16 / 7, rtol=0.12)
 
 
 def test_without_published_cells_the_others_remain():

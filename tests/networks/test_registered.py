@@ -42,9 +42,8 @@ SIZES = {"channels": 2, "classes": 3, "channels_in": 1}
 def register(monkeypatch):
     """Registers operations that are forgotten after the test."""
     monkeypatch.setattr(genotype, "REGISTERED", dict(genotype.REGISTERED))
-    with monkeypatch.context() as patch:
-        patch.setattr(operations, "OPERATIONS", dict(OPERATIONS))
-        yield register_operation
+    monkeypatch.setattr(operations, "OPERATIONS", dict(OPERATIONS))
+    return register_operation
 
 
 def error(found, expected):

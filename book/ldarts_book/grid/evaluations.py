@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,10 +127,8 @@ def usual_dataset(architecture: str, recipe: str) -> str:
 
 def _searched_on(architecture: str) -> dict[str, Any]:
     """What the run directory of a search says of its images; empty for other architectures."""
-    run = Run(os.path.expanduser(architecture.strip()))
-    with suppress(OSError):  # a genotype may be too long for a path
-        return run.read_json(IMAGES) if (run.path / IMAGES).is_file() else {}
-    return {}
+    path = os.path.expanduser(architecture.strip())
+    return Run(path).read_json(IMAGES) if os.path.isfile(os.path.join(path, IMAGES)) else {}
 
 
 def _seen(architecture: str, dataset: str) -> dict[str, Any]:

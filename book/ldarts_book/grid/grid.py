@@ -103,16 +103,12 @@ class Part(Settings):
         """
         for name, (position, one) in product(self.published or (), enumerate(self.evaluations)):
             seeded = one.model_copy(update={"seeds": one.seeds or (0,)})
-            yield from _evaluated(
-                f"published/{_folder(name)}", seeded, (), position, published=name, **common
-            )
+            folder = f"published/{_folder(name)}"
+            yield from _evaluated(folder, seeded, (), position, published=name, **common)
         for space, dataset, method in product(self.spaces or (), self.datasets or (), self.methods or ()):
-            file, (space, own) = str(Path(space).expanduser().resolve()), find_space(space)
-            above, named = (
-                f"{space}/{recorded_name(dataset)}/{method}",
-                {"space": space, "method": method, **common},
-            )
-            named |= {"space_file": file} if own else {}
+            name, own = find_space(space)
+            above, named = f"{name}/{recorded_name(dataset)}/{method}", {"space": name, "method": method}
+            named |= common | ({"space_file": str(Path(space).expanduser().resolve())} if own else {})
             folders = [f"{above}/seed{seed}" for seed in self.seeds or ()]
             searches = tuple(f"{folder}/search" for folder in folders)
             for seed, directory in zip(self.seeds or (), searches, strict=True):
@@ -261,8 +257,8 @@ def _evaluation_misfits(part: Part, one: Evaluation) -> Iterator[str]:
     recipe = f"the recipe {one.recipe!r}"
     for space in part.spaces or sorted({_space_of(name) for name in part.published or ()}):
         own = find_space(space)[1]
-        fits = FITTING[_KINDS.get(own.macro if own else space, "darts")]
-        fitting = [recipe for recipe in fits if not own or recipe != LOOKUP]
+        kind = _KINDS.get(own.macro if own else space, "darts")
+        fitting = [recipe for recipe in FITTING[kind] if not own or recipe != LOOKUP]
         if one.recipe not in fitting:
             yield f"{recipe} does not take cells of the space {space}; choose among {', '.join(fitting)}"
     for dataset in one.datasets or part.datasets or ():
