@@ -19,6 +19,7 @@ def write_pictures(folder: Path, count: int, name: str = "", end: str = "png", s
 
 def class_folders(root: Path, classes: str = "abc", count: int = 10, **how) -> Path:
     """A folder with these class folders."""
+    root.mkdir(parents=True, exist_ok=True)
     for name in classes:
         write_pictures(root / name, count, **how)
     return root
@@ -28,3 +29,11 @@ def class_of(picture: np.ndarray) -> str:
     """The class whose colour is nearest to the mean of a picture [3, height, width] in 0..255."""
     mean = np.asarray(picture, float).mean((1, 2))
     return min(COLOURS, key=lambda name: abs(mean - COLOURS[name]).sum())
+
+
+def flat(folder: Path) -> None:
+    """Take the pictures out of the class folders."""
+    for path in folder.glob("*/*"):
+        path.rename(folder / f"{path.parent.name}{path.name}")
+    for path in folder.glob("?"):
+        path.rmdir()

@@ -27,18 +27,13 @@ Files = tuple[tuple[str, str], ...]
 DOWNLOADED = ("cifar10", "cifar100", "svhn", "imagenet16-120")
 IMAGENET16_CLASSES = 120
 # Checksums: class ImageNet16 of AutoDL-Projects, the code of NAS-Bench-201.
-IMAGENET16_TRAIN: Files = (
-    ("train_data_batch_1", "27846dcaa50de8e21a7d1a35f30f0e91"),
-    ("train_data_batch_2", "c7254a054e0e795c69120a5727050e3f"),
-    ("train_data_batch_3", "4333d3df2e5ffb114b05d2ffc19b1e87"),
-    ("train_data_batch_4", "1620cdf193304f4a92677b695d70d10f"),
-    ("train_data_batch_5", "348b3c2fdbb3940c4e9e834affd3b18d"),
-    ("train_data_batch_6", "6e765307c242a1b3d7d5ef9139b48945"),
-    ("train_data_batch_7", "564926d8cbf8fc4818ba23d2faac7564"),
-    ("train_data_batch_8", "f4755871f718ccb653440b9dd0ebac66"),
-    ("train_data_batch_9", "bb6dd660c38c58552125b1a92f86b5d4"),
-    ("train_data_batch_10", "8f03f34ac4b42271a294f91bf480f29b"),
-)
+_SUMS = """
+    27846dcaa50de8e21a7d1a35f30f0e91 c7254a054e0e795c69120a5727050e3f 4333d3df2e5ffb114b05d2ffc19b1e87
+    1620cdf193304f4a92677b695d70d10f 348b3c2fdbb3940c4e9e834affd3b18d 6e765307c242a1b3d7d5ef9139b48945
+    564926d8cbf8fc4818ba23d2faac7564 f4755871f718ccb653440b9dd0ebac66 bb6dd660c38c58552125b1a92f86b5d4
+    8f03f34ac4b42271a294f91bf480f29b
+"""
+IMAGENET16_TRAIN: Files = tuple((f"train_data_batch_{n}", md5) for n, md5 in enumerate(_SUMS.split(), 1))
 IMAGENET16_TEST: Files = (("val_data", "3410e3017fdaefba8d5073aaa65e4bd6"),)
 
 
@@ -142,7 +137,7 @@ def data_root(root: str | os.PathLike | None = None) -> Path:
 def _torchvision(name: str) -> Any:
     from torchvision import datasets
 
-    return {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "svhn": datasets.SVHN}[name]
+    return getattr(datasets, name.upper())  # CIFAR10, CIFAR100, SVHN
 
 
 def _unpack(archive: Path, root: Path) -> None:

@@ -101,7 +101,10 @@ class ImageDataset:
             raise DatasetCorrupt(f"{self.name}: {problems[0]}")
         object.__setattr__(self, "class_names", names)
         if self.name not in catalogue.DATASETS and not self.fingerprint:
-            object.__setattr__(self, "fingerprint", self._digest())
+            digest = hashlib.sha256()
+            for tensor in (self.search_images, self.search_labels, self.test_images, self.test_labels):
+                digest.update(tensor.cpu().contiguous().numpy())
+            object.__setattr__(self, "fingerprint", digest.hexdigest()[:FINGERPRINT])
 
     def _problems(self, part: str) -> Iterator[str]:
         images, labels = getattr(self, f"{part}_images"), getattr(self, f"{part}_labels")
@@ -114,20 +117,13 @@ class ImageDataset:
         if labels.dtype != torch.int64 or labels.shape != shape[:1]:
             yield f"labels are {labels.dtype} {tuple(labels.shape)}; expected torch.int64 {shape[:1]}"
         elif len(labels):
-            low, high = (bound.item() for bound in labels.aminmax())
-            if low < 0 or high >= self.classes:
-                allowed = f"0 to {self.classes - 1}, as there are {self.classes} classes"
-                yield f"labels reach from {low} to {high}; expected {allowed}"
+            bounded = [(labels, "labels", self.classes - 1, f", as there are {self.classes} classes")]
             if kind.is_floating_point and self.name not in embedded.EMBEDDED:  # noise leaves the scale
-                low, high = (bound.item() for bound in images.aminmax())
-                if not (low >= 0 and high <= 1):
-                    yield f"images reach from {low:g} to {high:g}; expected 0 to 1 (or uint8, 0 to 255)"
-
-    def _digest(self) -> str:
-        digest = hashlib.sha256()
-        for tensor in (self.search_images, self.search_labels, self.test_images, self.test_labels):
-            digest.update(tensor.cpu().contiguous().numpy())
-        return digest.hexdigest()[:FINGERPRINT]
+                bounded.append((images, "images", 1, " (or uint8, 0 to 255)"))
+            for tensor, what, top, why in bounded:
+                low, high = (bound.item() for bound in tensor.aminmax())
+                if not 0 <= low <= high <= top:
+                    yield f"{what} reach from {low:g} to {high:g}; expected 0 to {top}{why}"
 
     def describe(self) -> dict[str, Any]:
         """What a run directory keeps of it, as ``images.json``: JSON, without the images."""

@@ -37,10 +37,8 @@ def test_a_folder_is_read_word_by_word(tmp_path, prefix):
 
 
 def test_a_byte_order_mark_is_no_word(tmp_path):
-    plain, marked = (
-        load_text(str(write(tmp_path / "a"))),
-        load_text(str(write(tmp_path / "b", train="\ufeffa b a\nb c\n"))),
-    )
+    plain = load_text(str(write(tmp_path / "a")))
+    marked = load_text(str(write(tmp_path / "b", train="\ufeffa b a\nb c\n")))
     assert marked.vocabulary == plain.vocabulary and torch.equal(marked.train, plain.train)
 
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from classfolders import class_folders
+from classfolders import class_folders, flat
 from ldarts_lib.datasets.imagenet import image_folders
 from ldarts_lib.errors import DatasetCorrupt
 from ldarts_lib.evaluation.images import training_images
@@ -41,17 +41,10 @@ def test_what_systems_leave_behind_is_left_out(home):
     assert [len(part) for part in image_folders(32)] == [18, 6]
 
 
-def flat(home):
-    for path in list((home / "val").glob("*/*")):
-        path.rename(home / "val" / f"val_{path.parent.name}{path.name}")
-    for name in "abc":
-        (home / "val" / name).rmdir()
-
-
 FAULTS = {
     "extra": (lambda home: shutil.copytree(home / "val/a", home / "val/d"), "val/d; those are a, b, c"),
     "empty": (lambda home: [path.unlink() for path in (home / "val/c").iterdir()], "a picture: .*val/c"),
-    "flat": (flat, "val has 6 pictures but no class folders: .*valprep.sh"),
+    "flat": (lambda home: flat(home / "val"), "val has 6 pictures but no class folders: .*valprep.sh"),
 }
 
 

@@ -8,7 +8,7 @@ import torch
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.bilevel.search import search
 from ldarts_lib.datasets.batches import Augmentation
-from ldarts_lib.datasets.images import ImageDataset, load_images
+from ldarts_lib.datasets.images import ImageDataset
 from ldarts_lib.errors import DatasetCorrupt, DatasetMissing, ProtocolError, RunError
 
 DRAW = torch.Generator().manual_seed(0)
@@ -17,16 +17,9 @@ Y = torch.arange(60) % 3
 HALF = torch.full((1, 3, 1, 1), 0.5)
 
 
-PARTS = ("search_images", "search_labels", "test_images", "test_labels")
-REST = {"mean": HALF, "std": HALF, "augmentation": Augmentation()}
-
-
-def mine(images=X, labels=Y, tested=None, **more):
-    test_images, test_labels = tested or (images[50:], labels[50:])
-    parts = images[:50], labels[:50], test_images, test_labels
-    return ImageDataset(
-        **{"name": "mine", "classes": 3} | more, **dict(zip(PARTS, parts, strict=True)), **REST
-    )
+def mine(images=X, labels=Y, tested=None, name="mine", class_names=()):
+    parts = images[:50], labels[:50], *(tested or (images[50:], labels[50:])), HALF, HALF
+    return ImageDataset(name, 3, *parts, Augmentation(), class_names)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +50,7 @@ def test_images_describe_themselves():
     assert (told["name"], told["channels"], told["size"]) == ("mine", 3, 8)
     assert told["mean"] == told["std"] == [0.5] * 3 and told["counts"] == {"search": 50, "test": 10}
     assert told["fingerprint"] == mine().fingerprint != mine(images=X.flip(0)).fingerprint
-    assert mine().to("cpu").fingerprint == mine().fingerprint and load_images("digits").fingerprint == ""
+    assert mine().to("cpu").fingerprint == mine().fingerprint and mine(name="svhn").fingerprint == ""
 
 
 def test_a_search_on_loaded_images_records_their_own_name(tmp_path):
