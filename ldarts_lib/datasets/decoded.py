@@ -117,20 +117,19 @@ def _decode(found: Folder, pixels: int, channels: int | None, skip: bool) -> dic
                 bad[number] = f"{paths[number]} ({picture})"
             else:
                 images[number] = picture
-    notes = found.notes
     if bad:
         some = f"{len(bad)} of {len(paths)} pictures cannot be read: {listed(bad.values())}"
         if not skip:
             raise DatasetCorrupt(f"{name}: {some}; mend or remove them, or skip them by --skip-unreadable")
-        notes = [*notes, f"{some}; left out"]
+        found.notes.append(f"{some}; left out")
     random = np.random.RandomState(0)
     labels[list(bad)] = -1
     if not tested.any():
         tested = _held_out(labels, random, found)
         share = (
-            f"{tested.sum()} of {len(paths) - len(bad)} pictures, a fifth of each class and always the same,"
+            f"{tested.sum()} of {len(paths) - len(bad)} pictures, a fifth of each class and always the same"
         )
-        notes = [*notes, f"there is no test part; {share} are kept for the test"]
+        found.notes.append(f"there is no test part; {share}, are kept for the test")
     training, test = (random.permutation(np.flatnonzero((labels >= 0) & part)) for part in (~tested, tested))
     if lost := [kept for label, kept in enumerate(found.classes) if label not in labels[training]]:
         raise DatasetCorrupt(f"{name}: classes without a readable picture: {listed(lost)}")
@@ -138,7 +137,7 @@ def _decode(found: Folder, pixels: int, channels: int | None, skip: bool) -> dic
     kept |= {"test_images": images[test], "test_labels": labels[test]}
     kept |= dict(zip(("mean", "std"), _statistics(kept["search_images"]), strict=True))
     told = {"class_names": found.classes, "fingerprint": digest.hexdigest()[:FINGERPRINT]}
-    told["notes"] = [f"{name}: {note}" for note in notes]
+    told["notes"] = [f"{name}: {note}" for note in found.notes]
     return kept | {key: np.array(text, str) for key, text in told.items()}
 
 
@@ -168,13 +167,10 @@ def _channels(path: Path) -> int:
     """How many channels a picture has by its header, 1 or 3; 0 if it cannot be read."""
     try:
         with Image.open(path) as image:
-            colours = image.getpalette() if image.mode == "P" else None
-            gray = (
-                colours[::3] == colours[1::3] == colours[2::3]
-                if colours
-                else Image.getmodebase(image.mode) == "L"
-            )
-            return 1 if gray else 3
+            if image.mode != "P":
+                return 1 if Image.getmodebase(image.mode) == "L" else 3
+            red, green, blue = (image.getpalette()[first::3] for first in range(3))
+            return 1 if red == green == blue else 3
     except Exception:
         return 0
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 
 from ldarts_lib.datasets import catalogue
+from ldarts_lib.datasets.decoded import decoded
 from ldarts_lib.datasets.images import ImageDataset, load_images
 from ldarts_lib.errors import DatasetCorrupt, DatasetMissing
 from ldarts_lib.settings import PictureSettings
@@ -44,6 +45,8 @@ def with_pictures(make: Callable[[Mapping[str, Any]], _Settings], dataset: str |
         return make(dataset.facts)
     if not (folder := catalogue.own_folder(dataset)):
         return make({"dataset": dataset})
-    facts = {"dataset": catalogue.recorded_name(dataset), "folder": str(folder), "fingerprint": ""}
-    asked = make(facts | {"pixels": PictureSettings.PIXELS, "flip": True})
-    return make(load_images(str(folder), **asked.decoding).facts)
+    facts = {"dataset": catalogue.recorded_name(dataset), "folder": str(folder.resolve())}
+    facts |= {"pixels": PictureSettings.PIXELS, "flip": True}
+    found = decoded(folder, **make(facts | {"fingerprint": ""}).decoding)
+    counted = {"fingerprint": found["fingerprint"].item(), "pictures": len(found["search_labels"])}
+    return make(facts | counted)

@@ -36,8 +36,9 @@ def test_a_demo_has_640_steps_whatever_the_number_of_pictures(pictures, more):
     assert found["epoch_steps"] <= one_pass + 1
 
 
-def test_the_settings_of_a_folder(folder):
+def test_the_settings_of_a_folder(folder, capsys):
     chosen = protocol(dataset=str(folder), batch_size=8, pixels="8")
+    assert not capsys.readouterr().out, "settings may be printed to a file"
     assert (chosen.dataset, chosen.pixels, chosen.pictures, chosen.flip) == ("mine", 8, 48, True)
     assert (chosen.epochs, chosen.epoch_steps) == (320, 2)
     assert SearchState(chosen, load_images(str(folder), pixels=8)).steps == 2
