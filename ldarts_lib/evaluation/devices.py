@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 
 
 def require_devices(device: torch.device, devices: int, *, named: bool = False) -> None:
-    """Check that so many devices are there; the CPU counts as any number.
-
-    Args:
-        named: whether the device was asked for by its index.
+    """Check that so many devices are there (``named``: by an index); the CPU counts as any number.
 
     Raises:
         ProtocolError: there are fewer, less than one is asked for, or several beside one that was named.
@@ -34,11 +31,9 @@ def require_devices(device: torch.device, devices: int, *, named: bool = False) 
 
 
 def make_fabric(device: torch.device, devices: int, precision: str, *, dead_ends: bool = False) -> Fabric:
-    """Fabric for one device, or for the first so many of its kind.
+    """Fabric for one device, or for the first so many of its kind, which share each batch, one process each.
 
     Args:
-        devices: how many share each batch, one process each.
-        precision: as Fabric calls it.
         dead_ends: whether the loss does not depend on some parameters.
     """
     from lightning_fabric import Fabric  # takes longer to import than all the rest

@@ -46,8 +46,6 @@ def evaluate(
         (846, 'images = 32, epochs = 1, batch_size = 16')
 
     Args:
-        protocol: all settings, of the images or the text and of the architecture.
-        out: the run directory.
         device: auto, cpu, cuda, cuda:1, ...
         devices: how many share each batch of images, one process each; on the CPU as many processes.
         dataset: the images or the text, if they are loaded already.

@@ -24,8 +24,7 @@ TOLERANCE = 1e-5
 _TORCH = "2.7"
 """The oldest torch whose exporter of ONNX takes names of free axes."""
 _INSTALL = 'pip install "ldarts-lib[export]"'
-_Written = tuple[bytes, Callable[[Tensor], Tensor]]
-"""What a file holds, and the network that is read from it again."""
+_Written = tuple[bytes, Callable[[Tensor], Tensor]]  # what a file holds, and the network as read from it
 
 
 def export(path: str | Path, to: str | Path) -> Path:

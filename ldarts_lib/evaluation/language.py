@@ -72,12 +72,9 @@ class LanguageTraining(State):
         self.average: list[Tensor] = []
         self.averaged_steps = 0
 
+    @arithmetic("float32")
     def run_epoch(self, epoch: int, on_step: OnStep) -> Row:
         """One pass over the training text."""
-        with arithmetic("float32"):
-            return self._epoch(epoch, on_step)
-
-    def _epoch(self, epoch: int, on_step: OnStep) -> Row:
         begin = time.perf_counter()
         self.model.train()
         reader = Reader(self.train, self.model.initial_hidden(self.protocol.batch_size))
@@ -122,6 +119,7 @@ class LanguageTraining(State):
         with torch.no_grad():
             return nn.functional.cross_entropy(found.logits, window.targets)
 
+    @arithmetic("float32")
     @torch.no_grad()
     def loss_of(self, text: Tensor) -> float:
         """Mean loss of a text [rows, columns], of the averaged weights once there are any."""
@@ -135,8 +133,7 @@ class LanguageTraining(State):
         return {"perplexity": f"{row['valid_perplexity']:.1f}"}
 
     def outcome(self, rows: Sequence[Row]) -> tuple[dict[str, Any], dict[str, Any]]:
-        with arithmetic("float32"):
-            test_loss = self.loss_of(self.test)
+        test_loss = self.loss_of(self.test)
         require_finite(torch.tensor(test_loss), self.epochs - 1, "test", "weight_lr")
         return self.protocol.parsed.as_json(), {
             **self.protocol.identity,

@@ -71,7 +71,6 @@ def standalone_accuracy(
     images (both halves) and tested after the last epoch.
 
     Args:
-        protocol: the search that it comes from.
         dataset: the images; the network is trained on their device.
         seed: of the initial weights, the batches and the augmentation.
     """
@@ -137,18 +136,17 @@ def evaluate_all(
     """The :func:`standalone_accuracy` of each genotype, trained side by side in processes.
 
     Args:
-        protocols: under the same keys, the searches that they come from; they set the data set and the size
-            of the network.
+        protocols: under the same keys, the searches that they come from.
     """
     jobs = [(genotype, protocols[name], recipe, device) for name, genotype in genotypes.items()]
     with process_pool(None, device) as pool:
-        accuracies = tqdm(pool.map(_train, jobs), total=len(jobs), desc="training from scratch", unit="cell")
+        found = pool.map(_train, *zip(*jobs, strict=True))
+        accuracies = tqdm(found, total=len(jobs), desc="training from scratch", unit="cell")
         return dict(zip(genotypes, accuracies, strict=True))
 
 
-def _train(job: tuple[Genotype, Searched, Recipe | None, torch.device]) -> float:
-    genotype, protocol, recipe, device = job
-    return standalone_accuracy(genotype, protocol, images_of(protocol, device), recipe)
+def _train(cell: Genotype, protocol: Searched, recipe: Recipe | None, device: torch.device | str) -> float:
+    return standalone_accuracy(cell, protocol, images_of(protocol, device), recipe)
 
 
 def initial_network(

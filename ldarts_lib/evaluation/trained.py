@@ -83,11 +83,9 @@ def trained_network(path: str | Path) -> TrainedNetwork:
         DatasetMissing: the run is older than ``images.json``, and its data set is not here any more.
     """
     run = Run(path)
-    protocol = _protocol(run)
-    if (run.path / IMAGES).exists():
-        images = run.read_json(IMAGES)
-    else:  # an older run
-        images = training_images(protocol, torch.device("cpu")).facts
+    kept = run.read_json(IMAGES) if (run.path / IMAGES).exists() else {}  # in an older run
+    protocol = _protocol(run, kept.get("folder"))
+    images = kept or training_images(protocol, torch.device("cpu")).facts
     saved = run.read_checkpoint()
     if saved is None:
         raise RunError(f"{run.path} has no {CHECKPOINT}: the weights of this training were not kept")
@@ -100,14 +98,13 @@ def trained_network(path: str | Path) -> TrainedNetwork:
     return TrainedNetwork(network, protocol, images).eval()
 
 
-def _protocol(run: Run) -> TrainingProtocol:
+def _protocol(run: Run, folder: str | None) -> TrainingProtocol:
     """The settings of a finished training of images; anything else is refused with what to do."""
     path = shlex.quote(str(run.path))
     if not (run.path / CONFIG).exists():
         raise RunError(f"{path} is no run directory: expected that of a finished `ldarts evaluate`")
     config = run.read_json(CONFIG)
     if "recipe" not in config and "bptt" not in config:
-        folder = run.read_json(IMAGES).get("folder") if (run.path / IMAGES).exists() else None
         command = f"ldarts evaluate {path} --dataset {shlex.quote(folder or config['dataset'])}"
         raise RunError(f"{path} is a search, its cell is not trained yet: `{command}` trains it")
     if config.get("recipe") not in RECIPES:
@@ -127,10 +124,7 @@ def _protocol(run: Run) -> TrainingProtocol:
 def predict(
     network: TrainedNetwork, pictures: Sequence[Path], *, progress: bool = True
 ) -> tuple[list[tuple[Path, str, float]], dict[Path, str]]:
-    """The class of each picture and its probability, and what is wrong with those that cannot be read.
-
-    Pictures are decoded, cropped and resized as those of the training's data set.
-    """
+    """The class of each picture and its probability, and what is wrong with those that cannot be read."""
     found, bad, device = [], {}, network.mean.device
     for start in tqdm(range(0, len(pictures), TEST_BATCH_OF_FILES), disable=not progress, unit="batch"):
         read = {}
@@ -153,7 +147,7 @@ def write_predictions(path: Path, found: Sequence[tuple[Path, str, float]]) -> N
 
 
 def _decoded(path: Path, network: TrainedNetwork) -> Tensor | str:
-    """A picture as those of the test, [channels, size, size] in 0..1, or why it cannot be read."""
+    """A picture as those of the training's test, [channels, size, size] in 0..1, or why it cannot be read."""
     if network.dataset != IMAGENET:
         _, picture = read_picture(path, network.size, network.channels)
         return picture if isinstance(picture, str) else torch.tensor(picture) / 255

@@ -135,7 +135,7 @@ class ImageTraining(State):
             group["lr"] = rate
         generator = random_stream(seed, epoch, PATHS)
         self.network.train()
-        found = self._sums()
+        found = torch.zeros(3, dtype=torch.float64, device=self.fabric.device)
         for images, labels in self.images.epoch(epoch):
             found += self._step(images, labels, self._paths(drop, generator))
             on_step()
@@ -175,7 +175,7 @@ class ImageTraining(State):
     def _tested(self) -> tuple[float, float]:
         """Test accuracy, and the share of test images whose class is among the first five."""
         self.network.eval()
-        found = self._sums()
+        found = torch.zeros(3, dtype=torch.float64, device=self.fabric.device)
         with self.fabric.autocast():
             for images, labels in self.images.test():
                 x = self.fabric.strategy.precision.convert_input(images)
@@ -204,10 +204,6 @@ class ImageTraining(State):
             "parameters": found.parameters,
             "multiply_adds": found.multiply_adds,
         }
-
-    def _sums(self) -> Tensor:
-        """Three sums over an epoch, still zero."""
-        return torch.zeros(3, dtype=torch.float64, device=self.fabric.device)
 
     def checkpoint(self) -> dict[str, Any]:
         return {
