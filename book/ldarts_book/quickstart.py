@@ -10,6 +10,7 @@ from textwrap import wrap
 import pandas as pd
 import torch
 
+from ldarts_book.figures.style import operation_look
 from ldarts_lib.bilevel.protocols import SearchProtocol
 from ldarts_lib.bilevel.search import SearchResult
 from ldarts_lib.evaluation.standalone import Recipe, evaluate_all
@@ -19,12 +20,6 @@ from ldarts_lib.tables.computation import computation, encode
 from ldarts_lib.tables.tables import open_table
 
 _METHODS = {"darts": "DARTS", "lambda": "Λ-DARTS"}
-_WORDS = {
-    "skip_connect": " skip ",
-    "nor_conv_1x1": " conv 1×1 ",
-    "nor_conv_3x3": " conv 3×3 ",
-    "avg_pool_3x3": " pool 3×3 ",
-}
 _ALIKE = 0.005
 """Mean accuracies that differ by less count as equal."""
 _PROOF = 20
@@ -77,7 +72,6 @@ def story(found: pd.DataFrame, protocols: Mapping[str, SearchProtocol], folder: 
 
     Args:
         found: as :func:`found_cells` gives it.
-        protocols: of the searches.
         folder: where their results lie.
     """
     of = next(iter(protocols.values()))
@@ -90,13 +84,12 @@ def story(found: pd.DataFrame, protocols: Mapping[str, SearchProtocol], folder: 
     ]
     rows = [f"{'':2}{one:<38}{two}".rstrip() for one, two in zip_longest(*cells, fillvalue="")]
     table = found.drop(columns="cell").assign(method=found["method"].map(_METHODS))
-    places = {"figures": "searches.png, cells.png", "table": "summary.csv", "run directories": "*-seed*"}
     parts = {
         f"SEARCHED with DARTS and Λ-DARTS {where}": rows,
         f"FOUND, {judged}": table.to_string(index=False).splitlines(),
         "WHAT IT MEANS": wrap(meaning(found), 80),
         "WHAT TO TRY NEXT": _NEXT.splitlines(),
-        f"IN {folder}": [f"{what:<15} {names}" for what, names in places.items()],
+        f"IN {folder}": ["searches.png, cells.png, summary.csv, and a run directory of each search"],
     }
     return "\n\n".join("\n".join([title, *lines]) for title, lines in parts.items())
 
@@ -122,7 +115,9 @@ def meaning(found: pd.DataFrame) -> str:
 
 def _drawn(title: str, genotype: str) -> list[str]:
     """A title, and the edges of a cell that do anything."""
-    cell = parse(genotype).normal
-    names = {0: "in", cell.nodes: "out"}
-    ends = ((names.get(e.source, e.source), names.get(e.target, e.target), e.operation) for e in cell.edges)
-    return [title, *(f"{a:>3} ──{_WORDS[name]:─<11}▶ {b}" for a, b, name in ends if name != "none")]
+    names, lines = ("in", 1, 2, "out"), [title]
+    for edge in parse(genotype).normal.edges:
+        if edge.operation != "none":
+            words = f" {operation_look(edge.operation).words} "
+            lines.append(f"{names[edge.source]:>3} ──{words:─<24}▶ {names[edge.target]}")
+    return lines

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ldarts_lib.settings import SMALL_DROPOUTS, TEXT
-from ldarts_lib.spaces.space import PTB, SPACES
 
 _NASBENCH201 = {
     "paper": {"depth": 5, "step_order": "weights-first"},
@@ -34,15 +33,15 @@ def preset(names: Mapping[str, Any], facts: Mapping[str, Any], batches: Mapping[
         facts: what is known of the data; the epochs on ``pictures`` of one's own follow from their number.
         batches: ``batch_size`` and ``split``, if they are not the usual ones.
     """
-    known, size = {**SPACES, "ptb": PTB}.get(names["space"], SPACES["darts"]), names["size"]
-    macro = names["definition"]["macro"] if names["definition"] else known.macro
-    if macro == "recurrent":
+    own, size = names["definition"], names["size"]
+    if names["space"] == "ptb":
         return _PTB | _SMALL_TEXTS.get(size, {}) | TEXT.get(facts["dataset"], {})
-    family = _NASBENCH201 if macro == "stages" else _DARTS
+    stages = own["macro"] == "stages" if own else names["space"] == "nasbench201"
+    family = _NASBENCH201 if stages else _DARTS
     if size == "paper":
         return family["paper"] | (_SVHN if facts["dataset"] == "svhn" else {})
-    own = own_epochs(facts["pictures"], batches) if facts.get("pictures") else {}
-    return family["paper"] | family["demo"] | _DEMO | own | ({"epochs": 2} if size == "smoke" else {})
+    epochs = own_epochs(facts["pictures"], batches) if facts.get("pictures") else {}
+    return family["paper"] | family["demo"] | _DEMO | epochs | ({"epochs": 2} if size == "smoke" else {})
 
 
 def own_epochs(pictures: int, batches: Mapping[str, Any]) -> dict[str, int]:

@@ -83,10 +83,9 @@ class FastCell(SearchCell):
             yield _Bundle(name, edges, terms[:first], terms[first:], rows, stride, bundling == "source")
 
     def _is_normalized(self, name: str, stride: int) -> bool:
-        if name not in OPERATION_NAMES:
-            return False
         pooled = "pool" in name and self.pooling_norm
-        return "conv" in name or pooled or (name == "skip_connect" and stride == 2)
+        normalized = "conv" in name or pooled or (name == "skip_connect" and stride == 2)
+        return normalized and name in OPERATION_NAMES
 
     def _noise(self, state: Tensor) -> Tensor | None:
         """Fresh noise for each edge that has the operation, in the order in which the reference draws."""
