@@ -184,10 +184,8 @@ class ImageDataset:
         count = len(self.search_labels)
         first = round(fraction * count) if 0 < fraction < 1 else 0
         if not 0 < first < count:
-            raise ValueError(
-                f"a fraction of {fraction} leaves one part of {count} images empty; "
-                "choose one between 0 and 1"
-            )
+            empty = f"a fraction of {fraction} leaves one part of {count} images empty"
+            raise ValueError(f"{empty}; choose one between 0 and 1")
         order = torch.arange(count)
         if self.name not in embedded.EMBEDDED:
             order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))

@@ -92,9 +92,8 @@ def test_from_a_folder_to_a_trained_cell(folder, tmp_path, monkeypatch, ldarts):
     assert (config["dataset"], config["pixels"], config["resolution"]) == ("mine", 8, None)
     write_pictures(tmp_path / "mine" / "c", 21)
     code, printed, _ = ldarts("evaluate", "run", "--dataset", "mine", *tiny, "--out", "other")
-    assert code == 0 and re.search(
-        r"pictures of mine \(fingerprint \w+\) are not those of the search", printed
-    )
+    change = r"pictures of mine \(fingerprint \w+\) are not those of the search"
+    assert code == 0 and re.search(change, printed)
 
 
 def test_pictures_that_changed_since_the_protocol_was_made_are_refused(folder, tmp_path):
@@ -121,10 +120,8 @@ def test_a_grid_names_folders(folder, tmp_path):
     )
     (tmp_path / "grid.yaml").write_text(text.format(folder))
     jobs = read_grid(tmp_path / "grid.yaml").jobs()
-    directory = "nasbench201/mine/darts/seed0"
-    assert [job.directory for job in jobs] == [
-        f"{directory}/{name}" for name in ("search", "nasbench201-mine", "lookup-noisy-digits")
-    ]
+    names = ("search", "nasbench201-mine", "lookup-noisy-digits")
+    assert [job.directory for job in jobs] == [f"nasbench201/mine/darts/seed0/{name}" for name in names]
     assert jobs[0].identity["dataset"] == "mine" and jobs[0].parameters(tmp_path)["dataset"] == str(folder)
     (tmp_path / "grid.yaml").write_text(text.format(tmp_path / "nowhere"))
     with pytest.raises(GridError, match=r"line 5, parts.one.datasets.0.: .*nowhere' is no data set"):
