@@ -108,13 +108,11 @@ def test_a_few_images_of_imagenet_are_of_all_classes(few_files):
 
 
 def test_processes_share_imagenet(few_files):
-    whole = torch.cat([labels for _, labels in training_images(imagenet(), CPU).epoch(0)])
-    parts = [
-        torch.cat([labels for _, labels in training_images(imagenet(), CPU, part=(rank, 2)).epoch(0)])
-        for rank in (0, 1)
-    ]
-    assert torch.equal(whole.view(2, 8)[:, 0::2].flatten(), parts[0])
-    assert torch.equal(whole.view(2, 8)[:, 1::2].flatten(), parts[1])
+    def labels(**part):
+        return torch.cat([labels for _, labels in epoch(imagenet(), 0, **part)])
+
+    for rank in (0, 1):
+        assert torch.equal(labels().view(2, 8)[:, rank::2].flatten(), labels(part=(rank, 2)))
 
 
 def test_missing_imagenet_says_what_belongs_where(tmp_path, monkeypatch):

@@ -73,12 +73,8 @@ def test_a_network_learns(tmp_path):
 def test_the_run_directory_says_everything(trained):
     out, protocol, found = trained
     stored = {path.name for path in out.iterdir() if path.suffix}
-    assert stored == {
-        f"{name}.json" for name in ("config", "environment", "genotype", "images", "metrics")
-    } | {
-        "history.csv",
-        "checkpoint.pt",
-    }
+    facts = {f"{name}.json" for name in ("config", "environment", "genotype", "images", "metrics")}
+    assert stored == facts | {"history.csv", "checkpoint.pt"}
     assert json.loads((out / "metrics.json").read_text()) == found
     assert "searched" not in json.loads((out / "config.json").read_text())
     assert (found["version"], found["stage"], found["recipe"]) == (1, "evaluate", "cifar-small")
@@ -216,7 +212,6 @@ def test_a_compiled_network_trains_alike(tmp_path):
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
 def test_training_on_a_gpu(tmp_path, precision):
-    found = evaluate(
-        small(epochs=4, images=None, precision=precision), tmp_path, device="cuda", progress=False
-    )
+    protocol = small(epochs=4, images=None, precision=precision)
+    found = evaluate(protocol, tmp_path, device="cuda", progress=False)
     assert found["test_accuracy"] > 0.3

@@ -20,7 +20,6 @@ from ldarts_lib.runs import threads
 from ldarts_lib.runs.processes import process_pool
 from ldarts_lib.runs.threads import ThreadsError, cores, prepare, thread_count
 from ldarts_lib.spaces.notations import parse
-from ldarts_lib.spaces.published import published
 
 CELL = "|none~0|+|none~0|none~1|+|nor_conv_1x1~0|none~1|none~2|"
 KERNEL = (
@@ -73,20 +72,15 @@ def test_the_user_overrides_and_bad_numbers_are_named(monkeypatch):
 
 
 @pytest.mark.parametrize(("size", "expected"), [("smoke", 1), ("paper", 5)])
-def test_a_search_has_the_threads_of_its_size(size, expected, tmp_path, five_cores):
+def test_a_search_and_a_training_have_the_threads_of_their_size(size, expected, tmp_path, five_cores):
     torch.set_num_threads(2)
     sizes = {"channels": 2, "depth": 1, "batch_size": 500, "epochs": 1}
-    search(protocol(size=size, **sizes), tmp_path, progress=False)
-    assert (recorded(tmp_path), torch.get_num_threads()) == (expected, 2)
-
-
-@pytest.mark.parametrize(("size", "expected"), [("smoke", 1), ("paper", 5)])
-def test_a_training_has_the_threads_of_its_size(size, expected, tmp_path, five_cores):
-    torch.set_num_threads(2)
-    sizes = {"channels": 4, "depth": 3, "batch_size": 32, "epochs": 1, "images": 32, "auxiliary": 0}
-    chosen = training_protocol("a", published("DARTS_V2"), "digits", "cifar-small", size, **sizes)
-    evaluate(chosen, tmp_path, device="cpu", progress=False)
-    assert (recorded(tmp_path), torch.get_num_threads()) == (expected, 2)
+    search(protocol(size=size, **sizes), tmp_path / "search", progress=False)
+    given = sizes | {"batch_size": 32, "images": 32, "reduction": "light"}
+    chosen = training_protocol("a", parse(CELL), "digits", "nasbench201", size, **given)
+    evaluate(chosen, tmp_path / "training", device="cpu", progress=False)
+    for run in tmp_path.iterdir():
+        assert (recorded(run), torch.get_num_threads()) == (expected, 2)
 
 
 def test_the_command_line_prepares_before_torch_is_loaded(tmp_path):
