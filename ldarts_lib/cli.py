@@ -357,8 +357,8 @@ def query(arch: Annotated[Positional[str], arg(metavar="ARCH")]) -> None:
     from ldarts_lib.spaces.notations import architecture
     from ldarts_lib.tables.answers import answer
 
-    for name, first, *others in answer(architecture(arch)[1]):
-        print((f"{name:<16}" + (f"{first:<40}{others[0]}" if others else first)).rstrip())
+    for name, first, *second in answer(architecture(arch)[1]):
+        print(f"{name:<16}{first:<40}{''.join(second)}".rstrip())
 
 
 @app.command

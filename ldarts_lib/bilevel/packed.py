@@ -32,9 +32,7 @@ SAVE_SECONDS = 1.5
 
 
 def can_pack(protocol: SearchProtocol) -> bool:
-    """Whether its searches can be packed: cells in stages of built-in operations, fast supernet, full
-    precision, first order.
-    """
+    """Whether its searches can be packed: stages, built-in operations, fast, full precision, first order."""
     return (
         protocol.search_space.macro == "stages"
         and not protocol.search_space.registered

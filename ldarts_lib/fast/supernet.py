@@ -85,10 +85,8 @@ class FastSupernet(Supernet):
                 f"not with activation {activation!r}; the reference supernet has both"
             )
         if checkpoint and space.registered:
-            raise ValueError(
-                f"checkpoint: {', '.join(space.registered)} may not compute the same again (BatchNorms move, "
-                "random numbers differ); the built-in operations do"
-            )
+            own = ", ".join(space.registered)
+            raise ValueError(f"checkpoint: {own} may not compute the same again, as built-in operations do")
         run = Execution(strategy, checkpoint, precision, NONLINEARITIES[activation](), copies)
         cell = partial(FastCell, run=run)
         super().__init__(space, layers=self._layers(run), cell=cell, activation=activation, **sizes)

@@ -37,8 +37,7 @@ def sizes(genotype: Genotype, *, resolution: int = 32, channels_in: int = 3, **o
         for operation in network.modules():
             if isinstance(operation, Registered) and operation.cost:  # is not computed but asked
                 operation.operation = Zero(operation.stride)
-                hook = lambda own, _, y: told.append(own.cost(*y.shape[1:]))  # noqa: E731
-                operation.register_forward_hook(hook)
+                operation.register_forward_hook(lambda own, _, y: told.append(own.cost(*y.shape[1:])))
         with FlopCounterMode(display=False) as counter:
             network(torch.empty(1, channels_in, resolution, resolution))
     return Sizes(parameters, counter.get_total_flops() // 2 + sum(told))

@@ -20,39 +20,29 @@ def answer(genotype: Genotype) -> list[Line]:
     cell = ("cell", str(genotype))
     if genotype.kind != "nasbench201":
         return [cell, *_estimated(genotype)]
-    small, real = _digits201(genotype), _nasbench201(genotype)
-    rows = [(name, small.get(name, ""), real.get(name, "")) for name in small | real]
-    return [cell, ("digits", encode(genotype)), ("", "Digits-201", "NAS-Bench-201"), *rows]
-
-
-def _digits201(genotype: Genotype) -> dict[str, str]:
-    table = open_table("digits-201")
-    row = table.query(genotype)
-    seeds = sum(name.startswith("accuracy_") for name in row)
-    return {
-        "test accuracy": f"{row['accuracy']:.4f} ± {row['std']:.4f} ({seeds} seeds)",
-        "place": f"{row['place']:,} of {len(table):,} computations",
-        "regret": f"{table.regret(genotype):.4f} below the best",
-        "parameters": f"{row['parameters']:,}",
-        "FLOPs": f"{row['flops']:,} for one image",
-    }
-
-
-def _nasbench201(genotype: Genotype) -> dict[str, str]:
-    table = open_table("nasbench201")
-    row = table.query(genotype)
-
-    def accuracy(column: str) -> str:
-        return f"{row[f'{column}_test']:.2f} % ({row[f'{column}_valid']:.2f} % validation)"
-
-    return {
-        "test accuracy": f"{accuracy('cifar10')}, CIFAR-10",
-        "place": f"{row['place']:,} of {len(table):,} cells",
-        "regret": f"{table.regret(genotype):.2f} points below the best",
-        "CIFAR-100": accuracy("cifar100"),
-        "ImageNet16-120": accuracy("imagenet16"),
-        "index": str(row["index"]),
-    }
+    small, large = open_table("digits-201"), open_table("nasbench201")
+    one, other = small.query(genotype), large.query(genotype)
+    seeds = sum(name.startswith("accuracy_") for name in one)
+    cifar10, cifar100, imagenet16 = (
+        f"{other[f'{name}_test']:.2f} % ({other[f'{name}_valid']:.2f} % validation)"
+        for name in ("cifar10", "cifar100", "imagenet16")
+    )
+    accuracy = f"{one['accuracy']:.4f} ± {one['std']:.4f} ({seeds} seeds)"
+    places = f"{one['place']:,} of {len(small):,} computations", f"{other['place']:,} of {len(large):,} cells"
+    below = f"{small.regret(genotype):.4f} below the best"
+    return [
+        cell,
+        ("digits", encode(genotype)),
+        ("", "Digits-201", "NAS-Bench-201"),
+        ("test accuracy", accuracy, f"{cifar10}, CIFAR-10"),
+        ("place", *places),
+        ("regret", below, f"{large.regret(genotype):.2f} points below the best"),
+        ("parameters", f"{one['parameters']:,}"),
+        ("FLOPs", f"{one['flops']:,} for one image"),
+        ("CIFAR-100", "", cifar100),
+        ("ImageNet16-120", "", imagenet16),
+        ("index", "", str(other["index"])),
+    ]
 
 
 def _estimated(genotype: Genotype) -> list[Line]:
