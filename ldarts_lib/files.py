@@ -18,6 +18,14 @@ from ldarts_lib.errors import RunError
 LOCK, OWNER = ".lock", ".owner"
 
 
+def make_folder(path: Path) -> None:
+    """Make a directory, and those above it; RunError says why it cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make the directory {path}: {error.strerror}") from None
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Write a file so that it is the old or the new one, never half: under another name, then renamed.
 

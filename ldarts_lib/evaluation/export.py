@@ -17,13 +17,13 @@ from torch import Tensor
 
 from ldarts_lib.errors import LdartsError, RunError, require_known
 from ldarts_lib.evaluation.trained import TrainedNetwork, trained_network
-from ldarts_lib.files import write_atomically
+from ldarts_lib.files import make_folder, write_atomically
 
 TOLERANCE = 1e-5
 """Of the largest logit (at least 1): how far the file's logits may be from the network's."""
 _TORCH = "2.7"
 """The oldest torch whose exporter of ONNX takes names of free axes."""
-_INSTALL = 'pip install "ldarts-lib[export]"'
+_INSTALL, _ALONE = 'pip install "ldarts-lib[export]"', "weights.safetensors holds the weights alone"
 _Written = tuple[bytes, Callable[[Tensor], Tensor]]  # what a file holds, and the network as read from it
 
 
@@ -41,29 +41,29 @@ def export(path: str | Path, to: str | Path) -> Path:
         LdartsError: a package of the extra ``export`` is not installed or too old, or the format cannot hold
             what this network computes.
     """
-    to = Path(to)
+    to = Path(to).expanduser()
     require_known("file format", to.suffix, _FORMATS)
     network = trained_network(path)
     if any(edge.operation == "noise" for cell in network.genotype.cells.values() for edge in cell.edges):
         raise RunError(f"{path}: the operation noise draws random numbers; such a network is not exported")
+    shape = network.channels, network.size, network.size
     try:
         content, read = _FORMATS[to.suffix](network)
+        with torch.no_grad():
+            drawn = torch.rand(1, *shape), torch.rand(7, *shape)
+            pairs = [(network(images), read(images)) for images in drawn]
     except ModuleNotFoundError as error:
         raise LdartsError(f"{error.name} is not installed: {_INSTALL}") from None
     except Exception as error:  # torch raises what it likes, of operations of one's own above all
         said = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-        remedy = "weights.safetensors holds the weights alone"
-        if torch.__version__ < _TORCH:
-            remedy = f"torch is {torch.__version__}, exporting needs {_TORCH}: {_INSTALL}"
+        old = torch.__version__ < _TORCH
+        remedy = f"torch is {torch.__version__}, exporting needs {_TORCH}: {_INSTALL}" if old else _ALONE
         raise LdartsError(f"this network cannot be written as {to.suffix} ({said}); {remedy}") from error
-    for batch in 1, 7:
-        images = torch.rand(batch, network.channels, network.size, network.size)
-        with torch.no_grad():
-            expected, found = network(images), read(images)
+    for expected, found in pairs:
         far = (expected - found).abs().max() / expected.abs().max().clamp(min=1)
         if not far <= TOLERANCE:
             raise RunError(f"{to} is not written: its logits differ by {far:.1g} of the largest from torch's")
-    to.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(to.parent)
     write_atomically(to, lambda file: file.write(content))
     return to
 

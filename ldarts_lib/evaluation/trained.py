@@ -21,7 +21,7 @@ from ldarts_lib.errors import DatasetCorrupt, RunError
 from ldarts_lib.evaluation.images import TEST_BATCH_OF_FILES, resized, training_images
 from ldarts_lib.evaluation.protocols import RECIPES, TrainingProtocol
 from ldarts_lib.evaluation.training import network_of
-from ldarts_lib.files import write_atomically
+from ldarts_lib.files import make_folder, write_atomically
 from ldarts_lib.runs.directory import CHECKPOINT, CONFIG, ENVIRONMENT, IMAGES, Run
 from ldarts_lib.runs.environment import arithmetic
 from ldarts_lib.settings import validated
@@ -49,10 +49,9 @@ class TrainedNetwork(nn.Module):
             self.register_buffer(name, torch.tensor(images[name]).view(1, -1, 1, 1))
         facts = {name: images[name] for name in _FACTS}
         facts["network"] = protocol.model_dump(mode="json", include=_KEPT)
-        texts = {name: json.dumps(fact, ensure_ascii=False) for name, fact in facts.items()}
+        self.metadata = {name: json.dumps(fact, ensure_ascii=False) for name, fact in facts.items()}
         shape = f"[batch, {self.channels}, {self.size}, {self.size}]"
-        ends = {"input": f"images {shape}, float32 in 0..1", "output": "logits [batch, classes]"}
-        self.metadata = texts | ends
+        self.metadata |= {"input": f"images {shape}, float32 in 0..1", "output": "logits [batch, classes]"}
 
     def forward(self, images: Tensor) -> Tensor:
         """Images [batch, channels, size, size] in 0..1 → logits [batch, classes]."""
@@ -141,7 +140,7 @@ def predict(
 
 def write_predictions(path: Path, found: Sequence[tuple[Path, str, float]]) -> None:
     """A table with the columns picture, class, probability."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     table = pd.DataFrame(found, columns=["picture", "class", "probability"])
     write_atomically(path, lambda file: table.to_csv(file, index=False, lineterminator="\n"))
 

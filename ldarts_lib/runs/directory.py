@@ -27,7 +27,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from ldarts_lib.errors import RunError
-from ldarts_lib.files import locked, read_json, write_atomically, write_json
+from ldarts_lib.files import locked, make_folder, read_json, write_atomically, write_json
 
 CONFIG, ENVIRONMENT, HISTORY = "config.json", "environment.json", "history.csv"
 CHECKPOINT, GENOTYPE, METRICS = "checkpoint.pt", "genotype.json", "metrics.json"
@@ -61,10 +61,7 @@ class Run:
         """
         run = cls(path)
         run.finished_with(settings)
-        try:
-            run.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"cannot make the directory {run.path}: {error.strerror}") from None
+        make_folder(run.path)
         with locked(run.path):
             run.finished_with(settings)
             if not (run.path / CONFIG).exists():

@@ -153,6 +153,7 @@ def test_what_cannot_be_exported_is_named_in_one_line(stages, tmp_path, monkeypa
         assert "\n" not in str(error.value) and capfd.readouterr().err == ""
         assert [*tmp_path.iterdir()] == [older] and older.read_text() == "older"
 
+    refused("w.safetensors/w.safetensors", "cannot make the directory .*: File exists")
     refused("model.pb", r"'\.pb'; choose one of \.onnx, \.pt2, \.safetensors")
     for package, name in (("onnxruntime", "model.onnx"), ("safetensors.torch", "w.safetensors")):
         with monkeypatch.context() as patch:
