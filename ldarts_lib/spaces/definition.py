@@ -88,8 +88,7 @@ def _look_in(folder: Path) -> None:
 
 def modules_of(operations: Iterable[str]) -> list[str]:
     """The modules that register some operations; that of a notebook or script can be imported by none."""
-    modules = {REGISTERED.get(name, "__main__") for name in operations}
-    return sorted(modules - {"__main__", "__mp_main__"})
+    return sorted({REGISTERED.get(name, "__main__") for name in operations} - {"__main__", "__mp_main__"})
 
 
 def _imported(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -98,8 +97,7 @@ def _imported(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _candidates(value: Any) -> Any:
-    lists = list(value.values()) if isinstance(value, Mapping) else [value]
-    for names in lists:
+    for names in value.values() if isinstance(value, Mapping) else [value]:
         if not isinstance(names, list | tuple) or not names:
             raise ValueError(f"{value!r}: expected a list of operations, or one for each edge (2<-0: [...])")
         for name in names:
@@ -193,9 +191,7 @@ def _parsed(text: str, *, toml: bool) -> Any:
     try:
         return YAML(typ="safe").load(text)
     except YAMLError as error:
-        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        what = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise ValueError(f"{f'line {mark.line + 1}, ' if mark else ''}no YAML: {what}") from None
+        raise ValueError(f"no YAML: {' '.join(str(error).split())}") from None
 
 
 def _checked(content: Any, where: Any) -> Space:
@@ -212,15 +208,12 @@ def _checked(content: Any, where: Any) -> Space:
 
 
 def _explain(item: Any) -> str:
-    known = _Cell if len(item["loc"]) > 2 else _Definition
-    names = ", ".join(field.alias or name for name, field in known.model_fields.items())
-    return {
-        "missing": "it is missing",
-        "extra_forbidden": f"unknown key {item['loc'][-1]!r}; the keys are {names}",
-        "tuple_type": f"expected a list, got {item['input']!r}",
-        "model_type": f"expected keys and values, got {item['input']!r}",
-        "value_error": item["msg"].removeprefix("Value error, "),
-    }.get(item["type"], f"{item['input']!r}: {item['msg']}")
+    if item["type"] == "extra_forbidden":
+        fields = (_Cell if len(item["loc"]) > 2 else _Definition).model_fields.items()
+        names = ", ".join(field.alias or name for name, field in fields)
+        return f"unknown key {item['loc'][-1]!r}; the keys are {names}"
+    problem = item["msg"].removeprefix("Value error, ")
+    return problem if item["type"] in ("missing", "value_error") else f"{item['input']!r}: {problem}"
 
 
 def _line(text: str, keys: Sequence[str], problem: str) -> int:
@@ -236,32 +229,28 @@ def _line(text: str, keys: Sequence[str], problem: str) -> int:
 def _built(definition: _Definition) -> Space:
     """The space, where all fields are good by themselves."""
     kinds, inputs, outputs, _ = MACROS[definition.macro]
-    place: tuple[str, ...] = ("name",)
+    if definition.name in (*SPACES, PTB.name):
+        raise _Misfit(("name",), f"{definition.name!r} is the name of a space that ships; choose another one")
+    cells, normal = {}, definition.cells.get("normal", _Cell())
+    for kind, cell in (dict.fromkeys(kinds, normal) | definition.cells).items():
+        if kind not in kinds:
+            raise _Misfit(("cells", kind), f"the macro network {definition.macro!r} has normal cells only")
+        given = {"output": outputs[-1]} | normal.model_dump(exclude_none=True)
+        given |= cell.model_dump(exclude_none=True)
+        if missing := [field for field in ("nodes", "candidates") if field not in given]:
+            raise _Misfit(("cells", kind, missing[0]), "it is missing")
+        if given["output"] not in outputs:
+            raise _Misfit(("cells", kind, "output"), f"of {definition.macro!r} it is {' or '.join(outputs)}")
+        edges = [(t, s) for t in range(inputs, inputs + given["nodes"]) for s in range(t)]
+        try:
+            cells[kind] = CellSpace(inputs, **given | {"candidates": _by_edge(given["candidates"], edges)})
+        except ValueError as error:
+            raise _Misfit(("cells", kind, "candidates"), str(error)) from None
+    norm = definition.macro == "chain" if definition.pooling_norm is None else definition.pooling_norm
     try:
-        if definition.name in (*SPACES, PTB.name):
-            raise ValueError(f"{definition.name!r} is the name of a space that ships; choose another one")
-        cells, normal = {}, definition.cells.get("normal", _Cell())
-        for kind in dict.fromkeys((*kinds, *definition.cells)):
-            place = ("cells", kind)
-            if kind not in kinds:
-                raise ValueError(f"the macro network {definition.macro!r} has normal cells only")
-            given: dict[str, Any] = {"output": outputs[-1]}
-            for cell in (normal, definition.cells.get(kind, normal)):
-                given |= cell.model_dump(exclude_none=True)
-            for field in ("nodes", "output", "candidates"):
-                place = ("cells", kind, field)
-                if field not in given:
-                    raise ValueError("it is missing")
-                if field == "output" and given[field] not in outputs:
-                    raise ValueError(f"of {definition.macro!r} it is {' or '.join(outputs)}")
-            edges = [(t, s) for t in range(inputs, inputs + given["nodes"]) for s in range(t)]
-            candidates = _by_edge(given.pop("candidates"), edges)
-            cells[kind] = CellSpace(inputs=inputs, candidates=candidates, **given)
-        norm, place = definition.pooling_norm, ("keep",)
-        norm = definition.macro == "chain" if norm is None else norm
         return Space(definition.name, cells, definition.macro, norm, definition.keep)
     except ValueError as error:
-        raise _Misfit(place, str(error)) from None
+        raise _Misfit(("keep",), str(error)) from None
 
 
 def _by_edge(candidates: Any, of: Sequence[tuple[int, int]]) -> tuple[tuple[str, ...], ...]:

@@ -16,33 +16,21 @@ They may stand in a line of a log, behind a name, or in a file. What could mean 
 
 from __future__ import annotations
 
-import ast
 import csv
 import gzip
 import os
 import re
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
 from ldarts_lib.spaces.genotype import Cell, Edge, Genotype, GenotypeError
 from ldarts_lib.spaces.literals import OPERATION, NotLiteral, decode, of_literal
 
-_EXPECTED = (
-    "expected the NAS-Bench-201 notation '|op~0|+|op~0|op~1|+...' or the DARTS notation "
-    "'Genotype(normal=[(op, source), ...], normal_concat=[...], reduce=[...], reduce_concat=[...])' or "
-    "'Genotype(recurrent=[(activation, source), ...], concat=...)'"
-)
-_CALL = re.compile(r"\b\w*(?:Genotype|Structure)\w*\s*\(|\{(?=\s*['\"](?:normal|reduce))")
+_CALL = re.compile(r"\b\w*(?:Genotype|Structure)\w*\s*\(|\{(?=\s*['\"](?:normal|reduce)[^{}]*\})")
 _BARS = re.compile(r"[\w~|+.\-/:@*]+")
 _EDGE = re.compile(rf"(?P<operation>{OPERATION})~(?P<source>[0-9]{{1,3}})")
 _NAME = re.compile(r"([A-Za-z_]\w*)['\"]?\s*[=:]\s*\[?['\"]?\s*$")
-_MEGABYTES = 64
-"""Of a file that is read."""
-
-_Found = Iterator[tuple[str, Callable[[], Genotype]]]
-"""Names, or empty ones, and what reads an architecture."""
 
 
 def architecture(text: str) -> tuple[str, Genotype]:
@@ -68,7 +56,12 @@ def architecture(text: str) -> tuple[str, Genotype]:
         file = Path(os.path.expanduser(path))
         file /= "genotype.json" if path and os.path.isdir(file) else ""
         if path and os.path.isfile(file):
-            return text, _one(_content(file), path, name)
+            try:
+                if file.stat().st_size > 2**26:
+                    raise GenotypeError(f"{path} has more than 64 MB: give the line of the architecture")
+                return text, _one(file.read_text(encoding="utf-8-sig", errors="replace"), path, name)
+            except OSError as error:
+                raise GenotypeError(f"cannot read {path}: {error.strerror}") from None
     if re.search(r"[\[({|]", text):
         found = parse(text)
         return (text if text.startswith(("|", "Genotype(")) else str(found)), found
@@ -99,33 +92,30 @@ def _one(text: str, path: str = "", name: str = "") -> Genotype:
     """The one architecture of a text, or the one of this name."""
     read: dict[str, tuple[str, Genotype | GenotypeError]] = {}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of Python, about odd code
-            for label, reader in _found(text.strip("\ufeff \t\r\n")):
-                if name in ("", label):
-                    try:
-                        value = reader()
-                    except GenotypeError as error:
-                        value = type(error)(" ".join(str(error).split()))
-                    read.setdefault(str(value), (label, value))
+        for label, source in _found(text.strip("\ufeff \t\r\n")):
+            if name in ("", label):
+                try:
+                    value = _read(source)
+                except GenotypeError as error:
+                    value = type(error)(" ".join(str(error).split()))
+                read.setdefault(str(value), (label, value))
     except (RecursionError, MemoryError):
         raise GenotypeError(f"{text[:60]!r} is no genotype: its brackets are nested too deeply") from None
     found = [one for one in read.values() if not isinstance(one[1], NotLiteral)] or list(read.values())
-    if len(found) != 1:
+    if not found:
+        raise GenotypeError(f"{path} holds no architecture called {name!r}")
+    if len(found) > 1:
         labels = list(dict.fromkeys(label for label, _ in found if label))
         listed = f": {', '.join(labels[:40])}" if labels else ""
         how = "write FILE:NAME" if path and len(labels) == len(found) else "give one, such as its line"
-        several = f"{len(found)} different architectures{listed}; {how}"
-        raise GenotypeError(
-            f"{path or 'the text'} holds {several if found else f'no architecture called {name!r}'}"
-        )
+        raise GenotypeError(f"{path or 'the text'} holds {len(found)} different architectures{listed}; {how}")
     if isinstance(found[0][1], GenotypeError):
         raise found[0][1]
     return found[0][1]
 
 
-def _found(text: str) -> _Found:
-    """All that stands in a text; if nothing is recognized, the text as a whole."""
+def _found(text: str) -> Iterator[tuple[str, str]]:
+    """What stands in a text, with its name if it has one; if nothing is recognized, the text as a whole."""
     # a text in the source of a program or of JSON is escaped, and may end and begin again between lines
     plain = text.replace("\\n", " ").replace('\\"', '"').replace("\\'", "'")
     plain = re.sub(r"(['\"])\s*\\?\s*\n\s*f?\1", "", plain)
@@ -133,23 +123,20 @@ def _found(text: str) -> _Found:
     bare = re.sub(r"#\s*(?:node|step)?[ -]?\d+", "", plain)
     calls = list(_calls(re.sub(r"#[^\n]*", "", plain))) if "\n" in plain else []
     found = [*_cells(plain), *(calls or _calls(bare))]
-    value = re.sub(r"^\w+\s*=\s*", "", plain)
-    whole = (lambda: decode(value)) if value.isdecimal() else (lambda: of_literal(_expression(value)))
-    yield from found or [("", whole)]
+    return iter(found or [("", re.sub(r"^\w+\s*=\s*", "", plain))])
 
 
-def _cells(text: str) -> _Found:
+def _cells(text: str) -> Iterator[tuple[str, str]]:
     """Cells between bars; the whitespace in them counts for nothing."""
     text = re.sub(r"\s*~\s*(?=\d)", "~", text)
     text = re.sub(rf"\|\s+(?={OPERATION}~)", "|", text)
     text = re.sub(r"(~\d{1,3})\s+\|", r"\1|", text)
     text = re.sub(r"\|\s*\+\s*\|", "|+|", text)
-    for match in _BARS.finditer(text):
-        if "|" in match[0] and "~" in match[0]:
-            yield _before(text, match), lambda cell=match[0]: Genotype(_nasbench201(cell))
+    found = ((_before(text, match), match[0]) for match in _BARS.finditer(text))
+    return ((name, cell) for name, cell in found if {"|", "~"} <= set(cell))
 
 
-def _calls(text: str) -> _Found:
+def _calls(text: str) -> Iterator[tuple[str, str]]:
     """``Genotype(...)``, ``Structure(...)`` and dictionaries of cells, from bracket to bracket."""
     end = 0
     for match in _CALL.finditer(text):
@@ -162,7 +149,7 @@ def _calls(text: str) -> _Found:
                 end = match.end() - 1 + bracket.end()
                 break
         if "~" not in (source := text[match.start() : end]):
-            yield _before(text, match), lambda source=source: of_literal(_expression(source))
+            yield _before(text, match), source
 
 
 def _before(text: str, match: re.Match[str]) -> str:
@@ -171,17 +158,13 @@ def _before(text: str, match: re.Match[str]) -> str:
     return name[1] if name else ""
 
 
-def _expression(text: str) -> ast.expr:
-    try:
-        return ast.parse(text, mode="eval").body
-    except (SyntaxError, ValueError) as error:
-        whole = " (is it whole?)" * bool(re.search(r"[\[({]", text))
-        raise NotLiteral(f"{text[:60]!r} is no genotype{whole}: {_EXPECTED}") from error
-
-
-def _nasbench201(text: str) -> Cell:
+def _read(source: str) -> Genotype:
+    if source.isdecimal():
+        return decode(source)
+    if not ({"|", "~"} <= set(source) and _BARS.fullmatch(source)):
+        return of_literal(source)
     edges = []
-    for target, node in enumerate(text.split("+"), start=1):
+    for target, node in enumerate(source.split("+"), start=1):
         if len(node) < 2 or not (node.startswith("|") and node.endswith("|")):
             raise GenotypeError(f"node {target}: expected '|op~source|...|', got {node!r}")
         for item in node[1:-1].split("|") if node != "||" else ():
@@ -189,23 +172,13 @@ def _nasbench201(text: str) -> Cell:
             if match is None:
                 raise GenotypeError(f"node {target}: expected 'op~source', got {item!r}")
             edges.append(Edge(target, int(match["source"]), match["operation"]))
-    return Cell(inputs=1, edges=tuple(edges), output=(target,))
+    return Genotype(Cell(inputs=1, edges=tuple(edges), output=(target,)))
 
 
 def _official(number: str) -> str:
     """The digits of a cell of NAS-Bench-201, by its number in the benchmark."""
     with gzip.open(str(files("ldarts_data") / "nasbench201/table.csv.gz"), "rt", encoding="utf-8") as file:
-        _, *rows = csv.reader(file)
-    digits = {index: ops for index, ops, *_ in rows}
+        digits = {row["index"]: row["ops"] for row in csv.DictReader(file)}
     if number.strip() not in digits:
         raise GenotypeError(f"nb201:{number[:20]}: expected a number from 0 to {len(digits) - 1:,}")
     return digits[number.strip()]
-
-
-def _content(path: Path) -> str:
-    try:
-        if path.stat().st_size > _MEGABYTES * 2**20:
-            raise GenotypeError(f"{path} has more than {_MEGABYTES} MB: give the line of the architecture")
-        return path.read_text(encoding="utf-8-sig", errors="replace")
-    except OSError as error:
-        raise GenotypeError(f"cannot read {path}: {error.strerror}") from None

@@ -88,7 +88,7 @@ def test_the_definition_is_the_space(tmp_path, text):
         ("nodes: 2", "output: first", "line 7, cells.normal.output", "'last' or 'concat'"),
         ("macro: chain", "macro: stages", "line 10, cells.reduce", "'stages' has normal cells only"),
         ("macro: chain", "macro: tree", "line 4, macro", "'stages' or 'chain'"),
-        ("macro: chain\n", "", "line 1, macro", "it is missing"),
+        ("macro: chain\n", "", "line 1, macro", "Field required"),
         ("keep: 1", "keep: none", "line 17, keep", "'none': expected a number of edges to keep from 1"),
         ("name: mine", "name: s2", "line 2, name", "'s2' is the name of a space that ships"),
         ("name: mine", "name: a/b", "line 2, name", "'a/b'"),
