@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,12 @@ def random_weights(net: Supernet, seed: int = 0) -> dict[str, Tensor]:
 def statistics(net: nn.Module) -> dict[str, Tensor]:
     """A copy of all buffers."""
     return {name: buffer.clone() for name, buffer in net.named_buffers()}
+
+
+def error(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """Relative Euclidean distance of two lists of tensors."""
+    difference = sum((a.cpu() - b).square().sum() for a, b in zip(found, expected, strict=True))
+    return (difference / sum(b.square().sum() for b in expected)).sqrt().item()
 
 
 def naive_norm(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:

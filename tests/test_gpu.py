@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from helpers import DEPTHS, random_weights, small_batch, small_supernet
+from helpers import DEPTHS, error, random_weights, small_batch, small_supernet
 from ldarts_lib.bilevel.cuda_graph import WARM_UP_STEPS, GraphedBilevel
 from ldarts_lib.bilevel.half_steps import Bilevel
 from ldarts_lib.bilevel.protocols import protocol
@@ -23,11 +23,6 @@ DETERMINISTIC_SPACES = pytest.mark.parametrize("space", [name for name in SPACES
 
 def on_gpu(batch):
     return Batch(batch.inputs.cuda(), batch.targets.cuda())
-
-
-def error(found, expected):
-    difference = sum((a.cpu() - b).square().sum() for a, b in zip(found, expected, strict=True))
-    return (difference / sum(b.square().sum() for b in expected)).sqrt().item()
 
 
 @DETERMINISTIC_SPACES

@@ -33,19 +33,18 @@ def estimates(genotypes: Mapping[str, Genotype], *, draws: int = 5) -> pd.DataFr
         :class:`~ldarts_lib.tables.surrogate.Estimate`, under the names of the cells; each family from its
         best to its worst.
     """
-    known = {
-        name: genotype
-        for name, genotype in genotypes.items()
-        if all({*cell.operations} <= {*OPERATIONS} for cell in genotype.cells.values())
-    }
+    known = {}
+    for name, genotype in genotypes.items():
+        if all({*cell.operations} <= {*OPERATIONS} for cell in genotype.cells.values()):
+            known[name] = genotype
     drawn = {f"random cell, seed {seed}": draw(SPACE, seed) for seed in range(draws)}
     free = ("skip_connect", "max_pool_3x3", "avg_pool_3x3")
     collapsed = {f"{operation} everywhere": _collapsed(operation) for operation in free}
     parts = []
     for family, cells in zip(FAMILIES, (known, drawn, collapsed), strict=True):
         rows = [{"family": family, **asdict(estimate(cell))} for cell in cells.values()]
-        part = pd.DataFrame(rows, index=list(cells))
-        parts.append(part.sort_values("accuracy", ascending=False) if rows else part)
+        if rows:
+            parts.append(pd.DataFrame(rows, index=[*cells]).sort_values("accuracy", ascending=False))
     return pd.concat(parts)
 
 

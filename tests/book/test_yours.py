@@ -44,6 +44,5 @@ def test_a_guess_names_the_truth_where_it_errs():
             return torch.eye(10)[7].log().expand(len(images), 10)
 
     images = load_images("digits")
-    right = [label == 7 for label in images.test_labels[:9]]
-    for said, good, label in zip(yours.guesses(Always(), images, 9), right, images.test_labels, strict=False):
-        assert said == "h 100%" + ("" if good else f"\nnot {'abcdefghij'[label]}")
+    for said, label in zip(yours.guesses(Always(), images, 9), images.test_labels, strict=False):
+        assert said == "h 100%" + ("" if label == 7 else f"\nnot {'abcdefghij'[label]}")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers import random_weights, small_batch, small_space, small_supernet, statistics
+from helpers import error, random_weights, small_batch, small_space, small_supernet, statistics
 from ldarts_lib.bilevel.gradients import Gradients, gradients
 from ldarts_lib.bilevel.half_steps import Bilevel
 from ldarts_lib.bilevel.protocols import protocol
@@ -99,12 +99,6 @@ def fast_supernet(space, way, monkeypatch, activation="relu"):
     fast = FastSupernet(small_space(space), **options, **sizes).double()
     fast.load_state_dict(reference(space, activation=activation).state)
     return fast
-
-
-def error(found, expected):
-    """Relative Euclidean distance of two lists of tensors."""
-    difference = sum((a - b).square().sum() for a, b in zip(found, expected, strict=True))
-    return (difference / sum(b.square().sum() for b in expected)).sqrt().item()
 
 
 def assert_equals_the_reference(space, way, monkeypatch, regularizer=EXACT, activation="relu", **options):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import own_operations  # noqa: F401
-from helpers import random_weights, small_batch, small_supernet, statistics
+from helpers import error, random_weights, small_batch, small_supernet, statistics
 from ldarts_lib.bilevel.regularizers import Regularizer, regularized_gradients
 from ldarts_lib.errors import SpaceError
 from ldarts_lib.evaluation.training import has_dead_ends
@@ -44,11 +44,6 @@ def register(monkeypatch):
     monkeypatch.setattr(genotype, "REGISTERED", dict(genotype.REGISTERED))
     monkeypatch.setattr(operations, "OPERATIONS", dict(OPERATIONS))
     return register_operation
-
-
-def error(found, expected):
-    difference = sum((a - b).square().sum() for a, b in zip(found, expected, strict=True))
-    return (difference / sum(b.square().sum() for b in expected)).sqrt().item()
 
 
 @pytest.mark.parametrize(
