@@ -137,9 +137,8 @@ def _edges(field: str, value: Any, inputs: int) -> tuple[Edge, ...]:
     else:
         if not nested and len(entries) % inputs:
             raise GenotypeError(f"{field}: every node reads two edges, but {len(entries)} are given")
-        steps = [step for step, node in enumerate(value) for _ in node] if nested else None
-        steps = steps or [place // inputs for place in range(len(entries))]
-        placed = [(inputs + k, source, name) for k, (name, source, *_) in zip(steps, entries, strict=True)]
+        nodes = value if nested else [entries[k : k + inputs] for k in range(0, len(entries), inputs)]
+        placed = [(inputs + k, source, name) for k, node in enumerate(nodes) for name, source, *_ in node]
     if max(target for target, *_ in placed) > _LARGEST:
         raise GenotypeError(f"{field}: a cell has at most {_LARGEST} nodes")
     return tuple(Edge(*edge) for edge in sorted(placed, key=lambda edge: edge[0]))
@@ -220,17 +219,12 @@ class _Plain(ast.NodeTransformer):
         return ast.Constant(json[node.id]) if node.id in json else node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        match self.generic_visit(node):
-            case ast.Call(
-                func=ast.Name(id="range"),
-                args=[ast.Constant(value=int() as first), ast.Constant(value=int() as end)],
-            ) if max(first, end) <= _LARGEST:
-                return ast.List([ast.Constant(number) for number in range(first, end)])
-            case ast.Call(func=ast.Name(id=kind) | ast.Attribute(attr=kind), args=[item]) if (
-                _WRAPPER.fullmatch(kind)
-            ):
-                return item
-        return node
+        self.generic_visit(node)
+        kind = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        bounds = [getattr(argument, "value", None) for argument in node.args]
+        if kind == "range" and len(bounds) == 2 and _are_numbers(bounds) and max(bounds) <= _LARGEST:
+            return ast.List([ast.Constant(number) for number in range(*bounds)])
+        return node.args[0] if _WRAPPER.fullmatch(kind) and len(bounds) == 1 else node
 
 
 def _literal(name: str, node: ast.expr) -> Any:
