@@ -21,18 +21,7 @@ KNOWN = yaml.safe_load(Path(__file__).with_name("notations.yaml").read_text(enco
 CELLS, TEXTS = KNOWN["cells"], KNOWN["texts"]
 SHORT, OTHER = CELLS["short"], CELLS["short"].replace("skip_connect", "none")
 
-PIECES = [
-    "Genotype(",
-    "Structure(",
-    "normal=",
-    "'normal'",
-    "'none'",
-    "none~0",
-    "range(",
-    "concat",
-    "None",
-    "2.5",
-]
+PIECES = ["Genotype(", "Structure(", "normal=", "'normal'", "'none'", "none~0", "range(", "concat", "2.5"]
 PIECES += list('[](){},01|+~\n#\\":=-*')
 
 
