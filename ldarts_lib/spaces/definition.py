@@ -58,8 +58,8 @@ class SpaceSettings(Settings):
         return as_space(self.definition) if self.definition else SPACES[self.space]
 
 
-def import_modules(names: Iterable[str]) -> None:
-    """Import modules that register operations, by their names; the current folder is added to ``sys.path``.
+def import_modules(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Import modules that register operations, and return their names; ``sys.path`` gets the current folder.
 
     Raises:
         SpaceError: one is no name of a module, or cannot be imported.
@@ -79,6 +79,7 @@ def import_modules(names: Iterable[str]) -> None:
                 "the current folder, in that of the space's file, on PYTHONPATH and among installed packages"
             ) from error
         REGISTERED.update(dict.fromkeys(REGISTERED.keys() - before, name))
+    return names
 
 
 def _look_in(folder: Path) -> None:
@@ -89,11 +90,6 @@ def _look_in(folder: Path) -> None:
 def modules_of(operations: Iterable[str]) -> list[str]:
     """The modules that register some operations; that of a notebook or script can be imported by none."""
     return sorted({REGISTERED.get(name, "__main__") for name in operations} - {"__main__", "__mp_main__"})
-
-
-def _imported(names: tuple[str, ...]) -> tuple[str, ...]:
-    import_modules(names)
-    return names
 
 
 def _candidates(value: Any) -> Any:
@@ -112,7 +108,7 @@ class _Cell(Settings):
 
 
 class _Definition(Settings):
-    modules: Annotated[tuple[str, ...], AfterValidator(_imported)] = Field((), alias="import")
+    modules: Annotated[tuple[str, ...], AfterValidator(import_modules)] = Field((), alias="import")
     name: Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_-]*$")]
     macro: Literal["stages", "chain"]
     cells: Annotated[dict[Literal["normal", "reduce"], _Cell], Field(min_length=1)]

@@ -222,7 +222,7 @@ class _Plain(ast.NodeTransformer):
         self.generic_visit(node)
         kind = getattr(node.func, "attr", getattr(node.func, "id", ""))
         bounds = [getattr(argument, "value", None) for argument in node.args]
-        if kind == "range" and len(bounds) == 2 and _are_numbers(bounds) and max(bounds) <= _LARGEST:
+        if kind == "range" and 0 < len(bounds) < 3 and _are_numbers(bounds) and max(bounds) <= _LARGEST:
             return ast.List([ast.Constant(number) for number in range(*bounds)])
         return node.args[0] if _WRAPPER.fullmatch(kind) and len(bounds) == 1 else node
 

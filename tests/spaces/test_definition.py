@@ -121,10 +121,10 @@ def test_modules_are_found_beside_the_file_and_in_the_current_folder(tmp_path, m
     (tmp_path / "here" / "in_the_folder.py").write_text("")
     (tmp_path / "broken_module.py").write_text("import nothing_of_that_name")
     monkeypatch.chdir(tmp_path / "here")
-    import_modules(["in_the_folder"])
+    import_modules(("in_the_folder",))
     read_space(written(tmp_path, TOML.replace('["own', '["beside_the_file", "own')))
     with pytest.raises(SpaceError, match=r"'broken_module' cannot be imported .*'nothing_of_that_name'"):
-        import_modules(["broken_module"])
+        import_modules(("broken_module",))
 
 
 @pytest.mark.parametrize(

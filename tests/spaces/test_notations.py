@@ -22,7 +22,7 @@ CELLS, TEXTS = KNOWN["cells"], KNOWN["texts"]
 SHORT, OTHER = CELLS["short"], CELLS["short"].replace("skip_connect", "none")
 
 PIECES = ["Genotype(", "Structure(", "normal=", "'normal'", "'none'", "none~0", "range(", "concat", "2.5"]
-PIECES += list('[](){},01|+~\n#\\":=-*')
+PIECES += ["None", *'[](){},01|+~\n#\\":=-*']
 
 
 @pytest.mark.parametrize("entry", TEXTS, ids=range(len(TEXTS)))
@@ -63,6 +63,9 @@ def written(genotype: Genotype) -> list[str]:
 def test_what_is_written_is_read_back(space, seed):
     genotype = random_genotype(space, random.Random(seed))
     assert all(parse(text) == genotype for text in written(genotype))
+    space.validate(genotype)
+    assert genotype.kind == {"stages": "nasbench201", "chain": "darts"}.get(space.macro, "recurrent")
+    genotype.require(genotype.kind)
 
 
 @st.composite
