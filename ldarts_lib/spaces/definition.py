@@ -129,12 +129,14 @@ def read_space(path: str | Path) -> Space:
         SpaceError: the file cannot be read, or something in it is bad; all problems are listed, each with
             its line and field.
     """
+    from ruamel.yaml import YAML, YAMLError
+
     path = Path(path).expanduser()
     try:
         text = path.read_text(encoding="utf-8-sig")
-        content = _parsed(text, toml=path.suffix == ".toml")
-    except (OSError, ValueError) as error:
-        raise SpaceError(f"cannot read the space {path}: {error}") from None
+        content = tomllib.loads(text) if path.suffix == ".toml" else YAML(typ="safe").load(text)
+    except (OSError, ValueError, YAMLError) as error:
+        raise SpaceError(f"cannot read the space {path}: {' '.join(str(error).split())}") from None
     _look_in(path.parent)
     return _checked(content, lambda place, problem: f"{path}, line {_line(text, place, problem)}")
 
@@ -177,17 +179,6 @@ def find_space(space: str | Path | Space | Mapping[str, Any]) -> tuple[str, Spac
         return space.name, None
     as_space(as_definition(space))  # a space made in Python is checked like one of a file
     return space.name, space
-
-
-def _parsed(text: str, *, toml: bool) -> Any:
-    if toml:
-        return tomllib.loads(text)
-    from ruamel.yaml import YAML, YAMLError
-
-    try:
-        return YAML(typ="safe").load(text)
-    except YAMLError as error:
-        raise ValueError(f"no YAML: {' '.join(str(error).split())}") from None
 
 
 def _checked(content: Any, where: Any) -> Space:

@@ -96,7 +96,7 @@ def test_the_definition_is_the_space(tmp_path, text):
         ("own_operations", "own_operations.py", "line 3, import", "write my_operations for my_operations.py"),
         ("own_operations", "a/b", "line 3, import", "'a/b' is no name of a module"),
         ("own_operations", "not_there", "line 3, import", "ModuleNotFoundError: No module named 'not_there'"),
-        ("keep: 1", "keep: [", "line 18", "no YAML"),
+        ("keep: 1", "keep: [", "line 18", "while parsing a flow node"),
     ],
 )
 def test_a_bad_file_is_refused_with_line_and_field(tmp_path, old, new, place, expected):
