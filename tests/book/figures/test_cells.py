@@ -122,7 +122,7 @@ def test_repeated_edges_and_unknown_operations_are_drawn() -> None:
     ax = draw_cell(Cell(inputs=2, edges=edges, output=(2,)))
     heights = [patch.get_path().vertices[:, 1].max() for patch in curves(ax)]
     assert heights[1] > heights[0] + 0.1
-    assert "sep_conv_9x9" in texts(ax)
+    assert "sep_conv_…" in texts(ax)
 
 
 def test_a_genotype_has_one_panel_per_cell() -> None:

@@ -112,7 +112,7 @@ def test_what_is_refused_before_anything_runs(arguments, tmp_path, monkeypatch):
     with pytest.raises(GridError, match="CUDA device"):
         sweep("paper", tmp_path / "paper")
     monkeypatch.setattr(sweeps, "find_spec", lambda name: None)
-    with pytest.raises(GridError, match=r"pip install 'ldarts-lib\[cluster\]'"):
+    with pytest.raises(GridError, match=r"pip install 'snakemake>=9'"):
         sweep(**arguments)
     assert not (tmp_path / "paper").exists() and not arguments["out"].exists()
 
