@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 from ldarts_lib.errors import DatasetCorrupt, DatasetMissing
 
@@ -22,7 +22,8 @@ SHOWN = 10
 """How many bad files a message names."""
 
 
-class Folder(NamedTuple):
+@dataclass(frozen=True)
+class Folder:
     """The pictures of a folder.
 
     Attributes:

@@ -130,7 +130,7 @@ def _spread(images: Dataset, count: int) -> Tensor:
 TrainingImages = TensorImages | FolderImages
 """Images in batches [batch, channels, height, width] with labels [batch]: ``epoch(NUMBER)`` gives this
 process's part of each training batch of an epoch, all of one size, ``test()`` its part of the test images.
-``facts`` is what a run directory keeps of them (:data:`~ldarts_lib.runs.directory.IMAGES`)."""
+``facts`` is what a run directory keeps of them, in ``images.json``."""
 
 
 def training_images(
