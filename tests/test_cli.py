@@ -119,7 +119,7 @@ def test_a_finished_search_returns_at_once_and_another_is_refused(ldarts, refuse
     ("arguments", "expected"),
     [
         (("--space", "nasbench101"), "'nasbench201'"),
-        (("--dataset", "mnist"), "'noisy-digits'"),
+        (("--dataset", "mnist"), "choose one of noisy-digits"),
         (("--method", "pc-darts"), "lambda-sign"),
         (("--size", "huge"), "smoke"),
         (("--epochs", "0"), "epochs = 0"),
