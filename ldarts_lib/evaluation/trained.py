@@ -9,7 +9,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -140,6 +139,8 @@ def predict(
 
 def write_predictions(path: Path, found: Sequence[tuple[Path, str, float]]) -> None:
     """A table with the columns picture, class, probability."""
+    import pandas as pd  # which a network alone does not need
+
     make_folder(path.parent)
     table = pd.DataFrame(found, columns=["picture", "class", "probability"])
     write_atomically(path, lambda file: table.to_csv(file, index=False, lineterminator="\n"))

@@ -228,10 +228,18 @@ class Registered(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not (self.draws and self.generator):
             return self.operation(x)
-        seed = torch.randint(2**62, (), generator=self.generator, device=self.generator.device).item()
-        with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []):
-            torch.manual_seed(seed)
+        # states are kept on the host: a seed drawn on a GPU would have to be waited for
+        place = self.generator.device
+        usual = (
+            torch.cuda.default_generators[place.index] if place.type == "cuda" else torch.default_generator
+        )
+        kept = usual.get_state()
+        usual.set_state(self.generator.get_state())
+        try:
             return self.operation(x)
+        finally:
+            self.generator.set_state(usual.get_state())
+            usual.set_state(kept)
 
 
 def register_operation(name: str, factory: Factory, cost: Cost | None = None) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from ldarts_book import ablations, studies
+from ldarts_lib.files import read_json
 
 DEFAULTS = "Λ-DARTS, ε0 = 0.0001, λ = 1/8"
 
@@ -100,3 +101,11 @@ def test_darts_ends_below_chance(digits201):
     assert high < 0.5
     low, _ = studies.mean_interval(last.loc[last["variant"] == "Λ-DARTS, projected, λ = 2", "below"])
     assert low > 0.5
+
+
+def test_what_takes_how_long_is_recorded(repository):
+    timings = read_json(repository / "data" / "recorded" / "timings" / "provenance.json")
+    minutes, seconds = divmod(round(sum(timings["pictures"]["commands"].values())), 60)
+    readme = " ".join((repository / "README.md").read_text().split())
+    assert f"they took {minutes} min {seconds} s on two CPU cores" in readme
+    assert round(timings["demo"]["seconds"] / 60) == 2 and "two minutes on two free CPU cores" in readme
