@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -64,14 +62,3 @@ def test_the_recorded_check_ran_every_notebook_with_these_packages(repository, i
     held = {canonicalize_name(name): version.partition("+")[0] for name, version in versions}
     assert len(held.items() & image.items()) == len(held) - 2  # all but Python and papermill
     assert f"with its packages on {record['date']}" in (repository / "README.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.slow
-def test_pip_finds_versions_for_it(requirements, tmp_path):
-    """Whatever the image does not hold has a release that goes with it: asked of the package index."""
-    python = ["--python-version", "3.13", "--only-binary=:all:", "--target", str(tmp_path)]
-    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--constraint", str(IMAGE), *python]
-    done = subprocess.run([*command, *requirements], capture_output=True, text=True)
-    if any(words in done.stderr for words in ("NewConnectionError", "Max retries", "ProxyError")):
-        pytest.skip("needs a package index")
-    assert done.returncode == 0, done.stderr
