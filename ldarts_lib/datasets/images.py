@@ -1,4 +1,4 @@
-"""Data sets as tensors on the device: four that need no download, and the four of the experiments.
+"""Data sets as tensors on the device: four without a download, the four of the experiments, a small one.
 
 ==================  =======  ===========================  ===========
 name                classes  search images                test images
@@ -11,10 +11,13 @@ name                classes  search images                test images
 ``cifar100``        100      50,000                       10,000
 ``svhn``            10       73,257 (without ``extra``)   26,032
 ``imagenet16-120``  120      151,700                      6,000
+``cifar10-small``   10       4,000 (16×16; fixed halves)  2,000
 ==================  =======  ===========================  ===========
 
-Means, standard deviations, crops and flips of the last four are those of the official Λ-DARTS code
+Means, standard deviations, crops and flips of the next four are those of the official Λ-DARTS code
 (SVHN is flipped too); the first four are standardized by their own search images and never changed.
+``cifar10-small`` are the first 200 pictures of each class of CIFAR-10 for ω, the next 200 for α, and the
+first 200 test pictures, averaged over 2×2 pixels, and treated like CIFAR-10.
 A folder of pictures is a data set, too (:mod:`~ldarts_lib.datasets.folders`): standardized by its training
 part, cropped and flipped as CIFAR is.
 """
@@ -41,8 +44,10 @@ from ldarts_lib.errors import DatasetCorrupt, UnknownName
 
 PADDING = 4
 """Of pictures of one's own, as of CIFAR."""
+_CIFAR10 = 10, (0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)
 _FACTS = {  # classes, mean, standard deviation, padding
-    "cifar10": (10, (0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768), 4),
+    "cifar10": (*_CIFAR10, 4),
+    "cifar10-small": (*_CIFAR10, 2),
     "cifar100": (100, (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), 4),
     "svhn": (10, (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970), 4),
     "imagenet16-120": (
@@ -75,6 +80,7 @@ class ImageDataset:
         class_names: by default the numbers of the classes.
         fingerprint: of the content; by default that of the tensors, for a built-in data set empty.
         folder: where its pictures lie; empty if it is not made of pictures.
+        source: of a download, the file that it is made of.
 
     Raises:
         DatasetCorrupt: shapes, types, labels or values do not fit; the message names them.
@@ -92,6 +98,7 @@ class ImageDataset:
     class_names: tuple[str, ...] = ()
     fingerprint: str = ""
     folder: str = ""
+    source: str = ""
 
     def __post_init__(self) -> None:
         names = self.class_names or tuple(map(str, range(self.classes)))
@@ -127,8 +134,8 @@ class ImageDataset:
 
     def describe(self) -> dict[str, Any]:
         """What a run directory keeps of it, as ``images.json``: JSON, without the images."""
-        told = ("name", "classes", "class_names", "channels", "size", "fingerprint", "folder")
-        facts = {name: getattr(self, name) for name in told}
+        told = ("name", "classes", "class_names", "channels", "size", "fingerprint", "folder", "source")
+        facts = {name: getattr(self, name) for name in told if name != "source" or self.source}
         counts = {"search": len(self.search_labels), "test": len(self.test_labels)}
         numbers = {name: getattr(self, name).flatten().tolist() for name in ("mean", "std")}
         return facts | {"class_names": list(self.class_names), "counts": counts} | numbers
@@ -171,8 +178,8 @@ class ImageDataset:
     ) -> tuple[Batches, Batches]:
         """The search images in two parts: for the weights ω and the architecture parameters α.
 
-        The embedded sets are stored in random order and cut where they stand; the others are
-        shuffled by the seed first.
+        The embedded sets are stored in random order, ``cifar10-small`` with its classes in turn; they are
+        cut where they stand. The others are shuffled by the seed first.
 
         Args:
             fraction: share of the images that trains ω.
@@ -187,7 +194,7 @@ class ImageDataset:
             empty = f"a fraction of {fraction} leaves one part of {count} images empty"
             raise ValueError(f"{empty}; choose one between 0 and 1")
         order = torch.arange(count)
-        if self.name not in embedded.EMBEDDED:
+        if self.name not in (*embedded.EMBEDDED, downloads.SMALL):
             order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
         parts = order.to(self.search_labels.device).split([first, count - first])
         return tuple(self._batches(part, dtype) for part in parts)
@@ -242,7 +249,8 @@ def load_images(
     classes, *facts, padding = _FACTS[name]
     mean, std = (torch.tensor(values, device=device).view(1, -1, 1, 1) for values in facts)
     parts = images, labels.long(), test_images, test_labels.long(), mean, std
-    return ImageDataset(name, classes, *parts, Augmentation(padding, flip=True))
+    change, source = Augmentation(padding, flip=True), downloads.download_of(name).archive
+    return ImageDataset(name, classes, *parts, change, source=source)
 
 
 def _own(folder: Path, device: torch.device | str, flip: bool, **how: Any) -> ImageDataset:
