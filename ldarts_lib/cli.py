@@ -427,13 +427,15 @@ def bench(
 def study(
     names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME ...", help_behavior_hint="")] = (),
     size: Size = "demo",
+    variants: Annotated[tuple[str, ...], arg(metavar="VARIANT ...", help_behavior_hint="")] = (),
     seeds: Number = None,
     first_seed: Number = None,
     out: Path = Path("runs/study"),
+    record: Folder = None,
     workers: Workers = None,
     device: Device = "cpu",
     threads: Threads = None,
-    variants: bool = False,
+    plan: bool = False,
 ) -> None:
     """Compare variants of the search over many seeds, in one study or several.
 
@@ -441,21 +443,23 @@ def study(
 
     Args:
         names: Studies, or all (but digits201); without a name they are listed: what each asks and costs.
+        variants: Make only these; a record is made in parts, which are added to what it holds.
         seeds: Number of seeds; by default the study's own.
         first_seed: The smallest seed; by default the study's own seeds.
-        out: Parent of the run directories; OUT/NAME has the rows and provenance.json of each study.
-        variants: Only print what the variants and settings of studies change of the preset.
+        out: Parent of the run directories.
+        record: RECORD/NAME has the rows and provenance.json of each study; by default OUT.
+        plan: Only print what the variants and settings of studies change of the preset.
     """
     prepare(threads=threads)
     from ldarts_book import studies
 
-    if variants:
+    if plan:
         return _print_table(("study", "seeds", "variant or setting", "changes"), studies.listing(names))
     if not names:
         title = "ldarts study NAME ... makes studies; ldarts study all makes all but digits201"
         return _print_table(("study", "asks", "searches", "core hours"), studies.overview(), title)
-    how = {"first_seed": first_seed, "seeds": seeds, "size": size, "workers": workers, "device": device}
-    studies.make_records(names, out, **how)
+    part = {"variants": variants, "first_seed": first_seed, "seeds": seeds, "record": record}
+    studies.make_records(names, out, **part, size=size, workers=workers, device=device)
 
 
 @app.command

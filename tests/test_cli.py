@@ -18,7 +18,7 @@ from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.space import SPACES
 
 SEARCH = "--space --dataset --method --size --epochs --seed --out --device --set"
-STUDY = "NAME --size --seeds --first-seed --out --workers --device"
+STUDY = "NAME --size --variants --seeds --first-seed --out --record --workers --device"
 COMMANDS = {
     "search": (*SEARCH.split(), *SPACES, *METHODS, *SIZES),
     "protocol": ("--space", "--dataset", "--method", "--size"),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.resources import files
+from io import StringIO
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from ldarts_book.studies.judges import Found
 from ldarts_book.studies.statistics import last, outcomes, readable, report
 from ldarts_book.studies.study import CHOOSING, SHOWN, STUDIES, Study, StudyError, folder
 from ldarts_lib.bilevel.trajectory import Trajectory
-from ldarts_lib.files import write_atomically, write_json
+from ldarts_lib.files import read_json, write_atomically, write_json
 from ldarts_lib.runs.directory import Run
 
 # Searching loads torch, which no reader of a record needs: those imports stand in the functions.
@@ -78,6 +81,50 @@ def judged(name: str, size: str = "smoke", out: str | Path = "", device: Any = "
     return study.judge.judge(pd.read_csv(path, dtype={"ops": str}))
 
 
+def missing(name: str) -> pd.DataFrame:
+    """The searches of a study that its record lacks: a row per variant and run of seeds, none if it is whole.
+
+    Columns: ``variant``, ``seeds``, ``command`` (that makes them and adds them to the record) and ``hours``
+    of one core, from the recorded searches of this variant, or as the study expects them.
+    """
+    study, rows = STUDIES[name], _recorded(name)
+    known = set(rows[_names(rows)].itertuples(index=False, name=None))
+    left: dict[str, dict[int, int]] = {}
+    for keys, _ in study.searches():
+        if tuple(keys.values()) not in known:
+            seeds = left.setdefault(keys["variant"], {})
+            seeds[keys["seed"]] = seeds.get(keys["seed"], 0) + 1
+    found, seconds = [], _seconds(rows).groupby("variant").mean()
+    for variant, counts in left.items():
+        for _, several in groupby(enumerate(sorted(counts)), lambda item: item[1] - item[0]):
+            some = [seed for _, seed in several]
+            part = ["--variants", variant, "--first-seed", str(some[0]), "--seeds", str(len(some))]
+            command = shlex.join(["ldarts", "study", name, *part, "--record", "data/recorded"])
+            hours = sum(counts[seed] for seed in some) * seconds.get(variant, study.cost) / 3600
+            found.append((variant, f"{some[0]} to {some[-1]}", command, hours))
+    return pd.DataFrame(found, columns=["variant", "seeds", "command", "hours"])
+
+
+def _recorded(name: str) -> pd.DataFrame:
+    """The rows of a record; none if there is no such file."""
+    path = _folder(name) / STUDIES[name].judge.file
+    keys = next(keys for keys, _ in STUDIES[name].searches())
+    return (
+        pd.read_csv(path, dtype={"ops": str}) if path.is_file() else pd.DataFrame(columns=[*keys, "seconds"])
+    )
+
+
+def _names(rows: pd.DataFrame) -> list[str]:
+    """The columns that name a search."""
+    return [key for key in ("setting", "variant", "seed") if key in rows]
+
+
+def _seconds(rows: pd.DataFrame) -> pd.Series:
+    """What each search took, all its epochs; of most, the last ones are recorded."""
+    searches = rows.groupby(_names(rows))
+    return searches["seconds"].mean() * (searches["epoch"].max() + 1 if "epoch" in rows else 1)
+
+
 def watched(size: str, seed: int, out: str | Path, device: Any = "cpu") -> dict[str, Found]:
     """A search of DARTS and one of Λ-DARTS: recorded ones at ``smoke``, or searched now (or continued)."""
     study = STUDIES["demonstration"]
@@ -105,11 +152,11 @@ def overview() -> list[tuple[str, str, str, str]]:
     """Of each study the name, what it asks, how many searches, and the core hours that these took us."""
     found = []
     for study in STUDIES.values():
-        rows = pd.read_csv(_folder(study.name) / study.judge.file)
-        searches = rows.groupby([key for key in ("setting", "variant", "seed") if key in rows])
-        epochs = searches["epoch"].max() + 1 if "epoch" in rows else 1  # of most, the last ones are recorded
-        hours = (searches["seconds"].mean() * epochs).sum() / 3600
-        found.append((study.name, study.asks, str(len(list(study.searches()))), f"{hours:.1f}"))
+        rows = _recorded(study.name)
+        hours = _seconds(rows).sum() / 3600
+        lacks = missing(study.name)["hours"].sum()
+        took = f"{hours:.1f}" + (f", {lacks:.1f} more not run here" if lacks else "")
+        found.append((study.name, study.asks, str(len(list(study.searches()))), took))
     return [*found, ("digits201", "how good is every cell? The table Digits-201", "0", "6, trainings")]
 
 
@@ -117,16 +164,19 @@ def make_records(
     names: Sequence[str],
     out: str | Path = "runs/study",
     *,
+    variants: Sequence[str] = (),
     first_seed: int | None = None,
     seeds: int | None = None,
+    record: str | Path | None = None,
     size: str = "demo",
     workers: int | None = None,
     device: Any = "cpu",
 ) -> None:
-    """What ``ldarts study`` does: make studies, write records into OUT/NAME, print how variants compare.
+    """What ``ldarts study`` does: make (parts of) studies, add them to records, print how variants compare.
 
     Args:
         names: of studies; ``all`` are those of the table :data:`~ldarts_book.studies.study.STUDIES`.
+        record: parent of the records, RECORD/NAME, by default ``out``.
     """
     from ldarts_book.studies import digits201
     from ldarts_lib.runs.environment import device_report, resolve_device
@@ -138,42 +188,70 @@ def make_records(
     if "digits201" in names:
         digits201.make(Path(out) / "digits201", seeds=seeds or 3, workers=workers, device=where)
     several = STUDIES if "all" in names else [name for name in names if name in STUDIES]
-    chosen = [_with_seeds(STUDIES[name], first_seed, seeds) for name in several]
+    chosen = [STUDIES[name].part(variants, first_seed, seeds) for name in several]
     made = run(chosen, out, size=size, workers=workers, device=where) if chosen else {}
     options = {"size": size, "first-seed": first_seed, "seeds": seeds}
-    given = "".join(f" --{name} {value}" for name, value in options.items() if value is not None)
+    given = [
+        text for name, value in options.items() if value is not None for text in (f"--{name}", str(value))
+    ]
+    given += ["--variants", *variants] if variants else []
     for study in chosen:
-        rows, place = made[study.name], Path(out) / study.name
+        rows, place = made[study.name], Path(record or out) / study.name
         rows = last(rows, study.kept) if study.kept else rows
         short = rows.select_dtypes("float").map(lambda value: float(f"{value:.{DIGITS - 1}e}"))
-        write_table(rows.assign(**short), place / study.judge.file)
+        add(rows.assign(**short), study.name, place / study.judge.file)
         facts = {
             "variants": sorted(rows["variant"].unique()),
-            "seeds": sorted(study.seeds),
+            "seeds": sorted({keys["seed"] for keys, _ in study.searches()}),
             "settings": list(filter(None, study.settings)),
             "kept_epochs": study.kept,
             **asdict(study.judge),
         }
-        write_provenance(place, f"ldarts study {study.name}{given}", where, **facts)
+        write_provenance(place, shlex.join(["ldarts", "study", study.name, *given]), where, **facts)
         found = study.judge.judge(made[study.name])
         for choosing, part in found.groupby(found["seed"].isin(CHOOSING)):
             print(f"\n{study.name}, {'seeds for choosing' if choosing else 'fresh seeds'}")
-            print(readable(report(outcomes(part))).to_string())
+            baseline = next(iter(study.variants))
+            print(readable(report(outcomes(part), baseline), baseline).to_string())
 
 
-def _with_seeds(study: Study, first: int | None, count: int | None) -> Study:
-    seeds = study.seeds if first is None else range(first, first + (count or len(study.seeds)))
-    return replace(study, seeds=seeds[:count])
+def add(rows: pd.DataFrame, name: str, path: Path) -> None:
+    """Adds rows to a record: a search that was made again replaces its old rows, all others keep each letter.
+
+    The rows have the order of the study: settings, variants, seeds, epochs.
+    """
+
+    def text(source: Any) -> pd.DataFrame:
+        return pd.read_csv(source, dtype=str, keep_default_na=False)
+
+    new, keys = text(StringIO(rows.to_csv(index=False))), _names(rows)
+    old = text(path) if path.exists() else new[:0]
+    again = pd.MultiIndex.from_frame(old[keys]).isin(pd.MultiIndex.from_frame(new[keys]))
+    study = STUDIES[name]
+    place = {name: number for number, name in enumerate((*study.settings, *study.variants))}
+
+    def order(column: pd.Series) -> pd.Series:
+        return column.astype(int) if column.name == "seed" else column.map(place).fillna(len(place))
+
+    every = pd.concat([old[~again], new]).sort_values(keys, key=order, kind="stable")
+    write_table(every, path)
 
 
 def write_provenance(folder: Path, command: str, device: Any, **facts: Any) -> None:
-    """Says beside a record how it was made, but not where: a command line has the paths of a machine."""
+    """Says beside a record how it was made, but not where: a command line has the paths of a machine.
+
+    Of each earlier part, made by another command, ``earlier`` has what differs from the last one.
+    """
     from ldarts_lib.runs.environment import environment
 
     machine = {key: value for key, value in environment(device).items() if key != "command"}
     today = datetime.now(UTC).date().isoformat()
     facts = {"command": command, "date": today, **facts, "environment": machine}
-    write_json(folder / "provenance.json", facts)
+    old = read_json(path) if (path := folder / "provenance.json").exists() else {}
+    parts = [{**old, **part} for part in (*old.pop("earlier", ()), *[old] * bool(old))]
+    others = [part for part in parts if part["command"] != command]
+    earlier = [{key: value for key, value in one.items() if value != facts.get(key)} for one in others]
+    write_json(path, facts | ({"earlier": earlier} if earlier else {}))
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

@@ -6,7 +6,7 @@ A search that several studies compare is made once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ldarts_book.studies.judges import LOOKED_UP, Judge, Trained
@@ -31,6 +31,8 @@ class Study:
         settings: changes of all variants, one after the other; variants are compared within each.
         kept: how many of the last epochs are recorded; None for all.
         asks: what it is made to find out.
+        own_seeds: of variants that have not the common ones.
+        cost: core seconds of a search, of which none is recorded yet.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Study:
     settings: Mapping[str, Settings] = field(default_factory=lambda: {"": {}})
     kept: int | None = 10
     asks: str = ""
+    own_seeds: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    cost: float = 20.0
 
     def __post_init__(self) -> None:
         if not (self.variants and self.seeds and self.settings):
@@ -49,9 +53,23 @@ class Study:
         """What names each search in the rows of the study, and what it changes of the preset."""
         for setting, common in self.settings.items():
             for variant, own in self.variants.items():
-                for seed in self.seeds:
+                for seed in self.own_seeds.get(variant, self.seeds):
                     keys = {"variant": variant, "seed": seed}
                     yield {"setting": setting, **keys} if setting else keys, {**own, **common, "seed": seed}
+
+    def part(
+        self, variants: Sequence[str] = (), first_seed: int | None = None, seeds: int | None = None
+    ) -> Study:
+        """Only some variants and seeds, in one call or in many: a record is made in parts."""
+        if unknown := [name for name in variants if name not in self.variants]:
+            known = ", ".join(self.variants)
+            raise StudyError(f"{self.name}: unknown variant {unknown[0]!r}; choose from {known}")
+        chosen = {name: own for name, own in self.variants.items() if name in variants or not variants}
+        common = (
+            self.seeds if first_seed is None else range(first_seed, first_seed + (seeds or len(self.seeds)))
+        )
+        own = {name: [s for s in every if s in common][:seeds] for name, every in self.own_seeds.items()}
+        return replace(self, variants=chosen, seeds=common[:seeds], own_seeds=own)
 
 
 def folder(keys: Mapping[str, Any], space: str = "nasbench201") -> str:
