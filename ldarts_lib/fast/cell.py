@@ -15,6 +15,7 @@ from ldarts_lib.fast.execution import Bundling, Execution
 from ldarts_lib.fast.mixing import mix, moments, normalize
 from ldarts_lib.fast.sources import Kernels, Source, kernel_lists
 from ldarts_lib.fast.twice import concatenate
+from ldarts_lib.networks.edges import EdgeRule
 from ldarts_lib.networks.operations import FactorizedReduce, OperationSettings
 from ldarts_lib.networks.supernet import SearchCell
 from ldarts_lib.spaces.genotype import OPERATION_NAMES
@@ -27,9 +28,9 @@ class FastCell(SearchCell):
     """
 
     def __init__(
-        self, space: CellSpace, settings: OperationSettings, *, run: Execution, **options: bool
+        self, space: CellSpace, settings: OperationSettings, *rule: EdgeRule, run: Execution, **options: bool
     ) -> None:
-        super().__init__(space, settings, **options)
+        super().__init__(space, settings, *rule, **options)
         self.run, self.generator = run, settings.generator
         self.noisy = [e for e, names in enumerate(space.candidates) if "noise" in names]
         self.bundles = [
@@ -48,16 +49,18 @@ class FastCell(SearchCell):
 
     def forward(self, states: list[Tensor], weights: Tensor) -> Tensor:
         """Input states and weights [(copies,) edges, operations] → the cell's output."""
-        noise = self._noise(states[0])
+        weights, others = self.rule.weights(weights, states[0])
+        noise = self._noise(self.rule.read(states[0]))
         if not self.run.checkpoint or not torch.is_grad_enabled():
-            return self._compute(weights, noise, *states)
+            return self._compute(weights, others, noise, *states)
         asked = self.run.parameters
 
-        def again(*arguments: Tensor | None) -> Tensor:
+        def again(*arguments: Any) -> Tensor:
             with self.run.asking(asked):
                 return self._compute(*arguments)
 
-        return checkpoint(again, weights, noise, *states, use_reentrant=False, preserve_rng_state=False)
+        options = {"use_reentrant": False, "preserve_rng_state": False}
+        return checkpoint(again, weights, others, noise, *states, **options)
 
     def _bundles_of(self, source: int, bundling: Bundling) -> Iterator[_Bundle]:
         """The edges that leave a node, in bundles."""
@@ -95,16 +98,20 @@ class FastCell(SearchCell):
         shape = (len(self.noisy), *state[:, :, ::step, ::step].shape)
         return torch.randn(shape, generator=self.generator, device=state.device, dtype=state.dtype)
 
-    def _compute(self, weights: Tensor, noise: Tensor | None, *inputs: Tensor) -> Tensor:
+    def _compute(
+        self, weights: Tensor, others: Sequence[Any], noise: Tensor | None, *inputs: Tensor
+    ) -> Tensor:
         space, bundling = self.space, self.run.bundling(inputs[0])
         kernels = Kernels(self.run, self.kernel_lists if bundling == "source" else [])
         states: list[Any] = [*inputs, *([] for _ in range(space.nodes))]
         for node, bundles in enumerate(self.bundles):
             if node >= space.inputs:
                 states[node] = reduce(add, states[node])
-            source = Source(states[node], kernels, self.run)
+            state = states[node]
+            source = Source(self.rule.read(state), kernels, self.run)
             for bundle in bundles[bundling]:
                 for edge, part in zip(bundle.edges, self._mixed(source, bundle, weights, noise), strict=True):
+                    part = self.rule.write(part, state, *others[edge])
                     states[space.edges[edge][0]].append(part)
         return concatenate([states[node] for node in space.output_nodes], dim=1)
 

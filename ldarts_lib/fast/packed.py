@@ -46,7 +46,7 @@ class PackedSupernet(FastSupernet):
         if len(generators) < 2:
             raise ValueError(f"a pack needs at least two networks, got {len(generators)}")
         super().__init__(space, copies=len(generators), **sizes)
-        self.generators = list(generators)
+        self.generators = self.rule.generators = list(generators)
         self.copies = len(self.generators)
 
     def forward(

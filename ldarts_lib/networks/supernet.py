@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ldarts_lib.networks.edges import EdgeRule
 from ldarts_lib.networks.macro import MacroSettings, build_macro
 from ldarts_lib.networks.operations import (
     NONLINEARITIES,
@@ -52,20 +53,29 @@ class SearchCell(nn.Module):
     """A cell whose edges are mixed operations: each node sums the edges from all nodes before it."""
 
     def __init__(
-        self, space: CellSpace, settings: OperationSettings, *, halve: bool, pooling_norm: bool
+        self,
+        space: CellSpace,
+        settings: OperationSettings,
+        rule: EdgeRule,
+        *,
+        halve: bool,
+        pooling_norm: bool,
     ) -> None:
         super().__init__()
-        self.space, self.halve, self.pooling_norm = space, halve, pooling_norm
+        self.space, self.rule, self.halve, self.pooling_norm = space, rule, halve, pooling_norm
         self.edges = nn.ModuleList()
         for (_, source), names in zip(space.edges, space.candidates, strict=True):
             stride = 2 if halve and source < space.inputs else 1
             self.edges.append(MixedOperation(names, replace(settings, stride=stride), pooling_norm))
 
     def forward(self, states: list[Tensor], weights: Tensor) -> Tensor:
-        """Input states and weights [edges, operations] → the cell's output."""
+        """Input states and weights [edges, operations], see :meth:`EdgeRule.weights` → the cell's output."""
+        weights, others = self.rule.weights(weights, states[0])
         states = [*states, *[0] * self.space.nodes]
-        for (target, source), mixed, own in zip(self.space.edges, self.edges, weights, strict=True):
-            states[target] = states[target] + mixed(states[source], own)
+        rows = zip(self.space.edges, self.edges, weights, others, strict=True)
+        for (target, source), mixed, own, other in rows:
+            part = mixed(self.rule.read(states[source]), own)
+            states[target] = states[target] + self.rule.write(part, states[source], *other)
         return torch.cat([states[node] for node in self.space.output_nodes], dim=1)
 
 
@@ -77,6 +87,7 @@ class SupernetBase(nn.Module):
         generator: where random operations and dropout draw from; it lives on the supernet's device.
         draws: whether a pass draws random numbers.
         copies: networks that stand side by side in one; more than one only in a packed supernet.
+        rule: what happens to the edges beside the mixing.
         precision: floating type of the convolutions, if it is not that of the images.
     """
 
@@ -85,6 +96,7 @@ class SupernetBase(nn.Module):
     generator: torch.Generator | None
     draws: bool
     copies = 1
+    rule = EdgeRule()
     precision: torch.dtype | None = None
 
     def random_state(self) -> Tensor | None:
@@ -118,7 +130,7 @@ class SupernetBase(nn.Module):
             expected, got = self._expected(kind), tuple(weights[kind].shape) if kind in weights else "nothing"
             if got != expected:
                 raise ValueError(f"architecture weights of the {kind} cells: expected {expected}, got {got}")
-        remaining = {kind: iter(weights[kind]) for kind in self.space.cells}
+        remaining = {kind: iter(self.rule.joined(weights, kind)) for kind in self.space.cells}
         return [next(remaining[kind]) for kind in self.layout]
 
     @cached_property
@@ -145,6 +157,8 @@ class Supernet(SupernetBase):
         generator: where random operations (``noise``) draw from; it must live on the supernet's device.
         layers, cell: build the layers and the searchable cells.
         activation: the nonlinearity of all operations, ``relu`` (as published) or ``gelu``.
+        partial: K, of which operations see the first 1/K of the channels, see
+            :class:`~ldarts_lib.networks.edges.EdgeRule`.
         sizes: channels, depth, classes, channels_in and reduction of
             :class:`~ldarts_lib.networks.macro.MacroSettings`.
 
@@ -165,15 +179,18 @@ class Supernet(SupernetBase):
         layers: Layers = TEXTBOOK,
         cell: Callable[..., SearchCell] = SearchCell,
         activation: Activation = "relu",
+        partial: int = 1,
         **sizes: Any,
     ) -> None:
         super().__init__()
         self.space, self.generator, self.draws = space, generator, space.random
+        self.rule = EdgeRule(partial, generators=[generator])
         layers = replace(layers, activation=NONLINEARITIES[activation])
         settings = MacroSettings(
             make_cell=lambda kind, channels: cell(
                 space.cells[kind],
-                OperationSettings(channels, generator=generator, layers=layers),
+                OperationSettings(self.rule.seen(channels), generator=generator, layers=layers),
+                self.rule,
                 halve=kind == "reduce",
                 pooling_norm=space.pooling_norm,
             ),
@@ -193,7 +210,8 @@ class Supernet(SupernetBase):
 
         Args:
             images: [batch, channels, height, width], height and width divisible by 4.
-            weights: per cell kind the architecture weights [cells, edges, operations] of its cells.
+            weights: per cell kind the architecture weights [cells, edges, operations] of its cells, and of
+                partial channels under ``normal_edges``, ... the weights β [cells, edges] of their edges.
             update_statistics: whether this pass moves the running statistics of BatchNorm (in training).
 
         Raises:
