@@ -12,6 +12,9 @@ from torch import Tensor
 from ldarts_lib.networks.batches import Batch, Prediction
 from ldarts_lib.networks.supernet import Supernet
 
+NORMS = ("train_loss_norm", "train_penalty_norm", "train_gradient_norm", "clip_factor")
+"""‖∇ω L‖, ‖λ ∂R/∂ω‖, ‖∇ω L − λ ∂R/∂ω‖, and what this is multiplied by."""
+
 
 @dataclass(frozen=True)
 class Gradients:
@@ -22,12 +25,15 @@ class Gradients:
         output: logits [batch, classes], or what a recurrent supernet answers.
         cells: per cell kind g_l = ∂L/∂p of each cell, [cells, edges, operations].
         weights: ∂L/∂ω, in the order of ``supernet.parameters()``; empty if not asked for.
+        norms: of a step of ω, what the history calls :data:`NORMS`; of the penalty alone the first two, and
+            NaN where they come in one pass.
     """
 
     loss: Tensor
     output: Tensor | Prediction
     cells: dict[str, Tensor]
     weights: tuple[Tensor, ...] = ()
+    norms: Tensor | None = None
 
 
 def gradients(
@@ -71,6 +77,13 @@ def total_lengths(tensors: Sequence[Tensor], copies: int) -> Tensor:
     squares = torch.stack([t.square().unflatten(0, (copies, -1)).flatten(1).sum(1) for t in tensors])
     lengths = squares.sum(0).sqrt()
     return lengths if copies > 1 else lengths[0]
+
+
+def joint_norm(tensors: Sequence[Tensor], copies: int) -> Tensor:
+    """As :func:`total_lengths`, of a single network in few kernels, and rounded otherwise."""
+    if copies > 1:
+        return total_lengths(tensors, copies)
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
 
 
 def flat(tensors: Iterable[Tensor]) -> Tensor:

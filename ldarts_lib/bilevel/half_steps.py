@@ -7,11 +7,12 @@ validation loss, at the current ω (first order) or at ω after one more step (s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ldarts_lib.bilevel.gradients import Gradients, gradients
+from ldarts_lib.bilevel.gradients import Gradients, gradients, joint_norm, scale_copies
 from ldarts_lib.bilevel.protocols import RecurrentProtocol, SearchProtocol
 from ldarts_lib.bilevel.regularizers import penalized_gradients
 from ldarts_lib.networks.batches import Batch
@@ -93,13 +94,19 @@ class Bilevel:
                 )
         for parameter, gradient in zip(self.parameters, found.weights, strict=True):
             parameter.grad = gradient
-        self.clip()
+        norm, factor = self.clip()
         self.weight_optimizer.step()
-        return found
+        alone = torch.stack([norm, torch.zeros_like(norm)], -1)
+        parts = alone if found.norms is None else found.norms
+        return replace(found, norms=torch.cat([parts, torch.stack([norm, factor], -1)], -1))
 
-    def clip(self) -> None:
-        """Shorten the gradient of ω to the protocol's length."""
-        nn.utils.clip_grad_norm_(self.parameters, self.protocol.clip, foreach=True)
+    def clip(self) -> tuple[Tensor, Tensor]:
+        """Shorten the gradient of ω to the protocol's length; returns what it had, and the factor."""
+        gradients = [parameter.grad for parameter in self.parameters]
+        norm = joint_norm(gradients, self.supernet.copies)
+        factor = (self.protocol.clip / (norm + 1e-6)).clamp_max(1.0)
+        scale_copies(gradients, factor)
+        return norm, factor
 
     def alpha_step(self, training: Batch, validation: Batch) -> Gradients:
         """Move α along the gradient of the validation loss; returns that batch's gradients.

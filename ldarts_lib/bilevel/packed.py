@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ldarts_lib.bilevel.gradients import scale_copies, total_lengths
 from ldarts_lib.bilevel.half_steps import Bilevel
 from ldarts_lib.bilevel.protocols import SearchProtocol
 from ldarts_lib.bilevel.state import SearchState, fast_settings, floating_type, measure
@@ -74,15 +73,6 @@ def run_packed(
         )
 
 
-class PackedBilevel(Bilevel):
-    """Both half-steps of several searches; the gradient of each is clipped by itself."""
-
-    def clip(self) -> None:
-        gradients = [parameter.grad for parameter in self.parameters]
-        lengths = total_lengths(gradients, self.supernet.copies)
-        scale_copies(gradients, (self.protocol.clip / (lengths + 1e-6)).clamp_max(1.0))
-
-
 class PackedSearch:
     """Several :class:`~ldarts_lib.bilevel.state.SearchState` whose steps are made together.
 
@@ -104,7 +94,7 @@ class PackedSearch:
             kind: torch.stack([single.alphas[kind].detach() for single in singles]).requires_grad_()
             for kind in singles[0].alphas
         }
-        self.bilevel = PackedBilevel(supernet, alphas, protocol)
+        self.bilevel = Bilevel(supernet, alphas, protocol)
         for optimizer, packed, parts in self._slots():
             if earlier := [own.state[single] for own, single in parts if own.state.get(single)]:
                 # m = (m_1, ..., m_n): the moments of a pack are those of its networks side by side, for SGD

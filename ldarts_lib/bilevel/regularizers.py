@@ -23,7 +23,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from ldarts_lib.bilevel.alignment import Form, cosine_delta, projected_delta, random_delta, sign_delta
-from ldarts_lib.bilevel.gradients import Gradients, gradients, scale_copies, total_lengths
+from ldarts_lib.bilevel.gradients import Gradients, gradients, joint_norm, scale_copies, total_lengths
 from ldarts_lib.errors import LdartsError
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet
@@ -118,13 +118,16 @@ def penalized_gradients(
     if other is None and regularizer.estimator == "exact" and regularizer.form != "noise":
         found, loss, inner = _differentiable_pass(supernet, batch, weights, regularizer, True)
         objective = loss.sum() - strength * inner  # ∇ω [L − λ⟨δ, g⟩] = ∇ω L − λ ∂R/∂ω
-        return replace(found, weights=_by_parameters(supernet, objective))
+        unknown = torch.full_like(torch.stack([found.loss] * 2, -1), torch.nan)
+        return replace(found, weights=_by_parameters(supernet, objective), norms=unknown)
     if other is None:
         found, penalty = regularized_gradients(supernet, batch, weights, regularizer)
     else:
         found = gradients(supernet, batch, weights, update_statistics=True)
         _, penalty = regularized_gradients(supernet, other, weights, regularizer, update_statistics=False)
-    return replace(found, weights=tuple(torch._foreach_sub(found.weights, penalty, alpha=strength)))
+    of_loss, of_penalty = (joint_norm(part, supernet.copies) for part in (found.weights, penalty))
+    weights = tuple(torch._foreach_sub(found.weights, penalty, alpha=strength))
+    return replace(found, weights=weights, norms=torch.stack([of_loss, strength * of_penalty], -1))
 
 
 def perturbation(

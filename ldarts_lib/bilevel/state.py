@@ -2,13 +2,15 @@
 
 Columns of the history: ``epoch``; for the batches of ω (``train``) and of α (``valid``) the mean ``*_loss``,
 ``*_accuracy`` (of the supernet), ``*_alignment`` (Λ of the normal cells), ``*_projected_alignment`` (Λ
-without the offset that α cannot feel) and ``*_norm_l`` (mean gradient norm of normal cell l); ``lambda``
-(λ_t), ``learning_rate`` (of ω), ``entropy`` (mean over all edges, in nats), ``skips`` (skip connections in
-the derived genotype), ``genotype``, ``seconds``.
+without the offset that α cannot feel) and ``*_norm_l`` (mean gradient norm of normal cell l); of the steps of
+ω the means of :data:`~ldarts_lib.bilevel.gradients.NORMS` (empty what is not known); ``lambda`` (λ_t),
+``learning_rate`` (of ω), ``entropy`` (mean over all edges, in nats), ``skips`` (skip connections in the
+derived genotype), ``genotype``, ``seconds``.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +22,7 @@ from torch import Tensor
 
 from ldarts_lib.bilevel import alignment
 from ldarts_lib.bilevel.cuda_graph import GraphedBilevel
-from ldarts_lib.bilevel.gradients import Gradients
+from ldarts_lib.bilevel.gradients import NORMS, Gradients
 from ldarts_lib.bilevel.half_steps import Bilevel
 from ldarts_lib.bilevel.protocols import SearchProtocol
 from ldarts_lib.bilevel.regularizers import REGULARIZED_KIND
@@ -103,13 +105,17 @@ class SearchState(State):
         cells = self.bilevel.supernet.layout.count(REGULARIZED_KIND)
         for name, table in zip(("train", "valid"), measured, strict=True):
             require_finite(table[:, 0], epoch, name, "weight_lr or lambda_max")
-            scalars, norms, decisions, cosines = table.mean(0).split([len(SCALARS), cells, cells, cells**2])
+            means = table[:, : -len(NORMS)].mean(0)
+            scalars, norms, decisions, cosines = means.split([len(SCALARS), cells, cells, cells**2])
             row |= {f"{name}_{key}": value for key, value in zip(SCALARS, scalars.tolist(), strict=True)}
             row |= {f"{name}_norm_{cell}": norm for cell, norm in enumerate(norms.tolist())}
             agreement.append((cosines.view(cells, cells), decisions))
         cosines, decisions = (torch.stack(both).numpy() for both in zip(*agreement, strict=True))
         p, genotype = self._weights(), self.genotype()
         self.trajectory = self.trajectory.followed_by(p, cosines, decisions)
+        # what is not known (NaN) is an empty column
+        means = zip(NORMS, measured[0, :, -len(NORMS) :].mean(0).tolist(), strict=True)
+        row |= {name: None if math.isnan(value) else value for name, value in means}
         return row | {
             "lambda": self.protocol.strength(epoch),
             "learning_rate": self.protocol.learning_rate(epoch),
@@ -198,7 +204,8 @@ def measure(found: Sequence[Gradients], batches: Sequence[Batch]) -> Tensor:
 
     Returns:
         [2, numbers]: the :data:`SCALARS`, then each normal cell's norm ‖g_l‖, its decision cos(g_l, Σg), and
-        all cosines; of a packed supernet [2, copies, numbers].
+        all cosines, and of the step of ω the :data:`~ldarts_lib.bilevel.gradients.NORMS`; of a packed
+        supernet [2, copies, numbers].
     """
     return torch.stack([_measured(one, batch) for one, batch in zip(found, batches, strict=True)])
 
@@ -209,7 +216,8 @@ def _measured(found: Gradients, batch: Batch) -> Tensor:
     raw, projected = alignment.layer_alignment(g), alignment.projected_alignment(g, by_cell.shape[-1])
     scalars = torch.stack([found.loss, batch.accuracy(found.output), raw, projected], -1)
     agreement = alignment.decision_scores(g), alignment.cosine_matrix(g).flatten(-2)
-    return torch.cat([scalars, alignment.cell_norms(g), *agreement], -1)
+    norms = scalars.new_zeros(*scalars.shape[:-1], len(NORMS)) if found.norms is None else found.norms
+    return torch.cat([scalars, alignment.cell_norms(g), *agreement, norms], -1)
 
 
 def make_supernet(

@@ -115,7 +115,7 @@ class Run:
     def write_history(self, rows: Sequence[Row]) -> None:
         """Write all rows; floats are written so that they are read back exactly."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(text, fieldnames=list(rows[-1]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         write_atomically(self.path / HISTORY, lambda file: file.write(text.getvalue().encode()))
@@ -156,10 +156,10 @@ class Run:
         write_json(self.path / METRICS, {"version": METRICS_VERSION, **metrics})
 
 
-def _number(text: str) -> int | float | str:
+def _number(text: str) -> int | float | str | None:
     for kind in (int, float):
         try:
             return kind(text)
         except ValueError:
             continue
-    return text
+    return text or None

@@ -5,9 +5,10 @@ from torch.func import functional_call
 from helpers import small_batch, small_supernet, statistics
 from ldarts_lib.bilevel import half_steps as bilevel
 from ldarts_lib.bilevel.alignment import layer_alignment
-from ldarts_lib.bilevel.gradients import gradients
+from ldarts_lib.bilevel.gradients import NORMS, flat, gradients
 from ldarts_lib.bilevel.half_steps import Bilevel, softmax_backward
 from ldarts_lib.bilevel.protocols import protocol
+from ldarts_lib.bilevel.regularizers import Regularizer, regularized_gradients
 from ldarts_lib.networks.supernet import architecture_weights, initial_alphas
 
 SPACES_TO_TRY = pytest.mark.parametrize("space", ["nasbench201", "s3", "s4"])
@@ -178,6 +179,24 @@ def test_a_weight_step_follows_the_loss_minus_lambda_times_the_regularizer(half)
     length = 1e-7 / squared.sqrt()
     slope = (objective(1, direction, length) - objective(-1, direction, length)) / (2 * length)
     torch.testing.assert_close(slope, squared, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("estimator", ["central", "exact", None])
+def test_a_weight_step_tells_how_long_loss_and_penalty_are_and_how_far_it_is_clipped(estimator):
+    settings = {"method": "lambda", "estimator": estimator} if estimator else {"method": "darts"}
+    problem = make(epoch=9, lambda_max=0.7, clip=0.05, **settings)
+    net, batch = problem.supernet, small_batch(0)
+    weights = architecture_weights(problem.alphas, net.layout)
+    regularizer = problem.protocol.regularizer or Regularizer()
+    found, penalty = regularized_gradients(net, batch, weights, regularizer, update_statistics=False)
+    of_loss, of_penalty = flat(found.weights), flat(penalty) * (0.7 if estimator else 0)
+    both = (of_loss - of_penalty).norm()
+    expected = torch.stack([of_loss.norm(), of_penalty.norm(), both, 0.05 / (both + 1e-6)])
+    if estimator == "exact":  # one pass for both
+        expected[:2] = torch.nan
+    norms = problem.weight_step(batch).norms
+    assert len(norms) == len(NORMS)
+    torch.testing.assert_close(norms, expected, equal_nan=True)
 
 
 @pytest.mark.parametrize("half", ["training", "validation"])

@@ -6,7 +6,7 @@ import torch
 from helpers import random_weights, small_batch
 from ldarts_lib.bilevel.gradients import gradients
 from ldarts_lib.bilevel.half_steps import Bilevel
-from ldarts_lib.bilevel.packed import PackedBilevel, run_packed
+from ldarts_lib.bilevel.packed import run_packed
 from ldarts_lib.bilevel.protocols import METHODS, protocol
 from ldarts_lib.bilevel.regularizers import Regularizer, regularized_gradients
 from ldarts_lib.bilevel.search import SearchResult, search, search_all
@@ -127,15 +127,16 @@ def test_steps_together_are_the_steps_alone(changes):
     packed, singles = pack(activation=settings.activation)
     alphas = [initial_alphas(settings.search_space, generator=g, dtype=torch.float64) for g in generators()]
     stacked = {"normal": torch.stack([a["normal"].detach() for a in alphas]).requires_grad_()}
-    ours = PackedBilevel(packed, stacked, settings)
+    ours = Bilevel(packed, stacked, settings)
     theirs = [Bilevel(net, a, settings) for net, a in zip(singles, alphas, strict=True)]
     for step in range(3):
         (training, of_weights), (validation, of_alpha) = scene(), scene(10 * step)
         for bilevel in (ours, *theirs):
             bilevel.start_epoch(1)
-        ours.step(of_weights, of_alpha)
-        for bilevel, *batches in zip(theirs, training, validation, strict=True):
-            bilevel.step(*batches)
+        norms = ours.step(of_weights, of_alpha)[0].norms
+        every = zip(theirs, training, validation, strict=True)
+        alone = torch.stack([bilevel.step(*batches)[0].norms for bilevel, *batches in every])
+        torch.testing.assert_close(norms, alone, equal_nan=True)
     assert_packed(ours.parameters, [bilevel.parameters for bilevel in theirs])
     torch.testing.assert_close(stacked["normal"], torch.stack([a["normal"] for a in alphas]))
     assert not torch.allclose(stacked["normal"][0], stacked["normal"][1])

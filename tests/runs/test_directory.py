@@ -65,6 +65,8 @@ def test_history_is_read_back_exactly(tmp_path):
     assert run.read_history() == [] and run.epochs == 0
     run.write_history(rows)
     assert run.read_history() == rows and run.epochs == 2
+    run.write_history([*rows, rows[1] | {"newer": 0.5}])  # of a run that a newer version continues
+    assert [row["newer"] for row in run.read_history()] == [None, None, 0.5]
 
 
 def fill_the_disk(run):
