@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ldarts_book.studies.judges import LOOKED_UP, Judge, Trained
+from ldarts_book.studies.judges import LOOKED_UP, Judge, LookedUp, Trained
 from ldarts_lib.errors import LdartsError
 
 Settings = Mapping[str, Any]
@@ -29,6 +29,7 @@ class Study:
         seeds: of the searches.
         judge: says what a search is worth, and whether it has collapsed.
         settings: changes of all variants, one after the other; variants are compared within each.
+            What a variant changes of its own stands.
         kept: how many of the last epochs are recorded; None for all.
         asks: what it is made to find out.
         own_seeds: of variants that have not the common ones.
@@ -55,7 +56,7 @@ class Study:
             for variant, own in self.variants.items():
                 for seed in self.own_seeds.get(variant, self.seeds):
                     keys = {"variant": variant, "seed": seed}
-                    yield {"setting": setting, **keys} if setting else keys, {**own, **common, "seed": seed}
+                    yield {"setting": setting, **keys} if setting else keys, {**common, **own, "seed": seed}
 
     def part(
         self, variants: Sequence[str] = (), first_seed: int | None = None, seeds: int | None = None
@@ -162,6 +163,17 @@ _CHANGES = {"baseline": {}} | {
         ("dataset", "clean-digits"), ("dataset", "noisier-digits"),
     )
 }  # fmt: skip
+# The supernet of the paper's benchmark at proxy size. α can move as far as there, by steps × learning rate:
+# 50·391·3e-4 ≈ 640·9e-3 ≈ 1280·4.5e-3 ≈ 5.8.
+_PROXIES = {
+    f"C = {channels}, {epochs} epochs": {
+        "dataset": "cifar10-small", "reduction": "residual",
+        "channels": channels, "epochs": epochs, "alpha_lr": rate,
+    }
+    for channels, epochs, rate in ((4, 20, 9e-3), (8, 20, 9e-3), (4, 40, 4.5e-3))
+}  # fmt: skip
+PROXY = "C = 8, 20 epochs"
+"""The first of them with most collapsed searches of DARTS (tested against the record)."""
 _ALL = (
     _study("demonstration", REPORTED, (
         *SHOWN, "Λ-DARTS, sign form", *tuple(_EPSILONS)[1:5], "random direction",
@@ -183,6 +195,12 @@ _ALL = (
     # The table's networks have one cell per stage and learn from noisy-digits. For another depth or other
     # images its accuracy says how well the search chose; it is none of a network like the search's.
     _study("robustness", range(30, 40), SHOWN, settings=_CHANGES, asks="does it hold in other settings?"),
+    _study("proxy-choosing", CHOOSING, ("DARTS",), judge=LookedUp("nasbench201"), settings=_PROXIES,
+        asks="at which size of a proxy of NAS-Bench-201 does DARTS collapse?"),
+    _study("proxy", REPORTED, (
+        *SHOWN, "Λ-DARTS, ε0 = 0.0001, λ = 1/8", "Λ-DARTS, sign form", "DARTS, 10 epochs", "Λ-DARTS, λ = 1/8",
+    ), judge=LookedUp("nasbench201"), settings={PROXY: _PROXIES[PROXY]}, kept=None,
+        asks="the paper's benchmark on two cores: does DARTS collapse, and where does Λ-DARTS end?"),
     # NAS-Bench-201 has one kind of cell, so its table cannot tell whether to align all kinds.
     Study("kinds", {
         "DARTS": {"space": "s2", "method": "darts"},
