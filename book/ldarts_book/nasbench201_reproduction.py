@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from ldarts_book import published, studies
 from ldarts_lib.tables.tables import open_table
@@ -35,7 +34,7 @@ def answers(judged: pd.DataFrame) -> pd.DataFrame:
     found = searches["accuracy"].agg(**names)
     found = found.join(searches[["all skip", "collapsed", "as published"]].sum())
     losses = searches[["valid_loss", "accuracy"]]
-    tau = losses.apply(lambda one: stats.kendalltau(one["valid_loss"], one["accuracy"]).statistic)
+    tau = losses.apply(lambda one: one["valid_loss"].corr(one["accuracy"], method="kendall", min_periods=2))
     return found.join(searches[["Λ", "by loss", "seconds"]].mean()).assign(tau=tau)
 
 

@@ -1,0 +1,80 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from ldarts_book import nasbench201_reproduction as chapter
+from ldarts_book import studies
+from ldarts_lib.bilevel.protocols import protocol
+from ldarts_lib.tables.tables import open_table
+
+PUBLISHED = protocol("nasbench201", "cifar10", "lambda", "paper")
+
+
+@pytest.mark.parametrize("name", ["proxy-choosing", "proxy"])
+def test_alpha_may_move_as_far_in_the_proxy_as_published(name):
+    study = studies.STUDIES[name]
+    every = [(keys, protocol(**own)) for keys, own in study.searches() if keys["seed"] == study.seeds[0]]
+    for keys, one in every:
+        steps, usual = one.epochs * -(-2000 // one.batch_size), "epochs" not in keys["variant"]
+        published = PUBLISHED.epochs * -(-25000 // PUBLISHED.batch_size) * PUBLISHED.alpha_lr
+        assert steps * one.alpha_lr == pytest.approx(published if usual else published / 2, rel=0.03)
+        assert (one.dataset, one.depth, one.reduction) == ("cifar10-small", 1, "residual")
+        assert (one.weight_lr, one.step_order) == (PUBLISHED.weight_lr, PUBLISHED.step_order)
+    (central,) = [one for _, one in every if one.estimator == "central"] if name == "proxy" else [PUBLISHED]
+    assert (central.epsilon, central.lambda_max) == (PUBLISHED.epsilon, PUBLISHED.lambda_max)
+
+
+def test_the_proxy_has_the_setting_in_which_most_searches_collapsed():
+    assert set(studies.STUDIES["proxy"].settings) == {studies.PROXY}
+    assert studies.PROXY in studies.STUDIES["proxy-choosing"].settings
+    if studies.missing("proxy-choosing").empty:
+        assert chapter.answers(studies.judged("proxy-choosing"))["collapsed"].idxmax()[0] == studies.PROXY
+
+
+def searches(**cells):
+    rows = [
+        {"variant": name, "seed": seed, "epoch": epoch, "ops": ops, "valid_loss": loss}
+        for name, several in cells.items()
+        for seed, search in enumerate(several)
+        for epoch, (ops, loss) in enumerate(search)
+    ]
+    return studies.LookedUp("nasbench201").judge(
+        pd.DataFrame(rows).assign(valid_alignment=0.5, seconds=2.0, setting="small")
+    )
+
+
+def test_questions_are_answered_by_counting_searches():
+    best, skips, pools = "333133", "111111", "444444"
+    found = chapter.answers(
+        searches(
+            a=[[(best, 1.0), (skips, 2.0)], [(skips, 2.0), (pools, 1.5)], [(best, 3.0), (best, 1.0)]],
+            b=[[(best, 1.0), (best, 2.0)]],
+        )
+    ).loc["small"]
+    counts = found[["searches", "all skip", "collapsed", "as published"]]
+    assert counts.loc["a"].tolist() == [3, 1, 2, 1] and counts.loc["b"].tolist() == [1, 0, 0, 1]
+    worth = open_table("nasbench201").frame["cifar10_test"]
+    assert found.loc["a", "mean"] == pytest.approx(worth[[skips, pools, best]].mean())
+    assert found.loc["a", "by loss"] == pytest.approx(worth[[best, pools, best]].mean())
+    assert found.loc["a", ["Λ", "seconds"]].tolist() == [0.5, 4.0]
+    order = worth[[best, pools, skips]].rank().tolist()  # from the lowest loss to the highest
+    assert found.loc["a", "tau"] == pytest.approx(-1 if order == [3, 2, 1] else -1 / 3)
+
+
+def test_random_search_chooses_by_validation_and_is_judged_by_the_test():
+    table = open_table("nasbench201").frame
+    found = chapter.random_search([1, 3])
+    assert found[1] == pytest.approx(table["cifar10_test"].mean())
+    drawn = np.random.default_rng(0).integers(len(table), size=(20_000, 3))
+    valid, test = (table[f"cifar10_{part}"].to_numpy()[drawn] for part in ("valid", "test"))
+    chosen = np.take_along_axis(test, valid.argmax(1)[:, None], 1)
+    assert found[3] == pytest.approx(chosen.mean(), abs=4 * chosen.std() / len(chosen) ** 0.5)
+
+
+def test_ours_stand_below_figure1():
+    ours = pd.DataFrame({"variant": ["DARTS", "noise"], "seed": 3, "epoch": 7, "accuracy": 0.5})
+    both = chapter.beside_figure1(ours, percent=100)
+    theirs = chapter.beside_figure1(pd.DataFrame())
+    assert len(both) == len(theirs) + 1 and both.iloc[-1]["accuracy"] == 50
+    assert (theirs["alignment_high"] - theirs["alignment"]).round(6).eq(theirs["alignment_error"]).all()
+    assert theirs.query("variant == 'DARTS'")["theirs"].iloc[-1] == pytest.approx(54.3, abs=1)
