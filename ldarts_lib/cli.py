@@ -49,7 +49,8 @@ OPTIONS = {
     "SPACE": "nasbench201, darts (darts8: with the operation none), s1, s2, s3, s4, or ptb, the recurrent "
     "cell of a language model; or the TOML or YAML file of a space of one's own.",
     "METHOD": "darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign, "
-    "lambda-projected, or a control, lambda-random or lambda-noise; `ldarts protocol` says more.",
+    "lambda-projected, or a control, lambda-random, lambda-noise, lambda-blurred or lambda-flipped; "
+    "`ldarts protocol` says more.",
     "SIZE": "Preset: smoke (seconds), demo (a minute or two of CPU), paper (the published settings; a GPU).",
     "DATA": "Images, by default noisy-digits; `ldarts info` lists them and says which are present. Or a "
     "folder with one folder of pictures per class, or with such folders in train and test. For ptb a text: "

@@ -13,9 +13,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Form = Literal["cosine", "sign", "projected", "random", "noise"]
-RANDOM_FORMS = ("random", "noise")
-"""The forms that draw random numbers: controls."""
+Form = Literal["cosine", "sign", "projected", "random", "noise", "blurred", "flipped"]
+REPLACED_FORMS = ("noise", "blurred", "flipped")
+RANDOM_FORMS = ("random", *REPLACED_FORMS)
+"""The forms that draw random numbers, controls; those before replace the weight gradient that was found."""
 
 
 def unit_rows(g: Tensor) -> Tensor:

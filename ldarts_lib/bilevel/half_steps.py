@@ -80,7 +80,7 @@ class Bilevel:
     def weight_step(self, training: Batch, validation: Batch | None = None) -> Gradients:
         """Move ω along the gradient of L − λR, clipped; returns the gradients that it followed.
 
-        ``validation`` is read only where R is that of the validation batch.
+        ``validation`` is read only where R is that of the validation batch, or of both.
         """
         weights = architecture_weights(self.alphas, self.supernet.layout)
         regularizer = self.protocol.regularizer
@@ -88,9 +88,10 @@ class Bilevel:
             if regularizer is None or self.strength == 0:
                 found = gradients(self.supernet, training, weights, update_statistics=True)
             else:
-                other = validation if self.protocol.regularizer_batch == "validation" else None
+                which = self.protocol.regularizer_batch
+                other = None if which == "training" else validation
                 found = penalized_gradients(
-                    self.supernet, training, weights, regularizer, self.strength, other
+                    self.supernet, training, weights, regularizer, self.strength, other, both=which == "both"
                 )
         for parameter, gradient in zip(self.parameters, found.weights, strict=True):
             parameter.grad = gradient

@@ -43,8 +43,9 @@ from ldarts_lib.spaces.definition import SpaceSettings, as_definition, find_spac
 from ldarts_lib.spaces.space import PTB, Space
 
 Method = Literal[
-    "darts", "darts-2nd", "lambda", "lambda-sign", "lambda-projected", "lambda-random", "lambda-noise"
-]
+    "darts", "darts-2nd", "lambda", "lambda-sign", "lambda-projected",
+    "lambda-random", "lambda-noise", "lambda-blurred", "lambda-flipped",
+]  # fmt: skip
 TextMethod = Literal["darts", "lambda", "lambda-sign"]
 METHODS: tuple[str, ...] = get_args(Method)
 TEXT_METHODS: tuple[str, ...] = get_args(TextMethod)
@@ -55,6 +56,8 @@ FORMS: dict[str, Form] = {
     "lambda-projected": "projected",
     "lambda-random": "random",
     "lambda-noise": "noise",
+    "lambda-blurred": "blurred",
+    "lambda-flipped": "flipped",
 }
 """The form of the regularizer of each method that has one."""
 Order = Literal["alpha-first", "weights-first"]
@@ -106,8 +109,10 @@ class SearchProtocol(_Search, SpaceSettings, PictureSettings):
     """Data set, or the name of a folder of pictures."""
     method: Method
     """darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign, lambda-projected
-    (cosine without the offset that α cannot feel), and two controls, lambda-random (random directions of p
-    as long as those of lambda) and lambda-noise (random vectors as long as the regularizer's gradient)."""
+    (cosine without the offset that α cannot feel), and controls: lambda-random (random directions of p as
+    long as those of lambda), lambda-noise (random vectors as long as the regularizer's gradient),
+    lambda-flipped (that gradient with a random sign) and lambda-blurred (the exact one with the estimator's
+    error as noise)."""
     size: Size
     """The preset that the other settings come from."""
     seed: Seed = 0
@@ -157,8 +162,8 @@ class SearchProtocol(_Search, SpaceSettings, PictureSettings):
     """ε0, length of the perturbation of the architecture weights (central, forward)."""
     regularized_cells: Kinds = "normal"
     """Which cells are aligned, normal (as published) or all, the mean over the kinds."""
-    regularizer_batch: Literal["training", "validation"] = "training"
-    """The batch whose alignment the weights are trained for."""
+    regularizer_batch: Literal["training", "validation", "both"] = "training"
+    """The batch whose alignment the weights are trained for, or the mean over both."""
 
     activation: Activation = "relu"
     """Nonlinearity of the supernet, relu (as published) or the smooth gelu."""

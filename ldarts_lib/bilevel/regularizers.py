@@ -22,7 +22,14 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from ldarts_lib.bilevel.alignment import Form, cosine_delta, projected_delta, random_delta, sign_delta
+from ldarts_lib.bilevel.alignment import (
+    REPLACED_FORMS,
+    Form,
+    cosine_delta,
+    projected_delta,
+    random_delta,
+    sign_delta,
+)
 from ldarts_lib.bilevel.gradients import Gradients, gradients, joint_norm, scale_copies, total_lengths
 from ldarts_lib.errors import LdartsError
 from ldarts_lib.networks.batches import Batch
@@ -46,8 +53,10 @@ class Regularizer:
 
     Attributes:
         form: ``cosine`` (Λ itself), ``sign``, ``projected`` (Λ without the offset that α cannot feel), or a
-            control: ``random`` (see :func:`~ldarts_lib.bilevel.alignment.random_delta`), or ``noise``, where
-            the weight gradient of the cosine form is replaced by a random vector of its length.
+            control: ``random`` (see :func:`~ldarts_lib.bilevel.alignment.random_delta`), or one that replaces
+            the weight gradient of the cosine form: ``noise`` by a random vector of its length, ``flipped`` by
+            its product with a random sign, which has no mean, and ``blurred`` by the exact gradient and, in
+            each entry with a random sign, the estimator's error.
         estimator: ``central``, ``forward`` or ``exact``.
         epsilon: ε0, the length of the perturbation of p over all cells together (unused by ``exact``).
         kinds: the cells that are aligned, ``normal`` ones only or ``all``; then R is the mean over the kinds.
@@ -90,13 +99,22 @@ def regularized_gradients(
         >>> len(found.weights) == len(penalty), found.cells["normal"].shape
         (True, torch.Size([3, 6, 5]))
     """
+    state = supernet.random_state()
     if regularizer.estimator == "exact":
         found, loss, inner = _differentiable_pass(supernet, batch, weights, regularizer, update_statistics)
         penalty = _by_parameters(supernet, inner, retain_graph=True)
         found = replace(found, weights=_by_parameters(supernet, loss.sum()))
     else:
         found, penalty = _by_differences(supernet, batch, weights, regularizer, update_statistics)
-    if regularizer.form == "noise":  # a random vector in the space of ω, as long as ∂Λ/∂ω
+    if regularizer.form == "flipped":  # ±D
+        scale_copies(penalty, supernet.normal_like(next(iter(weights.values()))).sum((0, -2, -1)).sign())
+    elif regularizer.form == "blurred":  # ∂Λ/∂ω + σ ⊙ (D − ∂Λ/∂ω) with random signs σ
+        supernet.set_random_state(state)
+        plain = replace(regularizer, form="cosine", estimator="exact")
+        _, exact = regularized_gradients(supernet, batch, weights, plain, update_statistics=False)
+        drawn = zip(exact, penalty, supernet.noise_like_parameters(), strict=True)
+        penalty = tuple(e + noise.sign() * (d - e) for e, d, noise in drawn)
+    elif regularizer.form == "noise":  # a random vector in the space of ω, as long as ∂Λ/∂ω
         lengths, noise = total_lengths(penalty, supernet.copies), supernet.noise_like_parameters()
         scale_copies(noise, lengths / total_lengths(noise, supernet.copies))
         penalty = tuple(noise)
@@ -110,21 +128,26 @@ def penalized_gradients(
     regularizer: Regularizer,
     strength: float,
     other: Batch | None = None,
+    *,
+    both: bool = False,
 ) -> Gradients:
     """The gradients of one batch; those by ω are of L − λR with λ = ``strength``.
 
-    R is that of ``other``, if it is given; else one backward pass of ``exact`` serves the loss and R.
+    R is that of ``other``, if it is given, or the mean over ``both``; else one backward pass of ``exact``
+    serves the loss and R.
     """
-    if other is None and regularizer.estimator == "exact" and regularizer.form != "noise":
+    if other is None and regularizer.estimator == "exact" and regularizer.form not in REPLACED_FORMS:
         found, loss, inner = _differentiable_pass(supernet, batch, weights, regularizer, True)
         objective = loss.sum() - strength * inner  # ∇ω [L − λ⟨δ, g⟩] = ∇ω L − λ ∂R/∂ω
         unknown = torch.full_like(torch.stack([found.loss] * 2, -1), torch.nan)
         return replace(found, weights=_by_parameters(supernet, objective), norms=unknown)
-    if other is None:
+    if other is None or both:
         found, penalty = regularized_gradients(supernet, batch, weights, regularizer)
     else:
         found = gradients(supernet, batch, weights, update_statistics=True)
-        _, penalty = regularized_gradients(supernet, other, weights, regularizer, update_statistics=False)
+    if other is not None:
+        _, of_other = regularized_gradients(supernet, other, weights, regularizer, update_statistics=False)
+        penalty = tuple(torch._foreach_lerp(penalty, of_other, 0.5)) if both else of_other
     of_loss, of_penalty = (joint_norm(part, supernet.copies) for part in (found.weights, penalty))
     weights = tuple(torch._foreach_sub(found.weights, penalty, alpha=strength))
     return replace(found, weights=weights, norms=torch.stack([of_loss, strength * of_penalty], -1))

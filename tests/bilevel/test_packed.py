@@ -117,7 +117,9 @@ def test_each_network_has_its_own_regularizer(form, estimator):
     [
         *({"method": method} for method in METHODS if method != "darts-2nd"),
         {"method": "lambda-noise", "estimator": "central", "epsilon": 0.1},
+        {"method": "lambda-blurred", "estimator": "central", "epsilon": 0.1},
         {"regularizer_batch": "validation"},
+        {"regularizer_batch": "both"},
         {"activation": "gelu"},
     ],
     ids=str,

@@ -17,7 +17,7 @@ from ldarts_lib.bilevel.alignment import (
     sign_alignment,
     sign_delta,
 )
-from ldarts_lib.bilevel.gradients import gradients, total_lengths
+from ldarts_lib.bilevel.gradients import flat, gradients, total_lengths
 from ldarts_lib.bilevel.regularizers import Regularizer, penalized_gradients, regularized_gradients
 from ldarts_lib.spaces.space import SPACES
 
@@ -360,3 +360,33 @@ def test_the_noise_control_is_a_random_vector_of_the_same_length(estimator):
     total = penalized_gradients(again, batch, weights, Regularizer("noise", estimator, 0.1), 0.5)
     for ours, plain, noise in zip(total.weights, base.weights, one, strict=True):
         torch.testing.assert_close(ours, plain - 0.5 * noise)
+
+
+@pytest.mark.parametrize(("space", "seeds"), [("nasbench201", 4), ("s4", 1)])
+def test_two_controls_draw_the_sign_of_the_difference_or_of_its_error(space, seeds):
+    """Also where operations are random: all estimates see the same noise."""
+    net, batch, weights = scene(space)
+    estimates = [("cosine", "exact"), ("cosine", "central"), ("flipped", "central"), ("blurred", "central")]
+    signs, kept = [], []
+    for seed in range(seeds):
+        found = []
+        for form, estimator in estimates:
+            net.generator.manual_seed(seed)
+            penalty = regularized_gradients(net, batch, weights, Regularizer(form, estimator, 0.1))[1]
+            found.append(flat(penalty))
+        exact, difference, flipped, blurred = found
+        signs.append((flipped @ difference / difference.square().sum()).round().item())
+        assert torch.equal(flipped, signs[-1] * difference)
+        torch.testing.assert_close((blurred - exact).abs(), (difference - exact).abs())
+        kept.append(((blurred - exact) * (difference - exact)).sign().mean().item())
+    assert {*signs} == {-1.0, 1.0} or (seeds == 1 and abs(signs[0]) == 1)
+    assert max(map(abs, kept)) < 0.2
+
+
+def test_the_penalty_of_both_batches_is_the_mean_of_theirs():
+    (net, batch, weights), other = scene("nasbench201"), small_batch(1)
+    regularizer = Regularizer("cosine", "exact")
+    one, two = (regularized_gradients(net, each, weights, regularizer) for each in (batch, other))
+    found = penalized_gradients(net, batch, weights, regularizer, 0.5, other, both=True)
+    expected = flat(one[0].weights) - 0.25 * (flat(one[1]) + flat(two[1]))
+    torch.testing.assert_close(flat(found.weights), expected)

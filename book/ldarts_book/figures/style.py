@@ -87,6 +87,8 @@ METHODS: Mapping[str, Look] = {
         "lambda-projected": ("#117a65", "P", "dashdot"),
         "lambda-random": ("#9b7fb8", "^", "dashdot"),
         "lambda-noise": ("#5c5c5c", "p", "dotted"),
+        "lambda-blurred": ("#12355b", "2", "dashdot"),
+        "lambda-flipped": ("#c71585", "1", "dotted"),
     }.items()
 }
 OTHERS: tuple[Look, ...] = (

@@ -90,6 +90,8 @@ METHODS: Mapping[str, str] = {
     "lambda-projected": "Λ-DARTS, projected",
     "lambda-random": "random direction",
     "lambda-noise": "noise of equal length",
+    "lambda-blurred": "exact, blurred",
+    "lambda-flipped": "random sign",
 }
 """What the search methods are called, in tables, in figures and as variants of a study."""
 
@@ -125,6 +127,15 @@ _EPSILONS = {
     for text in ("1", "0.1", "0.01", "0.001", "0.0001", "0.00001")
 }
 _LENGTHS = {f"{name}, {n} epochs": own | {"epochs": n} for name, own in _TWO.items() for n in (10, 20, 40)}
+_AS_NOISE = {
+    f"{name}, ε0 = {text}": _difference(epsilon, **own, **changes)
+    for text, epsilon, own in (("0.001", 1e-3, {}), ("0.0001, λ = 1/8", 1e-4, {"lambda_max": 1 / 8}))
+    for name, changes in (
+        ("exact, blurred as", {"method": "lambda-blurred"}),
+        ("random sign", {"method": "lambda-flipped"}),
+        ("two batches", {"regularizer_batch": "both"}),
+    )
+}
 
 VARIANTS: Mapping[str, Settings] = {
     **_TWO,
@@ -144,6 +155,7 @@ VARIANTS: Mapping[str, Settings] = {
     "DARTS, GELU": {"method": "darts", "activation": "gelu"},
     "Λ-DARTS, GELU": {"method": "lambda", "activation": "gelu"},
     "Λ-DARTS, ε0 = 0.001, GELU": _difference(1e-3, activation="gelu"),
+    **_AS_NOISE,
     "Λ-DARTS, constant λ": {"method": "lambda", "ramp": "constant"},
     "Λ-DARTS, Λ of the α batch": {"method": "lambda", "regularizer_batch": "validation"},
     "Λ-DARTS, α first": {"method": "lambda", "step_order": "alpha-first"},
@@ -183,6 +195,10 @@ _ALL = (
         "Λ-DARTS, ε0 = 0.0001, λ = 1/8", "noise as long as ε0 = 0.0001, λ = 1/8",
         "DARTS, GELU", "Λ-DARTS, GELU", "Λ-DARTS, ε0 = 0.001, GELU",
     ), asks="what does the finite difference do? Lengths, noise, smooth activations"),
+    _study("controls", range(240, 260), (
+        *SHOWN, "Λ-DARTS, λ = 1/2", "Λ-DARTS, λ = 1/4", "Λ-DARTS, λ = 1/8", "Λ-DARTS, ε0 = 0.001",
+        "Λ-DARTS, ε0 = 0.0001, λ = 1/8", *_AS_NOISE,
+    ), asks="is the finite difference the exact gradient with noise?"),
     _study("precision", REPORTED[:10], (
         *SHOWN, "Λ-DARTS, float64", "Λ-DARTS, ε0 = 0.000001, float64",
     ), asks="does it hold in float64?"),
