@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
+from ldarts_lib.bilevel.remedies import described
 from ldarts_lib.errors import LdartsError
 from ldarts_lib.runs.threads import prepare
 
@@ -49,8 +50,9 @@ OPTIONS = {
     "SPACE": "nasbench201, darts (darts8: with the operation none), s1, s2, s3, s4, or ptb, the recurrent "
     "cell of a language model; or the TOML or YAML file of a space of one's own.",
     "METHOD": "darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign, "
-    "lambda-projected, or a control, lambda-random, lambda-noise, lambda-blurred or lambda-flipped; "
-    "`ldarts protocol` says more.",
+    "lambda-projected, controls: lambda-random, lambda-noise, lambda-blurred, lambda-flipped, and, some also "
+    "as lambda+NAME, what others do:\n"
+    + "\n".join(f"{name}: {what}" for name, (_, what) in described().items()),
     "SIZE": "Preset: smoke (seconds), demo (a minute or two of CPU), paper (the published settings; a GPU).",
     "DATA": "Images, by default noisy-digits; `ldarts info` lists them and says which are present. Or a "
     "folder with one folder of pictures per class, or with such folders in train and test. For ptb a text: "
@@ -159,8 +161,10 @@ def show_protocol(
     from ldarts_lib.settings import PictureSettings
 
     chosen = protocol(space, dataset, method, size, **_given(pixels=pixels, skip_unreadable=skip_unreadable))
-    fields, own = type(chosen).model_fields, {} if chosen.fingerprint else PictureSettings.model_fields
-    rows = [(name, str(value), fields[name].description) for name, value in chosen if name not in own]
+    fields = type(chosen).model_fields | type(chosen.new_remedy()).model_fields
+    own = {"remedy"} if chosen.fingerprint else {"remedy", *PictureSettings.model_fields}
+    values = dict(chosen) | (chosen.remedy or {})
+    rows = [(n, str(value), fields[n].description) for n, value in values.items() if n not in own]
     _print_table(("setting", "value", "meaning"), rows)
 
 

@@ -179,6 +179,6 @@ def _problem(item: Any, model: type[BaseModel]) -> str:
 
 def changes(chosen: BaseModel, usual: BaseModel) -> str:
     """The settings in which one differs from its preset, as ``name = value, ...``; empty if none."""
-    names = type(usual).model_fields
-    different = [name for name in names if getattr(chosen, name) != getattr(usual, name)]
-    return ", ".join(f"{name} = {getattr(chosen, name)}" for name in different)
+    mine, theirs = ({**dict(one), **(getattr(one, "remedy", None) or {})} for one in (chosen, usual))
+    different = [name for name in mine if name != "remedy" and mine[name] != theirs[name]]
+    return ", ".join(f"{name} = {mine[name]}" for name in different)

@@ -11,7 +11,7 @@ import torch
 from ldarts_book.grid.evaluations import ALL_RECIPES
 from ldarts_book.studies import STUDIES
 from ldarts_lib import cli
-from ldarts_lib.bilevel.protocols import METHODS
+from ldarts_lib.bilevel.methods import METHODS
 from ldarts_lib.datasets.catalogue import DATASETS
 from ldarts_lib.settings import SIZES
 from ldarts_lib.spaces.notations import parse

@@ -16,7 +16,7 @@ from ldarts_lib.bilevel.gradients import Gradients, gradients, joint_norm, scale
 from ldarts_lib.bilevel.protocols import RecurrentProtocol, SearchProtocol
 from ldarts_lib.bilevel.regularizers import penalized_gradients
 from ldarts_lib.networks.batches import Batch
-from ldarts_lib.networks.supernet import Supernet, architecture_weights
+from ldarts_lib.networks.supernet import Supernet, cell_copies
 from ldarts_lib.runs.environment import arithmetic
 
 UNROLLED_PERTURBATION = 0.01
@@ -46,6 +46,7 @@ class Bilevel:
         self, supernet: Supernet, alphas: dict[str, Tensor], protocol: SearchProtocol | RecurrentProtocol
     ) -> None:
         self.supernet, self.alphas, self.protocol = supernet, alphas, protocol
+        self.remedy, self.share = protocol.new_remedy(), 0.0
         self.parameters = list(supernet.parameters())
         self.weight_optimizer = torch.optim.SGD(
             self.parameters,
@@ -66,6 +67,7 @@ class Bilevel:
     def start_epoch(self, epoch: int) -> None:
         """Set the learning rate and λ of an epoch, counted from 0."""
         self.strength = self.protocol.strength(epoch)
+        self.share = epoch / max(self.protocol.epochs - 1, 1)
         for group in self.weight_optimizer.param_groups:
             group["lr"] = self.protocol.learning_rate(epoch)
 
@@ -73,18 +75,21 @@ class Bilevel:
         """One step of each kind in the protocol's order; returns the gradients of (ω, α) half-step."""
         if self.protocol.step_order == "weights-first":
             of_weights = self.weight_step(training, validation)
-            return of_weights, self.alpha_step(training, validation)
-        of_alpha = self.alpha_step(training, validation)
-        return self.weight_step(training, validation), of_alpha
+            of_alpha = self.alpha_step(training, validation)
+        else:
+            of_alpha = self.alpha_step(training, validation)
+            of_weights = self.weight_step(training, validation)
+        self.remedy.after_step(self, training, validation)
+        return of_weights, of_alpha
 
     def weight_step(self, training: Batch, validation: Batch | None = None) -> Gradients:
         """Move ω along the gradient of L − λR, clipped; returns the gradients that it followed.
 
         ``validation`` is read only where R is that of the validation batch, or of both.
         """
-        weights = architecture_weights(self.alphas, self.supernet.layout)
-        regularizer = self.protocol.regularizer
+        weights, regularizer = cell_copies(self.mixtures(), self.supernet.layout), self.protocol.regularizer
         with arithmetic(self.protocol.precision):
+            weights = self.remedy.perturb(weights, self.supernet, training, self.share)
             if regularizer is None or self.strength == 0:
                 found = gradients(self.supernet, training, weights, update_statistics=True)
             else:
@@ -114,16 +119,27 @@ class Bilevel:
 
         ``training`` is read by the second-order method only.
         """
-        weights = architecture_weights(self.alphas, self.supernet.layout)
+        p = self.mixtures()
+        weights = cell_copies(p, self.supernet.layout)
         with arithmetic(self.protocol.precision):
             if self.protocol.method == "darts-2nd":
                 found = self._unrolled(training, validation, weights)
             else:
                 found = self.architecture_gradients(validation, weights)
-        for kind, alpha in self.alphas.items():
-            alpha.grad = softmax_backward(alpha, found.cells[kind])
+        if self.protocol.remedy is None:
+            grads = [softmax_backward(alpha, found.cells[kind]) for kind, alpha in self.alphas.items()]
+        else:  # (∂p/∂α)ᵀ Σ_l g_l, and the gradient of what the remedy adds
+            loss = sum((p[kind] * g.sum(0)).sum() for kind, g in found.cells.items())
+            loss = loss + self.remedy.alpha_loss(self.alphas, self.share)
+            grads = torch.autograd.grad(loss, list(self.alphas.values()))
+        for alpha, grad in zip(self.alphas.values(), grads, strict=True):
+            alpha.grad = grad
         self.alpha_optimizer.step()
         return found
+
+    def mixtures(self) -> dict[str, Tensor]:
+        """The p of a pass, differentiable functions of α; softmax(α) if there is no remedy."""
+        return self.remedy.weights(self.alphas, self.supernet, self.share)
 
     def architecture_gradients(self, validation: Batch, weights: Mapping[str, Tensor]) -> Gradients:
         """First-order gradients of the validation loss, by the architecture weights alone."""

@@ -39,6 +39,7 @@ def can_pack(protocol: SearchProtocol) -> bool:
         and protocol.precision in ("float32", "float64")
         and protocol.method != "darts-2nd"
         and not protocol.cuda_graph
+        and protocol.new_remedy().packs
     )
 
 
@@ -95,6 +96,8 @@ class PackedSearch:
             for kind in singles[0].alphas
         }
         self.bilevel = Bilevel(supernet, alphas, protocol)
+        for name in singles[0].remedy.kept:
+            self.bilevel.remedy.kept[name] = torch.stack([single.remedy.kept[name] for single in singles])
         for optimizer, packed, parts in self._slots():
             if earlier := [own.state[single] for own, single in parts if own.state.get(single)]:
                 # m = (m_1, ..., m_n): the moments of a pack are those of its networks side by side, for SGD
@@ -115,6 +118,7 @@ class PackedSearch:
         for pairs in zip(*(state.pairs() for state in self.states), strict=True):
             batches = [_side_by_side(half) for half in zip(*pairs, strict=True)]
             measured.append(measure(self.bilevel.step(*batches), batches))
+        self.bilevel.remedy.after_epoch(self.bilevel, epoch, batches[1])
         of_each = torch.stack(measured, 1).double().cpu().unbind(2)  # [2, steps, copies, numbers]
         self._unload()
         seconds = (time.perf_counter() - begin) / len(self.states)
@@ -123,6 +127,9 @@ class PackedSearch:
     @torch.no_grad()
     def _unload(self) -> None:
         self.bilevel.supernet.unload([state.bilevel.supernet for state in self.states])
+        for name, packed in self.bilevel.remedy.kept.items():
+            for state, part in zip(self.states, packed, strict=True):
+                state.bilevel.remedy.kept[name] = part.clone()
         for optimizer, packed, parts in self._slots():
             for copy, (own, single) in enumerate(parts):
                 single.copy_(_part(packed, copy, single))

@@ -14,13 +14,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from ldarts_lib.bilevel.alignment import RANDOM_FORMS, Form
+from ldarts_lib.bilevel.methods import Method, TextMethod, form_of, refuse_unread, remedy_of, with_remedy
 from ldarts_lib.bilevel.presets import preset
 from ldarts_lib.bilevel.regularizers import Estimator, Kinds, Regularizer
+from ldarts_lib.bilevel.remedies.remedy import Remedy
 from ldarts_lib.datasets.catalogue import DATASETS
 from ldarts_lib.datasets.images import ImageDataset
 from ldarts_lib.datasets.own import with_pictures
@@ -42,24 +44,6 @@ from ldarts_lib.settings import (
 from ldarts_lib.spaces.definition import SpaceSettings, as_definition, find_space
 from ldarts_lib.spaces.space import PTB, Space
 
-Method = Literal[
-    "darts", "darts-2nd", "lambda", "lambda-sign", "lambda-projected",
-    "lambda-random", "lambda-noise", "lambda-blurred", "lambda-flipped",
-]  # fmt: skip
-TextMethod = Literal["darts", "lambda", "lambda-sign"]
-METHODS: tuple[str, ...] = get_args(Method)
-TEXT_METHODS: tuple[str, ...] = get_args(TextMethod)
-"""Methods of a search on images, and on a text."""
-FORMS: dict[str, Form] = {
-    "lambda": "cosine",
-    "lambda-sign": "sign",
-    "lambda-projected": "projected",
-    "lambda-random": "random",
-    "lambda-noise": "noise",
-    "lambda-blurred": "blurred",
-    "lambda-flipped": "flipped",
-}
-"""The form of the regularizer of each method that has one."""
 Order = Literal["alpha-first", "weights-first"]
 Ramp = Literal["linear", "constant"]
 
@@ -70,7 +54,7 @@ class _Search:
     @property
     def form(self) -> Form | None:
         """The form of the alignment that the weights are trained for; None without a regularizer."""
-        return FORMS.get(self.method)
+        return form_of(self.method)
 
     @property
     def regularizer(self) -> Regularizer | None:
@@ -84,6 +68,10 @@ class _Search:
         """In which settings it differs from its preset, as text."""
         names = {name: getattr(self, name) for name in ("space", "method", "size", "definition")}
         return changes(self, _made(names, self.usual_data, {"seed": self.seed}, dict(self)))
+
+    def new_remedy(self) -> Remedy:
+        """The remedy of the method, before the first step; one that changes nothing if it has none."""
+        return remedy_of(self.method)(**self.remedy or {})
 
     def strength(self, epoch: int) -> float:
         """λ_t of an epoch, counted from 0; a search of one epoch runs at full strength."""
@@ -112,7 +100,7 @@ class SearchProtocol(_Search, SpaceSettings, PictureSettings):
     (cosine without the offset that α cannot feel), and controls: lambda-random (random directions of p as
     long as those of lambda), lambda-noise (random vectors as long as the regularizer's gradient),
     lambda-flipped (that gradient with a random sign) and lambda-blurred (the exact one with the estimator's
-    error as noise)."""
+    error as noise); or a remedy of others (:mod:`ldarts_lib.bilevel.remedies`), some also as lambda+NAME."""
     size: Size
     """The preset that the other settings come from."""
     seed: Seed = 0
@@ -180,8 +168,17 @@ class SearchProtocol(_Search, SpaceSettings, PictureSettings):
     cuda_graph: bool = False
     """Capture the step of each epoch in a CUDA graph."""
 
+    remedy: dict[str, Any] | None = None
+    """Settings of the method's remedy, if it has one; given by name like the others."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_remedy(cls, given: dict[str, Any]) -> Mapping[str, Any]:
+        return with_remedy(given, cls.model_fields)
+
     @model_validator(mode="after")
     def _consistent(self) -> SearchProtocol:
+        self.new_remedy().check(self.search_space)
         if self.weight_lr_min > self.weight_lr:
             raise ValueError(f"weight_lr_min = {self.weight_lr_min} is above weight_lr = {self.weight_lr}")
         if self.precision in ("tf32", "bfloat16") and self.form and self.estimator != "exact":
@@ -196,9 +193,9 @@ class SearchProtocol(_Search, SpaceSettings, PictureSettings):
             )
         if self.supernet == "reference" and (self.precision == "bfloat16" or self.checkpoint_cells):
             raise ValueError("precision 'bfloat16' and checkpoint_cells need the fast supernet")
-        if self.cuda_graph and (self.search_space.random or self.form in RANDOM_FORMS):
+        if self.cuda_graph and (self.search_space.random or self.remedy or self.form in RANDOM_FORMS):
             where = f"space {self.space!r} with method {self.method!r}"
-            raise ValueError(f"cuda_graph cannot replay the random numbers of {where}")
+            raise ValueError(f"cuda_graph cannot replay the random numbers of {where}, or its remedy")
         if (self.cuda_graph or self.checkpoint_cells) and (own := self.search_space.registered):
             what = "cuda_graph" if self.cuda_graph else "checkpoint_cells"
             raise ValueError(f"{what} does not go with operations of one's own, here {', '.join(own)}")
@@ -244,6 +241,7 @@ class RecurrentProtocol(_Search, LanguageSettings):
 
     search_space: ClassVar[Space] = PTB
     definition: ClassVar[None] = None
+    remedy: ClassVar[None] = None
     momentum: ClassVar[float] = 0.0
     regularizer_batch: ClassVar[str] = "training"
     regularized_cells: ClassVar[Kinds] = "normal"
@@ -299,4 +297,5 @@ def _made(
     kind, usual = SearchProtocol, preset(names, facts, batches or overrides)
     if names["space"] == "ptb":
         kind, names = RecurrentProtocol, {name: value for name, value in names.items() if value}
+    refuse_unread(names["method"], overrides)
     return validated(kind, names | facts | usual | overrides)

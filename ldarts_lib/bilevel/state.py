@@ -130,6 +130,7 @@ class SearchState(State):
         bilevel = GraphedBilevel(self.bilevel) if self.protocol.cuda_graph else self.bilevel
         for batches in self.pairs():
             yield 1, measure(bilevel.step(*batches), batches)
+        self.bilevel.remedy.after_epoch(self.bilevel, epoch, batches[1])
 
     def pairs(self) -> Iterator[tuple[Batch, Batch]]:
         """The batches of ω and of α of the steps of one epoch."""
@@ -145,7 +146,8 @@ class SearchState(State):
         return self.protocol.search_space.discretize({kind: p.numpy() for kind, p in self._weights().items()})
 
     def _weights(self) -> dict[str, Tensor]:
-        return {kind: alpha.detach().softmax(-1).cpu() for kind, alpha in self.bilevel.alphas.items()}
+        alphas = {kind: alpha.detach() for kind, alpha in self.bilevel.alphas.items()}
+        return {kind: p.cpu() for kind, p in self.bilevel.remedy.decided(alphas).items()}
 
     def checkpoint(self) -> dict[str, Any]:
         bilevel = self.bilevel
@@ -156,6 +158,7 @@ class SearchState(State):
             "alpha_optimizer": bilevel.alpha_optimizer.state_dict(),
             "batches": self.batches.get_state(),
             "operations": bilevel.supernet.generator.get_state(),
+            "remedy": dict(bilevel.remedy.kept),
             "trajectory": {n: torch.from_numpy(a) for n, a in self.trajectory.arrays().items()},
         }
 
@@ -164,7 +167,7 @@ class SearchState(State):
         # random numbers of a CPU cannot go on on a GPU, nor the reverse: fine if none are drawn
         if len(saved["operations"]) == len(generator.get_state()):
             generator.set_state(saved["operations"])
-        elif bilevel.supernet.draws or self.protocol.form in alignment.RANDOM_FORMS:
+        elif bilevel.supernet.draws or self.protocol.form in alignment.RANDOM_FORMS or bilevel.remedy.draws:
             raise RunError(
                 "this search draws random numbers on its device, and was begun on a device of another kind: "
                 "go on there, or begin in another directory"
@@ -177,6 +180,8 @@ class SearchState(State):
         bilevel.weight_optimizer.load_state_dict(saved["weight_optimizer"])
         bilevel.alpha_optimizer.load_state_dict(saved["alpha_optimizer"])
         self.trajectory = Trajectory.of(saved["trajectory"])
+        device = next(iter(bilevel.alphas.values())).device
+        bilevel.remedy.kept.update((name, t.to(device)) for name, t in saved.get("remedy", {}).items())
 
     def outcome(self, rows: Sequence[Row]) -> tuple[dict[str, Any], dict[str, Any]]:
         kept = ("valid_loss", self.quality, "valid_alignment", "entropy", "skips", "genotype")
@@ -226,7 +231,7 @@ def make_supernet(
     """The supernet of a protocol, on the CPU; its random operations draw from ``generator``."""
     own = {"classes": classes, "channels_in": channels_in, "generator": generator}
     if protocol.supernet == "reference":
-        return Supernet(protocol.search_space, **own, **protocol.model_dump(include=_SIZES))
+        return Supernet(protocol.search_space, **own, **_sizes(protocol))
     precision = torch.bfloat16 if protocol.precision == "bfloat16" else None
     return FastSupernet(protocol.search_space, precision=precision, **own, **fast_settings(protocol))
 
@@ -234,7 +239,11 @@ def make_supernet(
 def fast_settings(protocol: SearchProtocol) -> dict[str, Any]:
     """What a protocol says of its fast supernet."""
     computes = {"strategy": protocol.strategy, "checkpoint": protocol.checkpoint_cells}
-    return protocol.model_dump(include=_SIZES) | computes
+    return _sizes(protocol) | computes
+
+
+def _sizes(protocol: SearchProtocol) -> dict[str, Any]:
+    return protocol.model_dump(include=_SIZES) | protocol.new_remedy().supernet_options()
 
 
 def floating_type(protocol: SearchProtocol) -> torch.dtype:

@@ -7,7 +7,7 @@ those of the single networks.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from ldarts_lib.fast.supernet import FastSupernet
 from ldarts_lib.networks.discrete import DiscreteNetwork
 from ldarts_lib.networks.macro import MacroSettings, build_macro
 from ldarts_lib.networks.operations import OPERATIONS, TEXTBOOK, Layers, OperationSettings
-from ldarts_lib.networks.supernet import Supernet
+from ldarts_lib.networks.supernet import Supernet, normal
 from ldarts_lib.spaces.genotype import Cell, Edge, Genotype
 from ldarts_lib.spaces.space import Space
 
@@ -55,13 +55,13 @@ class PackedSupernet(FastSupernet):
         logits = super().forward(images, weights, update_statistics=update_statistics)
         return logits.unflatten(1, (self.copies, -1)).transpose(0, 1)
 
-    def normal_like(self, weights: Tensor) -> Tensor:
-        return torch.stack([_normal(weights[:, 0].shape, g, weights) for g in self.generators], 1)
+    def drawn(self, sample: Callable[[Tensor, torch.Generator], Tensor], weights: Tensor) -> Tensor:
+        parts = zip(weights.unbind(-3), self.generators, strict=True)
+        return torch.stack([sample(part, generator) for part, generator in parts], -3)
 
     def noise_like_parameters(self) -> list[Tensor]:
-        shapes = [(p.shape[0] // self.copies, *p.shape[1:]) for p in self.parameters()]
-        example = next(self.parameters())
-        drawn = [[_normal(shape, g, example) for shape in shapes] for g in self.generators]
+        firsts = [parameter.chunk(self.copies)[0] for parameter in self.parameters()]
+        drawn = [[normal(first, g) for first in firsts] for g in self.generators]
         return [torch.cat(parts) for parts in zip(*drawn, strict=True)]
 
     def load(self, networks: Sequence[Supernet]) -> None:
@@ -212,7 +212,3 @@ def _load(packed: nn.Module, networks: Sequence[nn.Module]) -> None:
     for name, tensor in packed.state_dict().items():
         singles = [state[name] for state in states]
         tensor.copy_(torch.cat(singles) if tensor.dim() else singles[0])
-
-
-def _normal(shape: Sequence[int], generator: torch.Generator, like: Tensor) -> Tensor:
-    return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)

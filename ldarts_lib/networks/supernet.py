@@ -108,10 +108,17 @@ class SupernetBase(nn.Module):
         if self.generator and state is not None:
             self.generator.set_state(state)
 
+    def drawn(self, sample: Callable[[Tensor, torch.Generator | None], Tensor], weights: Tensor) -> Tensor:
+        """``sample(weights, generator)``; in a pack that of each network, from its own generator.
+
+        Args:
+            weights: [..., (copies,) edges, operations].
+        """
+        return sample(weights, self.generator)
+
     def normal_like(self, weights: Tensor) -> Tensor:
         """Standard normal numbers from the supernet's generator, like the architecture weights of a kind."""
-        like = {"dtype": weights.dtype, "device": weights.device}
-        return torch.randn(weights.shape, generator=self.generator, **like)
+        return self.drawn(normal, weights)
 
     def noise_like_parameters(self) -> list[Tensor]:
         """Standard normal numbers from the supernet's generator, like the parameters ω."""
@@ -222,6 +229,11 @@ class Supernet(SupernetBase):
             return self.macro(images, per_cell)
 
 
+def normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Standard normal numbers like a tensor."""
+    return torch.randn(like.shape, generator=generator, dtype=like.dtype, device=like.device)
+
+
 def initial_alphas(
     space: Space,
     *,
@@ -242,7 +254,12 @@ def initial_alphas(
 
 def architecture_weights(alphas: Mapping[str, Tensor], layout: Sequence[str]) -> dict[str, Tensor]:
     """Each cell's own copy of p = softmax(α): per kind [cells, edges, operations], leaves."""
+    return cell_copies({kind: alpha.detach().softmax(-1) for kind, alpha in alphas.items()}, layout)
+
+
+def cell_copies(p: Mapping[str, Tensor], layout: Sequence[str]) -> dict[str, Tensor]:
+    """Each cell's own copy of p: per kind [cells, edges, operations], leaves."""
     return {
-        kind: alpha.detach().softmax(-1).expand(layout.count(kind), *alpha.shape).clone().requires_grad_()
-        for kind, alpha in alphas.items()
+        kind: one.detach().expand(layout.count(kind), *one.shape).clone().requires_grad_()
+        for kind, one in p.items()
     }

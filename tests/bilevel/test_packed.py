@@ -6,8 +6,9 @@ import torch
 from helpers import random_weights, small_batch
 from ldarts_lib.bilevel.gradients import gradients
 from ldarts_lib.bilevel.half_steps import Bilevel
+from ldarts_lib.bilevel.methods import METHODS
 from ldarts_lib.bilevel.packed import run_packed
-from ldarts_lib.bilevel.protocols import METHODS, protocol
+from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.bilevel.regularizers import Regularizer, regularized_gradients
 from ldarts_lib.bilevel.search import SearchResult, search, search_all
 from ldarts_lib.bilevel.state import SearchState

@@ -3,7 +3,8 @@ import re
 
 import pytest
 
-from ldarts_lib.bilevel.protocols import METHODS, TEXT_METHODS, RecurrentProtocol, SearchProtocol, protocol
+from ldarts_lib.bilevel.methods import METHODS, PLAIN_METHODS, TEXT_METHODS
+from ldarts_lib.bilevel.protocols import RecurrentProtocol, SearchProtocol, protocol
 from ldarts_lib.bilevel.regularizers import Regularizer
 from ldarts_lib.datasets.catalogue import DATASETS
 from ldarts_lib.errors import ProtocolError
@@ -124,7 +125,7 @@ def test_the_learning_rate_is_a_cosine():
 
 def test_the_regularizer_of_a_method():
     settings = {"estimator": "forward", "epsilon": 0.01}
-    for space, methods in (("nasbench201", METHODS), ("ptb", TEXT_METHODS)):
+    for space, methods in (("nasbench201", PLAIN_METHODS), ("ptb", TEXT_METHODS)):
         chosen = {method: protocol(space, method=method, **settings) for method in methods}
         assert chosen["lambda"].regularizer == Regularizer("cosine", "forward", 0.01)
         assert chosen["lambda-sign"].form == "sign"

@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from ldarts_lib.bilevel.protocols import TEXT_METHODS, protocol
+from ldarts_lib.bilevel.methods import TEXT_METHODS
+from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.bilevel.recurrent_state import RecurrentState
 from ldarts_lib.bilevel.search import search
 from ldarts_lib.datasets import corpus

@@ -38,7 +38,7 @@ from ruamel.yaml import YAML, YAMLError
 from ldarts_book.grid.axes import DATA_OF, Architectures, Data, Seeds, Spaces, several
 from ldarts_book.grid.evaluations import ALL_RECIPES, FITTING, LOOKUP
 from ldarts_book.grid.jobs import Job
-from ldarts_lib.bilevel.protocols import METHODS, TEXT_METHODS
+from ldarts_lib.bilevel.methods import METHODS, TEXT_METHODS
 from ldarts_lib.datasets.catalogue import DATASETS, own_folder, recorded_name
 from ldarts_lib.datasets.corpus import TEXTS
 from ldarts_lib.errors import LdartsError

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ldarts_book.studies.judges import LOOKED_UP, Judge, LookedUp, Trained
+from ldarts_lib.bilevel.remedies import described
 from ldarts_lib.errors import LdartsError
 
 Settings = Mapping[str, Any]
@@ -92,6 +93,7 @@ METHODS: Mapping[str, str] = {
     "lambda-noise": "noise of equal length",
     "lambda-blurred": "exact, blurred",
     "lambda-flipped": "random sign",
+    **{name: label for name, (label, _) in described().items()},
 }
 """What the search methods are called, in tables, in figures and as variants of a study."""
 

@@ -1,0 +1,74 @@
+"""What a remedy may change of a search; by default nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import PrivateAttr
+from torch import Tensor
+
+from ldarts_lib.networks.batches import Batch
+from ldarts_lib.networks.supernet import Supernet
+from ldarts_lib.settings import Settings
+from ldarts_lib.spaces.space import Space
+
+if TYPE_CHECKING:
+    from ldarts_lib.bilevel.half_steps import Bilevel
+
+
+class Remedy(Settings):
+    """The settings of a remedy, with their published defaults, and what it does to the two half-steps.
+
+    α and p of a cell kind are [edges, operations], or [copies, edges, operations] of a pack; random numbers
+    are drawn by ``supernet.drawn``, so that a pack draws as its networks do alone. ``share`` is the part of
+    the search that is over, t/(T−1) in epoch t of T.
+
+    Attributes:
+        strength: its main setting, of its own or of the protocol.
+        draws: whether it draws random numbers.
+        packs: whether searches with it can be packed.
+        with_lambda: whether ``lambda+NAME`` makes sense.
+        kept: tensors beside α and ω that a checkpoint keeps; those of a pack have the copies in front.
+    """
+
+    strength: ClassVar[str]
+    draws: ClassVar[bool] = False
+    packs: ClassVar[bool] = True
+    with_lambda: ClassVar[bool] = False
+    _kept: dict[str, Tensor] = PrivateAttr(default_factory=dict)
+
+    @property
+    def kept(self) -> dict[str, Tensor]:
+        return self._kept
+
+    def check(self, space: Space) -> None:
+        """Refuse a space by a ValueError."""
+
+    def supernet_options(self) -> dict[str, Any]:
+        """Further arguments of the supernets."""
+        return {}
+
+    def weights(self, alphas: Mapping[str, Tensor], supernet: Supernet, share: float) -> dict[str, Tensor]:
+        """The p of a pass of either half-step, differentiable functions of α."""
+        return {kind: alpha.softmax(-1) for kind, alpha in alphas.items()}
+
+    def perturb(
+        self, weights: dict[str, Tensor], supernet: Supernet, batch: Batch, share: float
+    ) -> dict[str, Tensor]:
+        """Other weights for the pass of ω: leaves [cells, (copies,) edges, operations] per kind."""
+        return weights
+
+    def alpha_loss(self, alphas: Mapping[str, Tensor], share: float) -> Tensor | float:
+        """What α adds to the validation loss, summed over the copies of a pack."""
+        return 0.0
+
+    def after_step(self, bilevel: Bilevel, training: Batch, validation: Batch) -> None:
+        """Called after both half-steps."""
+
+    def after_epoch(self, bilevel: Bilevel, epoch: int, validation: Batch) -> None:
+        """Called after an epoch, counted from 0, with its last batch of α."""
+
+    def decided(self, alphas: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The p that the genotype is read from, and that the history tells of."""
+        return {kind: alpha.softmax(-1) for kind, alpha in alphas.items()}
