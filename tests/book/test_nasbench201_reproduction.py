@@ -58,7 +58,7 @@ def test_questions_are_answered_by_counting_searches():
     assert found.loc["a", "by loss"] == pytest.approx(worth[[best, pools, best]].mean())
     assert found.loc["a", ["Λ", "seconds"]].tolist() == [0.5, 4.0]
     order = worth[[best, pools, skips]].rank().tolist()  # from the lowest loss to the highest
-    assert found.loc["a", "tau"] == pytest.approx(-1 if order == [3, 2, 1] else -1 / 3)
+    assert found.loc["a", "τ"] == pytest.approx(-1 if order == [3, 2, 1] else -1 / 3)
 
 
 def test_random_search_chooses_by_validation_and_is_judged_by_the_test():
@@ -71,10 +71,15 @@ def test_random_search_chooses_by_validation_and_is_judged_by_the_test():
     assert found[3] == pytest.approx(chosen.mean(), abs=4 * chosen.std() / len(chosen) ** 0.5)
 
 
-def test_ours_stand_below_figure1():
-    ours = pd.DataFrame({"variant": ["DARTS", "noise"], "seed": 3, "epoch": 7, "accuracy": 0.5})
-    both = chapter.beside_figure1(ours, percent=100)
-    theirs = chapter.beside_figure1(pd.DataFrame())
-    assert len(both) == len(theirs) + 1 and both.iloc[-1]["accuracy"] == 50
-    assert (theirs["alignment_high"] - theirs["alignment"]).round(6).eq(theirs["alignment_error"]).all()
-    assert theirs.query("variant == 'DARTS'")["theirs"].iloc[-1] == pytest.approx(54.3, abs=1)
+def test_figure1_stands_alone_or_beside_ours():
+    rows = searches(DARTS=[[("333133", 1.0), ("111111", 2.0)]], noise=[[("333133", 1.0), ("333133", 2.0)]])
+    for ours, panels in ((pd.DataFrame(), 2), (rows, 4)):
+        axes = chapter.figure1(ours, "our Λ", "our accuracy").axes
+        assert [ax.get_title(loc="left") for ax in axes][-1].endswith("accuracy" if len(ours) else "Figure 1")
+        assert len(axes) == panels and len(axes[0].lines) == 2
+    assert axes[3].lines[0].get_ydata() == pytest.approx([94.36, 54.3], abs=0.01) and len(axes[3].lines) == 1
+
+
+def test_what_was_not_run_has_no_answers(monkeypatch, tmp_path):
+    monkeypatch.setattr(studies.records, "files", lambda _: tmp_path)
+    assert chapter.answers(chapter.recorded("proxy")).empty

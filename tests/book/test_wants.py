@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from ldarts_book import wants
+from ldarts_book import studies, wants
 from ldarts_lib.bilevel.protocols import protocol
 
 
@@ -12,7 +12,7 @@ def test_who_decides_is_counted_over_the_searches_and_every_cell_has_a_gradient(
         for seed, late in ((0, (3.0, 1.0, 0.9, 0.2)), (1, (2.0, 1.0, 0.1, 0.8)), (2, (1.0, 4.0, 0.2, 0.8)))
         for epoch, values in enumerate([(0.0, 9.0, 0.0, 1.0), late, late])
     ]
-    found = wants.deciders(pd.DataFrame(rows), count=2).loc["a"]
+    found = studies.deciders(pd.DataFrame(rows), count=2).loc["a"]
     assert found["norm"].tolist() == [2, 2]
     np.testing.assert_allclose(found["cosine with the sum"], [0.4, 0.6])
     assert found["longest"].tolist() == [2, 1]
