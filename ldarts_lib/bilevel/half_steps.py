@@ -65,9 +65,11 @@ class Bilevel:
         )
 
     def start_epoch(self, epoch: int) -> None:
-        """Set the learning rate and λ of an epoch, counted from 0."""
+        """Set the learning rate, λ and what is known of the clipping of an epoch, counted from 0."""
         self.strength = self.protocol.strength(epoch)
         self.share = epoch / max(self.protocol.epochs - 1, 1)
+        factors = self.protocol.clip_factors
+        self.clip_factor = factors[epoch] if factors else None
         for group in self.weight_optimizer.param_groups:
             group["lr"] = self.protocol.learning_rate(epoch)
 
@@ -107,10 +109,13 @@ class Bilevel:
         return replace(found, norms=torch.cat([parts, torch.stack([norm, factor], -1)], -1))
 
     def clip(self) -> tuple[Tensor, Tensor]:
-        """Shorten the gradient of ω to the protocol's length; returns what it had, and the factor."""
+        """Shorten the gradient of ω to the protocol's length, or by its factor; returns its length before,
+        and the factor."""
         gradients = [parameter.grad for parameter in self.parameters]
         norm = joint_norm(gradients, self.supernet.copies)
         factor = (self.protocol.clip / (norm + 1e-6)).clamp_max(1.0)
+        if self.clip_factor is not None:
+            factor = torch.full_like(norm, self.clip_factor)
         scale_copies(gradients, factor)
         return norm, factor
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationInfo
+
+from ldarts_lib.runs.directory import Run
 from ldarts_lib.settings import SMALL_DROPOUTS, TEXT
 
 _NASBENCH201 = {
@@ -42,6 +46,15 @@ def preset(names: Mapping[str, Any], facts: Mapping[str, Any], batches: Mapping[
         return family["paper"] | (_SVHN if facts["dataset"] == "svhn" else {})
     epochs = own_epochs(facts["pictures"], batches) if facts.get("pictures") else {}
     return family["paper"] | family["demo"] | _DEMO | epochs | ({"epochs": 2} if size == "smoke" else {})
+
+
+def factors_of(given: Any, info: ValidationInfo) -> Any:
+    """One for each epoch; of another search, if its run directory is given."""
+    if isinstance(given, str | Path):
+        given = [row.get("clip_factor") for row in Run(given).read_history()]
+    if given is not None and len(given) != (epochs := info.data.get("epochs")):
+        raise ValueError(f"clip_factors has {len(given)} factors for {epochs} epochs")
+    return given
 
 
 def own_epochs(pictures: int, batches: Mapping[str, Any]) -> dict[str, int]:

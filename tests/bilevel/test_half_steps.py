@@ -199,6 +199,17 @@ def test_a_weight_step_tells_how_long_loss_and_penalty_are_and_how_far_it_is_cli
     torch.testing.assert_close(norms, expected, equal_nan=True)
 
 
+def test_a_step_is_as_long_as_the_clip_factor_of_its_epoch_says():
+    settings = {"method": "darts", "momentum": 0.0, "weight_decay": 0.0, "epochs": 2, "epoch": 1}
+    problem = make(clip_factors=(1.0, 0.3), clip=1e-9, **settings)
+    start, batch = copies(problem.parameters), small_batch(0)
+    weights = architecture_weights(problem.alphas, problem.supernet.layout)
+    followed = gradients(problem.supernet, batch, weights).weights
+    assert problem.weight_step(batch).norms[-1] == pytest.approx(0.3)
+    for before, after, g in zip(start, problem.parameters, followed, strict=True):
+        torch.testing.assert_close(before - after.detach(), problem.protocol.learning_rate(1) * 0.3 * g)
+
+
 @pytest.mark.parametrize("half", ["training", "validation"])
 def test_only_the_training_batch_moves_the_statistics(half):
     regularized = make(method="lambda", regularizer_batch=half, estimator="exact", epoch=9)

@@ -10,6 +10,7 @@ from ldarts_lib.datasets.catalogue import DATASETS
 from ldarts_lib.errors import ProtocolError
 from ldarts_lib.evaluation.protocols import LanguageTrainingProtocol, training_protocol
 from ldarts_lib.networks.recurrent import Dropouts
+from ldarts_lib.runs.directory import Run
 from ldarts_lib.settings import SIZES
 from ldarts_lib.spaces.published import published
 from ldarts_lib.spaces.space import PTB, SPACES
@@ -89,6 +90,16 @@ def test_values_out_of_range_are_refused_by_name(name, values):
     for value in values:
         with pytest.raises(ProtocolError, match=rf"{name} = {value!r}: "):
             protocol(**{name: value})
+
+
+def test_clip_factors_are_one_for_each_epoch_given_or_of_a_run(tmp_path):
+    Run(tmp_path).write_history([{"epoch": 0, "clip_factor": 0.5}, {"epoch": 1, "clip_factor": 0.25}])
+    of_run = protocol(size="smoke", method="darts", clip_factors=str(tmp_path))
+    assert of_run == protocol(size="smoke", method="darts", clip_factors=[0.5, 0.25])
+    assert SearchProtocol.model_validate_json(of_run.model_dump_json()) == of_run
+    assert of_run.changed == "clip_factors = (0.5, 0.25)"
+    with pytest.raises(ProtocolError, match="clip_factors has 2 factors for 80 epochs"):
+        protocol(method="darts", clip_factors=tmp_path)
 
 
 def test_the_final_learning_rate_must_not_exceed_the_initial_one():
