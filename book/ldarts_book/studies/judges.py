@@ -5,9 +5,11 @@ Reading a record needs no torch: what loads it is imported where it is used.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,6 +25,8 @@ from ldarts_lib.spaces.space import Space
 from ldarts_lib.tables.computation import computation, encode
 from ldarts_lib.tables.tables import Table, open_table
 
+_NEWER = ("train_loss_norm", "train_penalty_norm", "clip_factor")
+"""Columns that a history need not have."""
 _HISTORY = (
     "train_loss", "valid_loss", "train_alignment", "valid_alignment", "train_projected_alignment",
     "valid_projected_alignment", "entropy", "seconds",
@@ -63,6 +67,7 @@ class LookedUp:
                 "epoch": row["epoch"],
                 "ops": encode(parse(row["genotype"])),
                 **{column: row[column] for column in _HISTORY},
+                **{column: row.get(column) for column in _NEWER},
                 **{f"norm_{cell}": row[f"valid_norm_{cell}"] for cell in range(len(cosines))},
                 **{f"decision_{cell}": cosine for cell, cosine in enumerate(cosines)},
             }
@@ -144,8 +149,56 @@ class Trained:
         return rows.assign(collapsed=rows["convolutions"] == 0)
 
 
+@dataclass(frozen=True)
+class Retrained:
+    """The cell that a search ends with is trained once with each recipe, and so is random search's.
+
+    Attributes:
+        tries: cells that random search draws for each seed, about the cost of a search of Λ-DARTS; it keeps
+            the best by one training of the table.
+    """
+
+    rates: tuple[float, ...] = (0.0125, 0.05, 0.2)
+    epochs: tuple[int, ...] = (5, 20, 80)
+    tries: int = 18
+    file: ClassVar[str] = "recipes.csv"
+
+    def rows(self, found: Sequence[Found], *, device: Any = "cpu", **_: Any) -> pd.DataFrame:
+        """What is recorded, one row per cell and ``recipe``: ``ops``, ``seconds`` (search and all trainings)
+        and ``accuracy`` (between 0 and 1)."""
+        from ldarts_lib.datasets.images import load_images
+        from ldarts_lib.evaluation.standalone import Recipe, standalone_accuracies
+
+        settings = found[0].protocol
+        images = load_images(settings.dataset, device=device)
+        cells = [{**one.keys, "ops": encode(parse(one.history[-1]["genotype"]))} for one in found]
+        cells += [
+            {"variant": "random search", "seed": seed, "ops": self._drawn(seed)}
+            for seed in sorted({one.keys["seed"] for one in found})
+        ]
+        rows, begin = [], time.process_time()
+        for rate, epochs in product(self.rates, self.epochs):
+            recipe, genotypes = Recipe(epochs=epochs, learning_rate=rate), [parse(c["ops"]) for c in cells]
+            # the table's seeds are 0 to 2, by which random search has chosen
+            accuracies = standalone_accuracies(genotypes, settings, images, recipe, seeds=[100])[:, 0]
+            named = {"recipe": f"{rate:g}, {epochs} epochs"}
+            rows += [c | named | {"accuracy": a} for c, a in zip(cells, accuracies.tolist(), strict=True)]
+        searched = np.mean([sum(row["seconds"] for row in one.history) for one in found])
+        return pd.DataFrame(rows).assign(seconds=searched + (time.process_time() - begin) / len(cells))
+
+    def _drawn(self, seed: int) -> str:
+        table, generator = open_table("digits-201").frame, np.random.default_rng(seed)
+        drawn = generator.choice(len(table), self.tries, p=table["cells"] / table["cells"].sum())
+        return table.iloc[drawn].nlargest(1, "accuracy_0")["ops"].item()
+
+    def judge(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Adds ``setting``, the recipe, and ``collapsed`` as :class:`LookedUp` has it."""
+        dead = {ops: not computation(ops).applied for ops in rows["ops"].unique()}
+        return rows.assign(setting=rows["recipe"], collapsed=rows["ops"].map(dead))
+
+
 LOOKED_UP = LookedUp()
-Judge = LookedUp | Trained
+Judge = LookedUp | Trained | Retrained
 
 
 def draw(space: Space, seed: int) -> Genotype:

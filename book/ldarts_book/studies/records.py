@@ -16,7 +16,7 @@ import pandas as pd
 
 from ldarts_book.studies.judges import Found
 from ldarts_book.studies.statistics import last, outcomes, readable, report
-from ldarts_book.studies.study import CHOOSING, SHOWN, STUDIES, Study, StudyError, folder
+from ldarts_book.studies.study import CHOOSING, SHOWN, STUDIES, VARIANTS, Study, StudyError, folder
 from ldarts_lib.bilevel.trajectory import Trajectory
 from ldarts_lib.files import read_json, write_atomically, write_json
 from ldarts_lib.runs.directory import IMAGES, Run
@@ -52,7 +52,18 @@ def _search(studies: Sequence[Study], out: str | Path, size: str, **where: Any) 
     from ldarts_lib.bilevel.protocols import protocol
     from ldarts_lib.bilevel.search import search_all
 
-    plans = [[(keys, protocol(size=size, **own)) for keys, own in study.searches()] for study in studies]
+    for study in studies:  # those whose clip factors others take
+        if of := {other for name, other in study.clipped_like.items() if name in study.variants}:
+            _search([replace(study, variants={name: VARIANTS[name] for name in of})], out, size, **where)
+
+    def clipped(study: Study, keys: Mapping[str, Any]) -> dict[str, Any]:
+        other = study.clipped_like.get(keys["variant"])
+        return {"clip_factors": Path(out) / folder({**keys, "variant": other})} if other else {}
+
+    plans = [
+        [(keys, protocol(size=size, **own, **clipped(study, keys))) for keys, own in study.searches()]
+        for study in studies
+    ]
     protocols: dict[str, Any] = {}
     for keys, one in (named for plan in plans for named in plan):
         if protocols.setdefault(name := folder(keys, one.space), one) != one:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any
 
-from ldarts_book.studies.judges import LOOKED_UP, Judge, LookedUp, Trained
+from ldarts_book.studies.judges import LOOKED_UP, Judge, LookedUp, Retrained, Trained
 from ldarts_lib.bilevel.remedies import described
 from ldarts_lib.errors import LdartsError
 
@@ -34,6 +35,7 @@ class Study:
         kept: how many of the last epochs are recorded; None for all.
         asks: what it is made to find out.
         own_seeds: of variants that have not the common ones.
+        clipped_like: of variants those whose clip factors they take, seed by seed.
         cost: core seconds of a search, of which none is recorded yet.
     """
 
@@ -45,6 +47,7 @@ class Study:
     kept: int | None = 10
     asks: str = ""
     own_seeds: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    clipped_like: Mapping[str, str] = field(default_factory=dict)
     cost: float = 20.0
 
     def __post_init__(self) -> None:
@@ -148,6 +151,8 @@ VARIANTS: Mapping[str, Settings] = {
     **_EPSILONS,
     **_LENGTHS,
     "Λ-DARTS, ε0 = 0.0001, λ = 1/8": _difference(1e-4, lambda_max=1 / 8),
+    "Λ-DARTS, ε0 = 0.0001, λ = 1/4": _difference(1e-4, lambda_max=1 / 4),
+    "Λ-DARTS, sign form, ε0 = 0.0001, λ = 1/8": _difference(1e-4, method="lambda-sign", lambda_max=1 / 8),
     "Λ-DARTS, float64": {"method": "lambda", "precision": "float64"},
     "Λ-DARTS, ε0 = 0.000001, float64": _difference(1e-6, precision="float64"),
     "random direction": {"method": "lambda-random"},
@@ -188,6 +193,18 @@ _PROXIES = {
 }  # fmt: skip
 PROXY = "C = 8, 20 epochs"
 """The first of them with most collapsed searches of DARTS (tested against the record)."""
+_TIMES = {f"α learning rate × {text}": float(Fraction(text)) for text in ("1/3", "1", "3")}
+_RATES = {name: {"alpha_lr": 1e-2 * x} for name, x in _TIMES.items()}
+_PROXY_RATES = {name: _PROXIES[PROXY] | {"alpha_lr": 9e-3 * x} for name, x in _TIMES.items()}
+_NO_SKIP = ("none", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+_SUPERNETS = {
+    f"C = {channels}, depth {depth}": {"channels": channels, "depth": depth}
+    for channels in (4, 8) for depth in (1, 2)
+} | {"without skip_connect": {"space": {
+    "name": "nasbench201-no-skip", "macro": "stages",
+    "cells": {"normal": {"nodes": 3, "candidates": _NO_SKIP}},
+}}}  # fmt: skip
+_CLIPPED = {f"DARTS, clipped like {name}": name for name in ("Λ-DARTS", "Λ-DARTS, ε0 = 0.0001")}
 _ALL = (
     _study("demonstration", REPORTED, (
         *SHOWN, "Λ-DARTS, sign form", *tuple(_EPSILONS)[1:5], "random direction",
@@ -219,6 +236,20 @@ _ALL = (
         *SHOWN, "Λ-DARTS, ε0 = 0.0001, λ = 1/8", "Λ-DARTS, sign form", "DARTS, 10 epochs", "Λ-DARTS, λ = 1/8",
     ), judge=LookedUp("nasbench201"), settings={PROXY: _PROXIES[PROXY]}, kept=None, cost=180,
         asks="the paper's benchmark on two cores: does DARTS collapse, and where does Λ-DARTS end?"),
+    _study("supernets", range(200, 210), SHOWN, settings=_SUPERNETS, cost=40.0,
+        asks="does it hold in wider and deeper supernets, and without skip connections?"),
+    _study("recipes", range(200, 220), (*SHOWN, "DARTS, 10 epochs"), judge=Retrained(), kept=None,
+        asks="does it survive another training recipe?"),
+    _study("alpha-lr", range(240, 260), (
+        "DARTS", "Λ-DARTS, ε0 = 0.0001, λ = 1/8", "Λ-DARTS, ε0 = 0.0001, λ = 1/4",
+        "Λ-DARTS, sign form, ε0 = 0.0001, λ = 1/8",
+    ), settings=_RATES, asks="is it λ, or the learning rate of α?"),
+    _study("alpha-lr-proxy", range(240, 250), ("DARTS", "Λ-DARTS, ε0 = 0.0001, λ = 1/4"), cost=300.0,
+        judge=LookedUp("nasbench201"), settings=_PROXY_RATES, asks="and so on pictures of CIFAR-10?"),
+    Study("clipping", {name: VARIANTS[name] for name in (*SHOWN, "Λ-DARTS, ε0 = 0.0001")} | {
+        name: {"method": "darts"} for name in _CLIPPED
+    }, range(240, 260), clipped_like=_CLIPPED,
+        asks="is it the regularizer, or the shorter steps of ω that it brings?"),
     # NAS-Bench-201 has one kind of cell, so its table cannot tell whether to align all kinds.
     Study("kinds", {
         "DARTS": {"space": "s2", "method": "darts"},
