@@ -6,21 +6,24 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import ldarts_data
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from ldarts_book import studies
 from ldarts_book.studies import records
-from ldarts_book.studies.judges import draw
+from ldarts_book.studies.judges import Found, draw
 from ldarts_book.studies.study import StudyError, folder
 from ldarts_lib.bilevel.protocols import protocol
+from ldarts_lib.runs.directory import Run
 from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.space import SPACES
 from ldarts_lib.tables.computation import encode
-from ldarts_lib.tables.tables import Table
+from ldarts_lib.tables.tables import Table, open_table
 
 STUDIES = studies.STUDIES
 GROUPS = [name for name, study in STUDIES.items() if study.judge == studies.LOOKED_UP]
@@ -140,7 +143,7 @@ def test_a_recorded_study_is_whole_but_for_what_is_named(name):
         assert not lacks.empty
         return
     rows, keys = studies.judged(name), pd.DataFrame([keys for keys, _ in study.searches()])
-    known = rows[~rows["variant"].str.startswith("random ")][list(keys)]
+    known = rows[~rows["variant"].isin(["random cells", "random search"])][list(keys)]
     made = known.drop_duplicates(ignore_index=True)
     assert keys.merge(made).astype(object).equals(made.astype(object))  # in the order of the study
     assert len(keys) == len(made) or not lacks.empty
@@ -342,3 +345,44 @@ def test_two_searches_are_made_anew(tmp_path):
     found = studies.watched("demo", 3, tmp_path)
     assert tuple(found) == studies.SHOWN
     assert all(len(one.history) == 80 for one in found.values())
+
+
+def test_a_search_is_clipped_like_that_of_another_variant_with_its_seed(tmp_path, monkeypatch):
+    made = {}
+
+    def search_all(protocols, out, **_):
+        made.update(protocols)
+        for seed, name in enumerate(protocols, start=1):
+            (out / name).mkdir(exist_ok=True)
+            Run(out / name).write_history([{"clip_factor": 1 / seed}] * 2)
+        return {name: SimpleNamespace(path=name, history=[], trajectory=None) for name in protocols}
+
+    monkeypatch.setattr("ldarts_lib.bilevel.search.search_all", search_all)
+    name = "DARTS, clipped like Λ-DARTS"
+    records._search([STUDIES["clipping"].part([name], 1, 2)], tmp_path, "smoke")
+    assert [made[folder({"variant": name, "seed": seed})].clip_factors for seed in (1, 2)] == [
+        (1, 1),
+        (0.5, 0.5),
+    ]
+    assert {p.method for title, p in made.items() if title.startswith("lambda-darts-seed")} == {"lambda"}
+
+
+def test_cells_and_those_of_random_search_are_trained_with_every_recipe(monkeypatch):
+    def trained(cells, settings, images, recipe, *, seeds):
+        return torch.full((len(cells), len(seeds)), recipe.learning_rate * recipe.epochs)
+
+    monkeypatch.setattr("ldarts_lib.evaluation.standalone.standalone_accuracies", trained)
+    judge = STUDIES["recipes"].judge
+    assert len(judge.rates) * len(judge.epochs) == 9
+    few = replace(judge, rates=(0.5,), epochs=(1, 2))
+    history = [{"genotype": str(parse("111111")), "seconds": 2.0}]
+    found = Found({"variant": "DARTS", "seed": 3}, Path(), history, None, protocol(channels=2))
+    rows = few.rows([found])
+    assert rows["recipe"].tolist() == ["0.5, 1 epochs"] * 2 + ["0.5, 2 epochs"] * 2
+    assert rows["variant"].tolist() == ["DARTS", "random search"] * 2 and (rows["seconds"] > 2).all()
+    assert rows["accuracy"].tolist() == [0.5, 0.5, 1, 1]
+    drawn = rows["ops"][1]
+    table = open_table("digits-201")
+    assert table.query(parse(drawn))["accuracy"] > table.frame["accuracy"].median()
+    judged = few.judge(rows)
+    assert judged["collapsed"].tolist() == [True, False] * 2 and judged["setting"].equals(rows["recipe"])
