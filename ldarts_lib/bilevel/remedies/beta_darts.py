@@ -1,7 +1,8 @@
 """β-DARTS: log-sum-exp of α decays, so that no α runs away (Ye et al., 2022).
 
-Source: β-DARTS, Eq. 10–12: L_val + w(t)·mean_e log Σ_o exp α[e, o], w growing linearly; the means of several
-cell kinds add up, as in its code. Published: 0 to 50 in NAS-Bench-201, 0 to 25 in the space of DARTS.
+Source: the paper's L_val + w·mean_e log Σ_o exp α[e, o], w growing linearly from 0; the means of several cell
+kinds add up, as in its code (Sunshine-Ye/Beta-DARTS), where w ends at 50 in NAS-Bench-201 and at 25 in the
+space of DARTS.
 """
 
 from collections.abc import Mapping
