@@ -126,7 +126,7 @@ def test_each_network_has_its_own_regularizer(form, estimator):
     ids=str,
 )
 def test_steps_together_are_the_steps_alone(changes):
-    settings = protocol(clip=0.5, epochs=2, **changes)
+    settings = protocol(clip=0.5, epochs=3, **changes)
     packed, singles = pack(activation=settings.activation)
     alphas = [initial_alphas(settings.search_space, generator=g, dtype=torch.float64) for g in generators()]
     stacked = {"normal": torch.stack([a["normal"].detach() for a in alphas]).requires_grad_()}

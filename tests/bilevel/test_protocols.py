@@ -21,6 +21,8 @@ from ldarts_lib.spaces.space import PTB, SPACES
 def test_every_preset_is_valid(space, size):
     for dataset in DATASETS:
         for method in METHODS:
+            if method == "darts-minus" and space in ("s1", "s4"):
+                continue  # refused: edges without a skip
             settings = protocol(space, dataset, method, size)
             assert (settings.space, settings.dataset) == (space, dataset)
             assert (settings.method, settings.size) == (method, size)

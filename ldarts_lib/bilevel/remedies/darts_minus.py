@@ -1,4 +1,4 @@
-"""DARTS-: an auxiliary skip that fades takes the advantage from the skip to be chosen (Chu et al., 2021).
+"""DARTS-: an auxiliary skip that fades (Chu et al., 2021).
 
 Source: the paper's ō(x) = βx + Σ_o p_o o(x), β falling linearly from 1 to 0 (code: Meituan-AutoML/DARTS-). As
 the identity is among the operations, β is added to its p; where an edge halves the picture, the skip is a

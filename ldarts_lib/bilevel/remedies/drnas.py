@@ -1,4 +1,4 @@
-"""DrNAS: p is drawn from a Dirichlet distribution whose concentration is learned (Chen et al., 2021).
+"""DrNAS: p is drawn, and its Dirichlet distribution learned (Chen et al., 2021).
 
 Source: the paper's p ~ Dir(elu(α) + 1), drawn for each pass, with its pathwise gradient; its pull towards a
 concentration of 1, in its code (xiangning-chen/DrNAS) an L2 penalty of 10⁻³, is the protocol's decay of α.

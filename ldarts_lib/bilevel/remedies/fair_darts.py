@@ -1,4 +1,4 @@
-"""FairDARTS: sigmoids, of which none grows at the cost of another, driven to 0 or 1 (Chu et al., 2020).
+"""FairDARTS: sigmoids that are driven to 0 or 1 (Chu et al., 2020).
 
 Source: the paper's p = σ(α) and L_val − w·mean (σ(α) − ½)² over all edges and operations, w = 10 (code:
 xiaomi-automl/FairDARTS). The paper keeps every operation above a threshold; here the cell has, as always, the

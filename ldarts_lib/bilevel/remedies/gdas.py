@@ -1,4 +1,4 @@
-"""GDAS: one operation per edge and pass, drawn by the Gumbel-max trick (Dong & Yang, 2019).
+"""GDAS: one operation per edge, drawn by Gumbel noise (Dong & Yang, 2019).
 
 Source: the paper's h = one-hot argmax (log p + Gumbel noise), which is softmax((log p + noise)/τ) in the
 backward pass, where only the drawn operation passes a gradient; τ falls linearly from 10 to 0.1 (code:

@@ -1,4 +1,4 @@
-"""SDARTS-ADV: ω learns at the p nearby that is worst for the batch (Chen & Hsieh, 2020).
+"""SDARTS-ADV: ω learns at the worst p nearby (Chen & Hsieh, 2020).
 
 Source: the paper's min_ω max L_train(p + δ) over |δ| ≤ ε; as in its code (xiangning-chen/SmoothDARTS) seven
 ascents by the sign of the gradient, of 2ε/7 each, from a random start, with the running statistics of

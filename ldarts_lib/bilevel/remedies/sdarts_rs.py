@@ -1,4 +1,4 @@
-"""SDARTS-RS: ω learns at randomly perturbed p, so that the loss is flat around p (Chen & Hsieh, 2020).
+"""SDARTS-RS: ω learns at perturbed p (Chen & Hsieh, 2020).
 
 Source: the paper's min_ω E L_train(p + δ), δ uniform in [−ε, ε]; α sees p itself. As in its code
 (xiangning-chen/SmoothDARTS) one δ serves all cells, p + δ is cut to [0, 1] and scaled to a sum of 1, and ε
