@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
+import subprocess
 import sys
 
 import torch
@@ -46,3 +50,27 @@ def test_a_guess_names_the_truth_where_it_errs():
     images = load_images("digits")
     for said, label in zip(yours.guesses(Always(), images, 9), images.test_labels, strict=False):
         assert said == "h 100%" + ("" if label == 7 else f"\nnot {'abcdefghij'[label]}")
+
+
+def test_a_remedy_is_added_by_two_files(repository, tmp_path):
+    """Those that the chapter shows, to a copy of the library."""
+    remedies = tmp_path / "ldarts_lib/bilevel/remedies"
+    shutil.copytree(repository / "ldarts_lib", tmp_path / "ldarts_lib", ignore=lambda *_: {"__pycache__"})
+    cells = json.loads((repository / "book/yours.ipynb").read_text())["cells"]
+    text = "".join(line for cell in cells for line in cell["source"])
+    module, line = re.findall(r"```python\n(.*?)```", text, re.S)
+    table = (remedies / "table.py").read_text().replace("] = {\n", "] = {\n" + line)
+    (remedies / "cooled.py").write_text(module)
+    (remedies / "table.py").write_text("from ldarts_lib.bilevel.remedies.cooled import Cooled\n" + table)
+    code = """if True:
+        import torch
+        from ldarts_lib.bilevel.packed import can_pack
+        from ldarts_lib.bilevel.protocols import protocol
+        from ldarts_lib.bilevel.remedies import described
+        settings = protocol(method="cooled", tau_last="0.5")
+        alpha = torch.eye(3)
+        p = settings.new_remedy().weights({"normal": alpha}, None, 1.0)["normal"]
+        assert torch.equal(p, (2 * alpha).softmax(-1)) and can_pack(settings)
+        assert described()["cooled"][0] == "Cooled DARTS"
+    """
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
