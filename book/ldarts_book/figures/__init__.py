@@ -7,6 +7,7 @@ ground is white, so that they read the same on a light and on a dark page.
 from ldarts_book.figures.cells import cell_alt_text, draw_cell, draw_cells, draw_genotype
 from ldarts_book.figures.curves import cell_curves, curves, halves
 from ldarts_book.figures.distributions import distribution, scatter
+from ldarts_book.figures.dominance import dominance
 from ldarts_book.figures.film import Film, key_frames, play
 from ldarts_book.figures.heat_maps import heat_maps, show_images
 from ldarts_book.figures.intervals import intervals
@@ -18,6 +19,7 @@ __all__ = [
     "cell_curves",
     "curves",
     "distribution",
+    "dominance",
     "draw_cell",
     "draw_cells",
     "draw_genotype",

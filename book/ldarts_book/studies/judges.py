@@ -77,13 +77,14 @@ class LookedUp:
 
     def judge(self, rows: pd.DataFrame, table: Table | None = None) -> pd.DataFrame:
         """Adds ``accuracy`` and ``regret`` in the table's unit, ``skips`` (among the six edges),
-        ``convolutions`` (applications on paths from input to output) and ``collapsed``."""
+        ``convolutions`` (applications on paths from input to output), ``disconnected`` and ``collapsed``."""
         table = table or open_table(self.table)
         known = {
             ops: {
                 "accuracy": float(table.frame.at[table.key(ops), table.target]),
                 "skips": ops.count("1"),
                 "convolutions": len(computation(ops).applied),
+                "disconnected": computation(ops).key == "0",
             }
             for ops in rows["ops"].unique()
         }

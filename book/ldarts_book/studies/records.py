@@ -16,7 +16,7 @@ import pandas as pd
 
 from ldarts_book.studies.judges import Found
 from ldarts_book.studies.statistics import last, outcomes, readable, report
-from ldarts_book.studies.study import CHOOSING, SHOWN, STUDIES, VARIANTS, Study, StudyError, folder
+from ldarts_book.studies.study import CHOOSING, FAMILIES, SHOWN, STUDIES, VARIANTS, Study, StudyError, folder
 from ldarts_lib.bilevel.trajectory import Trajectory
 from ldarts_lib.files import read_json, write_atomically, write_json
 from ldarts_lib.runs.directory import IMAGES, Run
@@ -86,10 +86,15 @@ def judged(name: str, size: str = "smoke", out: str | Path = "", device: Any = "
     study = STUDIES[name]
     if size == "full":
         return study.judge.judge(run([study], out, device=device)[name])
-    path = _folder(name) / study.judge.file
-    if not path.is_file():
+    if not recorded(name):
+        path = _folder(name) / study.judge.file
         raise NotRecorded(f"there is no {path}; `ldarts study {name}` makes such a file")
-    return study.judge.judge(pd.read_csv(path, dtype={"ops": str}))
+    return study.judge.judge(_recorded(name))
+
+
+def recorded(name: str) -> bool:
+    """Whether a study has a record, whole or in part."""
+    return (_folder(name) / STUDIES[name].judge.file).is_file()
 
 
 def missing(name: str) -> pd.DataFrame:
@@ -98,7 +103,7 @@ def missing(name: str) -> pd.DataFrame:
     Columns: ``variant``, ``seeds``, ``command`` (that makes them and adds them to the record) and ``hours``
     of one core, from the recorded searches of this variant, or as the study expects them.
     """
-    study, rows = STUDIES[name], _recorded(name)
+    study, rows = planned(STUDIES[name]), _recorded(name)
     known = set(rows[_names(rows)].itertuples(index=False, name=None))
     left: dict[str, dict[int, int]] = {}
     for keys, _ in study.searches():
@@ -114,6 +119,26 @@ def missing(name: str) -> pd.DataFrame:
             hours = sum(counts[seed] for seed in some) * seconds.get(variant, study.cost) / 3600
             found.append((variant, f"{some[0]} to {some[-1]}", command, hours))
     return pd.DataFrame(found, columns=["variant", "seeds", "command", "hours"])
+
+
+def chosen(name: str) -> dict[str, str]:
+    """Of each method the strength with the highest mean in this record; the default while one is missing."""
+    lacks, rows = set(missing(name)["variant"]), _recorded(name)
+    worth = (
+        outcomes(STUDIES[name].judge.judge(rows)).groupby("variant")["accuracy"].mean() if len(rows) else {}
+    )
+    return {
+        family: next(iter(variants)) if lacks & {*variants} else max(variants, key=worth.__getitem__)
+        for family, variants in FAMILIES.items()
+    }
+
+
+def planned(study: Study) -> Study:
+    """The study without the strengths that another one did not choose."""
+    best = chosen(study.chosen_by) if study.chosen_by else {}
+    others = {name for family, one in best.items() for name in FAMILIES[family] if name != one}
+    left = {name: own for name, own in study.variants.items() if name not in others}
+    return replace(study, variants=left)
 
 
 def _recorded(name: str) -> pd.DataFrame:
@@ -167,8 +192,9 @@ def overview() -> list[tuple[str, str, str, str]]:
         hours = _seconds(rows).sum() / 3600
         lacks = missing(study.name)["hours"].sum()
         took = f"{hours:.1f}" + (f", {lacks:.1f} more not run here" if lacks else "")
-        found.append((study.name, study.asks, str(len(list(study.searches()))), took))
-    return [*found, ("digits201", "how good is every cell? The table Digits-201", "0", "6, trainings")]
+        found.append((study.name, study.asks, str(len(list(planned(study).searches()))), took))
+    cost = ("costs", "what does a search of each method cost, in trainings of a cell?", "", "0.5")
+    return [*found, cost, ("digits201", "how good is every cell? The table Digits-201", "0", "6, trainings")]
 
 
 def make_records(
@@ -189,24 +215,28 @@ def make_records(
         names: of studies; ``all`` are those of the table :data:`~ldarts_book.studies.study.STUDIES`.
         record: parent of the records, RECORD/NAME, by default ``out``.
     """
-    from ldarts_book.studies import digits201
+    from ldarts_book.studies import costs, digits201
     from ldarts_lib.runs.environment import device_report, resolve_device
 
     where = resolve_device(device)
     print(device_report(where))
-    if unknown := sorted({*names} - {*STUDIES, "digits201", "all"}):
-        raise StudyError(f"unknown study {unknown[0]!r}; choose from {', '.join(STUDIES)}, digits201, all")
+    if unknown := sorted({*names} - {*STUDIES, "digits201", "costs", "all"}):
+        known = ", ".join((*STUDIES, "digits201, costs, all"))
+        raise StudyError(f"unknown study {unknown[0]!r}; choose from {known}")
     if "digits201" in names:
         digits201.make(Path(out) / "digits201", seeds=seeds or 3, workers=workers, device=where)
+    if "costs" in names:
+        print(costs.make(Path(record or out) / "costs", variants, size).to_string(index=False))
     several = STUDIES if "all" in names else [name for name in names if name in STUDIES]
-    chosen = [STUDIES[name].part(variants, first_seed, seeds) for name in several]
-    made = run(chosen, out, size=size, workers=workers, device=where) if chosen else {}
+    plans = [STUDIES[name] if variants else planned(STUDIES[name]) for name in several]
+    parts = [plan.part(variants, first_seed, seeds) for plan in plans]
+    made = run(parts, out, size=size, workers=workers, device=where) if parts else {}
     options = {"size": size, "first-seed": first_seed, "seeds": seeds}
     given = [
         text for name, value in options.items() if value is not None for text in (f"--{name}", str(value))
     ]
     given += ["--variants", *variants] if variants else []
-    for study in chosen:
+    for study in parts:
         rows, place = made[study.name], Path(record or out) / study.name
         rows = last(rows, study.kept) if study.kept else rows
         short = rows.select_dtypes("float").map(lambda value: float(f"{value:.{DIGITS - 1}e}"))

@@ -101,11 +101,11 @@ def report(results: pd.DataFrame, baseline: str = "DARTS") -> pd.DataFrame:
     ``worst``, ``best``, ``collapsed`` (as the judge defines it), ``collapse_low``, ``collapse_high`` (of
     their share; Wilson), and against the baseline on the same seeds ``gain`` with ``gain_low``, ``gain_high``
     (bootstrap of the paired differences), ``p`` (Wilcoxon's signed-rank test) and ``p_collapse`` (McNemar's
-    exact test); both tests are two-sided. If the results have them, also the means of ``regret`` and
-    ``seconds``.
+    exact test); both tests are two-sided. If the results have them, also the number of ``disconnected`` and
+    the means of ``regret`` and ``seconds``.
 
     Raises:
-        ValueError: the baseline is not among the variants, or a variant has other seeds.
+        ValueError: the baseline is not among the variants, or a variant has seeds that it lacks.
     """
     if "setting" in results:
         by_setting = results.groupby("setting", sort=False)
@@ -118,10 +118,10 @@ def report(results: pd.DataFrame, baseline: str = "DARTS") -> pd.DataFrame:
     }
     base, rows = variants[baseline], {}
     for name, found in variants.items():
-        if not found.index.equals(base.index):
+        if not found.index.isin(base.index).all():
             raise ValueError(f"{name!r} has other seeds than {baseline!r}: {list(found.index)}")
-        accuracy, collapsed = found["accuracy"], found["collapsed"]
-        gain, count = accuracy - base["accuracy"], int(collapsed.sum())
+        accuracy, collapsed, same = found["accuracy"], found["collapsed"], base.loc[found.index]
+        gain, count = accuracy - same["accuracy"], int(collapsed.sum())
         share = stats.binomtest(count, len(collapsed)).proportion_ci(method="wilson")
         (low, high), (gain_low, gain_high) = mean_interval(accuracy), mean_interval(gain)
         rows[name] = {
@@ -139,8 +139,9 @@ def report(results: pd.DataFrame, baseline: str = "DARTS") -> pd.DataFrame:
             "gain_low": gain_low,
             "gain_high": gain_high,
             "p": signed_rank(gain),
-            "p_collapse": _mcnemar(collapsed, base["collapsed"]),
-            **found[[column for column in ("regret", "seconds") if column in found]].mean(),
+            "p_collapse": _mcnemar(collapsed, same["collapsed"]),
+            **found.filter(["disconnected"]).sum(),
+            **found.filter(["regret", "seconds"]).mean(),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("variant")
 
@@ -172,6 +173,7 @@ _WORDS = {
     "gain": "{gain:+.3f} ({gain_low:+.3f}, {gain_high:+.3f})",
     "p": "{p:.3f}",
     "p of collapse": "{p_collapse:.3f}",
+    "disconnected": "{disconnected:.0f}",
     "regret": "{regret:.3f}",
     "seconds": "{seconds:.1f}",
 }
@@ -179,7 +181,7 @@ _WORDS = {
 
 def readable(found: pd.DataFrame, baseline: str = "DARTS") -> pd.DataFrame:
     """A report in words: means with their intervals in parentheses; nothing is compared with itself."""
-    absent = {"regret", "seconds"} - {*found}
+    absent = {"disconnected", "regret", "seconds"} - {*found}
     known = {name: text for name, text in _WORDS.items() if name not in absent}
     rows = [{name: text.format(**row) for name, text in known.items()} for row in found.to_dict("records")]
     words = pd.DataFrame(rows, index=found.index)

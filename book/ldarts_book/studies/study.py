@@ -36,6 +36,7 @@ class Study:
         asks: what it is made to find out.
         own_seeds: of variants that have not the common ones.
         clipped_like: of variants those whose clip factors they take, seed by seed.
+        chosen_by: the study whose record chooses one strength of each of :data:`FAMILIES`.
         cost: core seconds of a search, of which none is recorded yet.
     """
 
@@ -48,6 +49,7 @@ class Study:
     asks: str = ""
     own_seeds: Mapping[str, Sequence[int]] = field(default_factory=dict)
     clipped_like: Mapping[str, str] = field(default_factory=dict)
+    chosen_by: str = ""
     cost: float = 20.0
 
     def __post_init__(self) -> None:
@@ -106,6 +108,8 @@ REPORTED = range(10, 30)
 """Seeds on which no setting was chosen."""
 CONFIRMING = range(40, 60)
 """Seeds for a question that the reported ones have raised."""
+FRESH = range(200, 240)
+"""Seeds for the table of all methods."""
 
 _VALUES = {"1/16": 1 / 16, "1/8": 1 / 8, "1/4": 1 / 4, "1/2": 1 / 2, "1": 1.0, "2": 2.0}
 _FORMS = {"Λ-DARTS": "lambda", "Λ-DARTS, sign form": "lambda-sign", "Λ-DARTS, projected": "lambda-projected"}
@@ -142,8 +146,33 @@ _AS_NOISE = {
     )
 }
 
+_PUBLISHED: Mapping[str, tuple[str, float]] = {}
+"""Of each remedy its main strength, and the published default (tested against the remedy)."""
+
+
+def _family(name: str, own: Settings, strength: str, default: float) -> dict[str, Settings]:
+    """A method at its default, a quarter of it and four times as strong."""
+    word = {"lambda_max": "λ"}.get(strength, strength)
+    values = {"1/4" if value == 1 / 4 else f"{value:g}": value for value in (default / 4, default * 4)}
+    return {name: own} | {f"{name}, {word} = {text}": {**own, strength: v} for text, v in values.items()}
+
+
+_FORMS_OF_TABLE = {
+    "Λ-DARTS": {"method": "lambda"},
+    "Λ-DARTS, ε0 = 0.0001": _EPSILONS["Λ-DARTS, ε0 = 0.0001"],
+    "Λ-DARTS, sign form": {"method": "lambda-sign"},
+}
+_REMEDIES = {METHODS[method]: {"method": method} for method in _PUBLISHED}
+FAMILIES: Mapping[str, Mapping[str, Settings]] = {
+    **{name: _family(name, own, "lambda_max", 1.0) for name, own in _FORMS_OF_TABLE.items()},
+    **{name: _family(name, own, *_PUBLISHED[own["method"]]) for name, own in _REMEDIES.items()},
+}
+"""The variants of each method that is compared with all others, the published default first."""
+FAMILY_OF = {variant: family for family, variants in FAMILIES.items() for variant in variants}
+
 VARIANTS: Mapping[str, Settings] = {
     **_TWO,
+    **{name: own for family in FAMILIES.values() for name, own in family.items()},
     **{
         name: {"method": _FORMS[form]} | ({} if value == 1 else {"lambda_max": value})
         for (form, value), name in STRENGTHS.items()
@@ -175,6 +204,7 @@ def _study(name: str, seeds: Sequence[int], variants: Sequence[str], **more: Any
     return Study(name, {variant: VARIANTS[variant] for variant in variants}, seeds, **more)
 
 
+_STRENGTHS_OF_ALL = [name for family in FAMILIES.values() for name in family]
 _CHANGES = {"baseline": {}} | {
     f"{field}={value}": {field: value}
     for field, value in (
@@ -227,6 +257,12 @@ _ALL = (
     _study("ablations", REPORTED, (
         *SHOWN, "Λ-DARTS, constant λ", "Λ-DARTS, Λ of the α batch", "Λ-DARTS, α first", "DARTS, α first",
     ), asks="what does one setting of Λ-DARTS change?"),
+    _study("remedy-strengths", CHOOSING, ("DARTS", *_STRENGTHS_OF_ALL),
+        asks="how strong should each remedy be?"),
+    _study("remedies", FRESH, ("DARTS", "DARTS, 10 epochs", "DARTS, 20 epochs", *_STRENGTHS_OF_ALL),
+        own_seeds={name: FRESH[:20] for remedy in _REMEDIES for name in FAMILIES[remedy]},
+        chosen_by="remedy-strengths", asks="every remedy on the same ground truth: which one helps?"),
+    _study("stopping", FRESH, SHOWN, kept=None, asks="when should a search stop?"),
     # The table's networks have one cell per stage and learn from noisy-digits. For another depth or other
     # images its accuracy says how well the search chose; it is none of a network like the search's.
     _study("robustness", range(30, 40), SHOWN, settings=_CHANGES, asks="does it hold in other settings?"),

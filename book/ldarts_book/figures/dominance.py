@@ -1,0 +1,35 @@
+"""Accuracy against cost: what is dearer and worse than something else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ldarts_book.figures.canvas import add_legend, dress, grid, new_figure
+from ldarts_book.figures.style import GREY, INK, known_look, looks, styled
+from ldarts_book.studies.study import FAMILY_OF
+
+
+@styled
+def dominance(table: pd.DataFrame, chance: pd.DataFrame, front: Sequence[str] = ()) -> Figure:
+    """A mark with its interval per row, and a line through those that nothing dominates.
+
+    Args:
+        table: ``cost`` in trainings of a cell, ``mean``, ``low`` and ``high``.
+        chance: the same of random search, drawn as a line.
+        front: rows of the table from the cheapest on.
+    """
+    fig, (ax,) = new_figure(grid(1, 1), (7, 4 + 0.14 * len(table)))
+    chance, best = chance.sort_values("cost"), table.loc[[*front]]
+    ax.plot(chance["cost"], chance["mean"], color=INK, lw=1.3, ls="dashdot", label="random search")
+    ax.plot(best["cost"], best["mean"], color=GREY, lw=1.2, zorder=1, label="dominated by none")
+    for name, look in looks(table.index).items():
+        row, look = table.loc[name], known_look(FAMILY_OF.get(name, name)) or look
+        ax.vlines(row["cost"], row["low"], row["high"], color=look.colour, lw=1.4)
+        ax.plot(row["cost"], row["mean"], label=name, zorder=3, **look.mark)
+    ax.set_xscale("log")
+    dress(ax, "mean accuracy, 95 %", x="cost, in trainings of a cell")
+    add_legend(fig)
+    return fig

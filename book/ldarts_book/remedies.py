@@ -1,0 +1,121 @@
+"""Every method on the same ground truth, beside chance and beside random search of equal cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from ldarts_book import studies
+from ldarts_book.studies.costs import drawn
+from ldarts_lib.tables.tables import Table
+
+CHANCE = {"random cells": (1, "01234"), "random cells of convolutions": (1, "23")}
+"""Cells that nobody searched for: how many are drawn with each seed, and from which digits."""
+
+
+def ends(*names: str) -> pd.DataFrame:
+    """How the recorded searches of some studies ended; none of a study that is not run here."""
+    rows = [studies.outcomes(studies.judged(name)) for name in names if studies.recorded(name)]
+    empty = pd.DataFrame(columns=["variant", "seed", "epoch", "setting", "accuracy", "train_loss"])
+    return pd.concat([empty, *rows]).infer_objects()
+
+
+def pooled() -> pd.DataFrame:
+    """DARTS and Λ-DARTS as preset, over all seeds on which nothing was chosen."""
+    known = ends("demonstration", "robustness", "lengths", "remedies")
+    preset = known["setting"].isna() | (known["setting"] == "baseline")
+    fresh = known["variant"].isin(studies.SHOWN) & ~known["seed"].isin(studies.CHOOSING)
+    both = known[preset & fresh].drop(columns="setting")
+    return studies.report(both[both.groupby("seed")["variant"].transform("nunique") == 2])
+
+
+def results(costs: pd.Series, benchmark: Table) -> pd.DataFrame:
+    """How searches end, by variant and seed, with their ``cost`` in trainings of a random cell, and chance.
+
+    Methods have the strength that was chosen. Beside them stand the rules that stop DARTS early, the cells of
+    :data:`CHANCE`, and for each cost ``random search, N cells``, N being the cost to the nearest (``rival``).
+    """
+    plan = studies.planned(studies.STUDIES["remedies"])
+    found = ends("remedies").query("variant in @plan.variants")
+    if studies.recorded("stopping"):
+        found = pd.concat([found, studies.with_stopping(studies.judged("stopping"))])
+    found = (
+        found.drop(columns="setting")
+        .drop_duplicates(["variant", "seed"])
+        .assign(cost=float("nan"), rival=None)
+    )
+    chance, longest = dict(CHANCE), found.groupby("variant")["epoch"].max()
+    whole = studies.FAMILY_OF | {f"DARTS, {rule}": "DARTS" for rule in studies.STOPPING}
+    for name, rows in found.groupby("variant"):
+        if (base := whole.get(name, name)) in costs:
+            full = longest.get(base, longest[name])
+            cost = costs[base] * (rows["epoch"].mean() + 1) / (full + 1)
+            rival = f"random search, {max(round(cost), 1)} cells"
+            found.loc[found["variant"] == name, ["cost", "rival"]] = cost, rival
+            chance[rival] = max(round(cost), 1), "01234"
+    drawn_rows = [
+        {"variant": name, "seed": seed, "cost": how[0], **_best(benchmark, drawn(seed, *how), seed)}
+        for name, how in chance.items()
+        for seed in plan.seeds
+    ]
+    judged = studies.LOOKED_UP.judge(pd.DataFrame(drawn_rows))
+    regret = judged["regret"] + judged["accuracy"] - judged["worth"]
+    return pd.concat([found, judged.assign(accuracy=judged["worth"], regret=regret)]).infer_objects()
+
+
+def _best(benchmark: Table, cells: list[str], seed: int) -> dict[str, Any]:
+    """The best of some cells, chosen by one training; the others say what it is worth."""
+    trainings = benchmark.frame.filter(like="accuracy_")
+    chooses = trainings.columns[seed % trainings.shape[1]]
+    best = max(cells, key=lambda ops: trainings.at[benchmark.key(ops), chooses])
+    return {"ops": best, "worth": trainings.drop(columns=chooses).loc[benchmark.key(best)].mean()}
+
+
+def compare(found: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The report on :func:`results`, and every method against DARTS and against random search of its cost.
+
+    ``p_holm`` of the second is adjusted for the number of all tests. Compared are the seeds of DARTS.
+    """
+    known = found["variant"].unique()
+    baseline = "DARTS" if "DARTS" in known else next(iter(CHANCE))
+    found = found[found["seed"].isin(found.loc[found["variant"] == baseline, "seed"])]
+    rivals = found.dropna(subset="rival").drop_duplicates("variant").set_index("variant")["rival"]
+    pairs = [(name, baseline) for name in known if name not in {baseline, *CHANCE, *rivals}]
+    tests = studies.contrasts(found, [*pairs, *rivals.items()]) if len(rivals) or pairs else pd.DataFrame()
+    means = found.groupby("variant")[["train_loss", "cost"]].mean()
+    return studies.report(found, baseline).join(means), tests
+
+
+def undominated(report: pd.DataFrame) -> list[str]:
+    """Of the rows with a cost those that are better than all cheaper ones, from the cheapest on."""
+    by_cost = report.dropna(subset="cost").sort_values(["cost", "mean"], ascending=[True, False])
+    return list(by_cost.index[by_cost["mean"] > by_cost["mean"].cummax().shift(fill_value=0)])
+
+
+def findings(report: pd.DataFrame, tests: pd.DataFrame) -> tuple[str, str]:
+    """What the figure of the means and that of the costs show, in sentences that the numbers decide."""
+    methods = report.dropna(subset="train_loss")
+    if methods.empty:
+        return ("No search of this table is recorded: not run here.",) * 2
+    best = methods.loc[name := methods["mean"].idxmax()]
+    sure = tests[tests["p_holm"] < 0.05].reset_index()
+    of_darts = sure["against"] == "DARTS"
+
+    def listed(names: Iterable[str]) -> str:
+        return "; ".join(names) or "none"
+
+    above, below = (
+        [listed(sure.loc[which & (sign * sure["gain"] > 0), "variant"]) for which in (of_darts, ~of_darts)]
+        for sign in (1, -1)
+    )
+    safe = listed(methods.index[methods["collapsed"] == 0])
+    priced = methods["cost"].notna().sum()
+    return (
+        f"The highest mean has {name}: {best['mean']:.3f} ({best['low']:.3f} to {best['high']:.3f}). After "
+        f"Holm's correction for all tests, better than DARTS: {above[0]}; worse: {below[0]}. Better than "
+        f"random search of equal cost: {above[1]}; worse: {below[1]}. Without a collapse: {safe}.",
+        f"Of {priced} rows with a measured cost none is both cheaper and better than one of these: "
+        f"{listed(undominated(methods))}.",
+    )

@@ -1,0 +1,106 @@
+"""The chapter that compares all methods: what it computes from records, whole, partial or absent."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ldarts_book import figures, remedies, studies
+from ldarts_book.studies import costs, records, statistics
+from ldarts_lib.tables.tables import open_table
+
+CONVOLUTIONS, SKIPS, CUT = "333333", "111111", "300001"
+COSTS = pd.Series({"DARTS": 4.0, "DARTS, 10 epochs": 0.4, "Λ-DARTS": 3.4})
+
+
+def searches(seeds, **cells):
+    """Searches under their names, those of the sign form with half of the seeds: the cell of each epoch."""
+    rest = {"train_loss": 0.1, "seconds": 1.0}
+    return pd.DataFrame(
+        {"variant": name, "seed": seed, "epoch": epoch, "ops": one, "valid_loss": epoch, **rest}
+        for name, ops in cells.items()
+        for seed in (seeds[: len(seeds) // 2] if "sign" in name else seeds)
+        for epoch, one in enumerate(ops)
+    )
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """Records that are made up: DARTS collapses in its last epoch, Λ-DARTS does not."""
+    good = [CONVOLUTIONS, CONVOLUTIONS]
+    cells = {"DARTS": [CONVOLUTIONS, SKIPS], "Λ-DARTS": good, "DARTS, 10 epochs": good}
+    cells |= {"Λ-DARTS, sign form": [CUT, CUT], "Λ-DARTS, λ = 4": [SKIPS, SKIPS]}
+    known = searches(range(200, 206), **cells)
+    shown = known[known["variant"].isin(studies.SHOWN)]
+    made = {"remedies": known, "stopping": shown, "remedy-strengths": known[:0]}
+    monkeypatch.setattr(statistics, "mean_interval", lambda values: (values.min(), values.max()))
+    monkeypatch.setattr(records, "recorded", lambda name: name in made)
+    monkeypatch.setattr(records, "_recorded", lambda name: made[name])
+    return made
+
+
+def test_every_method_is_compared_with_darts_and_with_random_search_of_its_cost(recorded):
+    table = open_table("digits-201")
+    found = remedies.results(COSTS, table)
+    report, tests = remedies.compare(found)
+    assert "Λ-DARTS, λ = 4" not in report.index  # not chosen
+    assert report.loc["DARTS", ["collapsed", "disconnected", "cost"]].tolist() == [6, 0, 4]
+    assert report.loc["Λ-DARTS, sign form", ["n", "collapsed", "disconnected"]].tolist() == [3, 3, 3]
+    stopped = report.loc["DARTS, lowest validation loss"]
+    assert (stopped["collapsed"], stopped["cost"]) == (0, 2)  # after one of two epochs
+    rivals = [pair for pair in tests.index if pair[1] != "DARTS"]
+    assert dict(rivals)["Λ-DARTS"] == "random search, 3 cells"
+    assert dict(rivals)["DARTS, 10 epochs"] == "random search, 1 cells" and "Λ-DARTS, sign form" not in dict(
+        rivals
+    )
+    assert tests["p_holm"].tolist() == studies.holm(tests["p"].astype(float)).tolist()
+    gain = table.frame.at[table.key(CONVOLUTIONS), "accuracy"] - table.frame.at[table.key(SKIPS), "accuracy"]
+    assert tests.loc[("Λ-DARTS", "DARTS"), "gain"] == pytest.approx(gain)
+    assert remedies.undominated(report.dropna(subset="train_loss")) == ["DARTS, 10 epochs"]
+    means, cost = remedies.findings(report, tests.assign(p_holm=0.01))
+    assert (
+        "better than DARTS: Λ-DARTS; DARTS, 10 epochs; " in means and "worse: Λ-DARTS, sign form. " in means
+    )
+    assert cost.endswith("one of these: DARTS, 10 epochs.")
+    methods = report.dropna(subset=["cost", "train_loss"])
+    figure = figures.dominance(methods, report.filter(like="random search", axis=0), ["DARTS, 10 epochs"])
+    assert figure.axes[0].get_xscale() == "log"
+    assert {text.get_text() for text in figure.legends[0].get_texts()} >= {*methods.index, "random search"}
+
+
+def test_without_a_record_there_is_chance(monkeypatch):
+    monkeypatch.setattr(records, "recorded", lambda name: False)
+    report, tests = remedies.compare(remedies.results(pd.Series(dtype=float), open_table("digits-201")))
+    assert list(report.index) == list(remedies.CHANCE) and tests.empty
+    assert all("not run here" in text for text in remedies.findings(report, tests))
+    assert set(studies.missing("remedies")["variant"]) < set(studies.STUDIES["remedies"].variants)
+
+
+def test_random_search_chooses_by_one_training_and_is_judged_by_the_others(recorded):
+    table = open_table("digits-201").frame
+    drawn = [[open_table("digits-201").key(ops) for ops in costs.drawn(seed, 4)] for seed in range(200, 240)]
+    naive = []
+    for seed, cells in enumerate(drawn, 200):
+        by = f"accuracy_{seed % 3}"
+        best = max(cells, key=lambda cell: table.at[cell, by])
+        naive.append(np.mean([table.at[best, f"accuracy_{one}"] for one in range(3) if one != seed % 3]))
+    found = remedies.results(COSTS, open_table("digits-201")).query("variant == 'random search, 4 cells'")
+    np.testing.assert_allclose(found["accuracy"], naive)
+    assert costs.drawn(7, 2) == costs.drawn(7, 4)[:2] and set("".join(costs.drawn(7, 9, "23"))) == {"2", "3"}
+
+
+def test_the_strongest_mean_is_chosen_once_all_are_recorded(recorded):
+    family = {name: [SKIPS] for name in studies.FAMILIES["Λ-DARTS"]} | {"Λ-DARTS, λ = 4": [CONVOLUTIONS]}
+    recorded["remedy-strengths"] = searches(range(9), **family)
+    assert studies.chosen("remedy-strengths")["Λ-DARTS"] == "Λ-DARTS"  # one seed is missing
+    recorded["remedy-strengths"] = searches(range(10), **family)
+    assert studies.chosen("remedy-strengths")["Λ-DARTS"] == "Λ-DARTS, λ = 4"
+    variants = studies.planned(studies.STUDIES["remedies"]).variants
+    assert "Λ-DARTS, λ = 4" in variants and "Λ-DARTS" not in variants and "Λ-DARTS, sign form" in variants
+
+
+@pytest.mark.slow
+def test_costs_are_measured_in_turns(tmp_path):
+    found = costs.make(tmp_path, ["DARTS", "DARTS, 10 epochs"], "smoke", cells=1)
+    assert found["variant"].tolist() == ["DARTS", "DARTS, 10 epochs"]
+    np.testing.assert_allclose(found["ratio"], found["seconds"] / found["training"], rtol=0.01)
+    assert (tmp_path / "costs.csv").exists() and (tmp_path / "provenance.json").exists()
