@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from ldarts_book import studies
-from ldarts_book.studies.costs import drawn
+from ldarts_book.studies.costs import drawn_cells
 from ldarts_lib.tables.tables import Table
 
 CHANCE = {"random cells": (1, "01234"), "random cells of convolutions": (1, "23")}
@@ -17,7 +17,7 @@ CHANCE = {"random cells": (1, "01234"), "random cells of convolutions": (1, "23"
 
 def ends(*names: str) -> pd.DataFrame:
     """How the recorded searches of some studies ended; none of a study that is not run here."""
-    rows = [studies.outcomes(studies.judged(name)) for name in names if studies.recorded(name)]
+    rows = [studies.outcomes(studies.judged(name)) for name in names if studies.is_recorded(name)]
     empty = pd.DataFrame(columns=["variant", "seed", "epoch", "setting", "accuracy", "train_loss"])
     return pd.concat([empty, *rows]).infer_objects()
 
@@ -39,7 +39,7 @@ def results(costs: pd.Series, benchmark: Table) -> pd.DataFrame:
     """
     plan = studies.planned(studies.STUDIES["remedies"])
     found = ends("remedies").query("variant in @plan.variants")
-    if studies.recorded("stopping"):
+    if studies.is_recorded("stopping"):
         found = pd.concat([found, studies.with_stopping(studies.judged("stopping"))])
     found = (
         found.drop(columns="setting")
@@ -56,7 +56,7 @@ def results(costs: pd.Series, benchmark: Table) -> pd.DataFrame:
             found.loc[found["variant"] == name, ["cost", "rival"]] = cost, rival
             chance[rival] = max(round(cost), 1), "01234"
     drawn_rows = [
-        {"variant": name, "seed": seed, "cost": how[0], **_best(benchmark, drawn(seed, *how), seed)}
+        {"variant": name, "seed": seed, "cost": how[0], **_best(benchmark, drawn_cells(seed, *how), seed)}
         for name, how in chance.items()
         for seed in plan.seeds
     ]

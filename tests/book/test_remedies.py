@@ -33,7 +33,7 @@ def recorded(monkeypatch):
     shown = known[known["variant"].isin(studies.SHOWN)]
     made = {"remedies": known, "stopping": shown, "remedy-strengths": known[:0]}
     monkeypatch.setattr(statistics, "mean_interval", lambda values: (values.min(), values.max()))
-    monkeypatch.setattr(records, "recorded", lambda name: name in made)
+    monkeypatch.setattr(records, "is_recorded", lambda name: name in made)
     monkeypatch.setattr(records, "_recorded", lambda name: made[name])
     return made
 
@@ -68,7 +68,7 @@ def test_every_method_is_compared_with_darts_and_with_random_search_of_its_cost(
 
 
 def test_without_a_record_there_is_chance(monkeypatch):
-    monkeypatch.setattr(records, "recorded", lambda name: False)
+    monkeypatch.setattr(records, "is_recorded", lambda name: False)
     report, tests = remedies.compare(remedies.results(pd.Series(dtype=float), open_table("digits-201")))
     assert list(report.index) == list(remedies.CHANCE) and tests.empty
     assert all("not run here" in text for text in remedies.findings(report, tests))
@@ -76,16 +76,17 @@ def test_without_a_record_there_is_chance(monkeypatch):
 
 
 def test_random_search_chooses_by_one_training_and_is_judged_by_the_others(recorded):
-    table = open_table("digits-201").frame
-    drawn = [[open_table("digits-201").key(ops) for ops in costs.drawn(seed, 4)] for seed in range(200, 240)]
+    table = open_table("digits-201")
     naive = []
-    for seed, cells in enumerate(drawn, 200):
-        by = f"accuracy_{seed % 3}"
-        best = max(cells, key=lambda cell: table.at[cell, by])
-        naive.append(np.mean([table.at[best, f"accuracy_{one}"] for one in range(3) if one != seed % 3]))
-    found = remedies.results(COSTS, open_table("digits-201")).query("variant == 'random search, 4 cells'")
+    for seed in range(200, 240):
+        by, *others = (f"accuracy_{(seed + more) % 3}" for more in range(3))
+        cells = [table.frame.loc[table.key(ops)] for ops in costs.drawn_cells(seed, 4)]
+        naive.append(max(cells, key=lambda cell: cell[by])[others].mean())
+    found = remedies.results(COSTS, table).query("variant == 'random search, 4 cells'")
     np.testing.assert_allclose(found["accuracy"], naive)
-    assert costs.drawn(7, 2) == costs.drawn(7, 4)[:2] and set("".join(costs.drawn(7, 9, "23"))) == {"2", "3"}
+    assert costs.drawn_cells(7, 2) == costs.drawn_cells(7, 4)[:2] and set(
+        "".join(costs.drawn_cells(7, 9, "23"))
+    ) == {"2", "3"}
 
 
 def test_the_strongest_mean_is_chosen_once_all_are_recorded(recorded):
@@ -100,7 +101,7 @@ def test_the_strongest_mean_is_chosen_once_all_are_recorded(recorded):
 
 @pytest.mark.slow
 def test_costs_are_measured_in_turns(tmp_path):
-    found = costs.make(tmp_path, ["DARTS", "DARTS, 10 epochs"], "smoke", cells=1)
+    found = costs.measure_costs(tmp_path, ["DARTS", "DARTS, 10 epochs"], "smoke", cells=1)
     assert found["variant"].tolist() == ["DARTS", "DARTS, 10 epochs"]
     np.testing.assert_allclose(found["ratio"], found["seconds"] / found["training"], rtol=0.01)
     assert (tmp_path / "costs.csv").exists() and (tmp_path / "provenance.json").exists()

@@ -113,7 +113,7 @@ def plan_table(rows: pd.DataFrame, title: str) -> Table:
     return table
 
 
-def missing(grid: Grid, *, gpu_here: bool = True) -> list[str]:
+def obstacles(grid: Grid, *, gpu_here: bool = True) -> list[str]:
     """What a grid needs and this machine lacks, one line each.
 
     With ``gpu_here`` its jobs run on this machine, and not on the nodes of a cluster.
@@ -142,6 +142,6 @@ def refuse_if_impossible(grid: Grid, *, gpu_here: bool = True) -> None:
     Raises:
         GridError: all that is missing, in one message.
     """
-    if lacking := missing(grid, gpu_here=gpu_here):
+    if lacking := obstacles(grid, gpu_here=gpu_here):
         lines = "".join(f"\n  - {item}" for item in lacking)
         raise GridError(f"this grid of size {grid.size} cannot run here, for it needs{lines}")

@@ -49,7 +49,7 @@ def show_plan(
             console.print(f"  {what}: {source}", markup=False, soft_wrap=True)
     if check:
         refuse_if_impossible(grid, gpu_here=gpu_here)
-    for item in plans.missing(grid, gpu_here=gpu_here) if missing else ():
+    for item in plans.obstacles(grid, gpu_here=gpu_here) if missing else ():
         print(f"missing: {item}")
 
 

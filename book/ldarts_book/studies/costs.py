@@ -20,13 +20,15 @@ from ldarts_book.studies.records import write_provenance, write_table
 from ldarts_book.studies.study import FAMILIES, FRESH, STUDIES
 
 
-def drawn(seed: int, count: int = 1, digits: str = "01234") -> list[str]:
+def drawn_cells(seed: int, count: int = 1, digits: str = "01234") -> list[str]:
     """Cells drawn uniformly, six digits each; more of them begin with the same ones."""
     draw = np.random.default_rng(seed)
     return ["".join(draw.choice(list(digits), 6)) for _ in range(count)]
 
 
-def make(out: str | Path, variants: Sequence[str] = (), size: str = "demo", cells: int = 10) -> pd.DataFrame:
+def measure_costs(
+    out: str | Path, variants: Sequence[str] = (), size: str = "demo", cells: int = 10
+) -> pd.DataFrame:
     """Writes ``costs.csv``: a search of each method in turns with trainings of random cells, CPU time.
 
     Columns: ``variant``, ``seconds`` of the search and of a ``training``, the mean of its turn, ``ratio``.
@@ -41,7 +43,7 @@ def make(out: str | Path, variants: Sequence[str] = (), size: str = "demo", cell
     from ldarts_lib.spaces.literals import decode
 
     images, rows = load_images(PROTOCOL.dataset), []
-    train = [partial(standalone_accuracy, decode(ops), PROTOCOL, images) for ops in drawn(0, cells)]
+    train = [partial(standalone_accuracy, decode(ops), PROTOCOL, images) for ops in drawn_cells(0, cells)]
     others = {name for family in FAMILIES.values() for name in [*family][1:]}
     known = STUDIES["remedies"].part(variants).variants
     for name in tqdm([name for name in known if name not in others], desc="measuring", unit="method"):
@@ -57,7 +59,7 @@ def make(out: str | Path, variants: Sequence[str] = (), size: str = "demo", cell
         f"ldarts study costs --size {size}",
         torch.device("cpu"),
         seed=FRESH[0],
-        cells=drawn(0, cells),
+        cells=drawn_cells(0, cells),
     )
     return table
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.resources import files
 from io import StringIO
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +85,13 @@ def judged(name: str, size: str = "smoke", out: str | Path = "", device: Any = "
     study = STUDIES[name]
     if size == "full":
         return study.judge.judge(run([study], out, device=device)[name])
-    if not recorded(name):
+    if not is_recorded(name):
         path = _folder(name) / study.judge.file
         raise NotRecorded(f"there is no {path}; `ldarts study {name}` makes such a file")
     return study.judge.judge(_recorded(name))
 
 
-def recorded(name: str) -> bool:
+def is_recorded(name: str) -> bool:
     """Whether a study has a record, whole or in part."""
     return (_folder(name) / STUDIES[name].judge.file).is_file()
 
@@ -105,30 +104,25 @@ def missing(name: str) -> pd.DataFrame:
     """
     study, rows = planned(STUDIES[name]), _recorded(name)
     known = set(rows[_names(rows)].itertuples(index=False, name=None))
-    left: dict[str, dict[int, int]] = {}
-    for keys, _ in study.searches():
-        if tuple(keys.values()) not in known:
-            seeds = left.setdefault(keys["variant"], {})
-            seeds[keys["seed"]] = seeds.get(keys["seed"], 0) + 1
+    lacks = [keys for keys, _ in study.searches() if tuple(keys.values()) not in known]
+    left = pd.DataFrame(lacks, columns=["variant", "seed"]).value_counts(sort=False).reset_index()
+    runs = (left["seed"] - left.groupby("variant").cumcount()).rename("run")  # of neighbours it is the same
     found, seconds = [], _seconds(rows).groupby("variant").mean()
-    for variant, counts in left.items():
-        for _, several in groupby(enumerate(sorted(counts)), lambda item: item[1] - item[0]):
-            some = [seed for _, seed in several]
-            part = ["--variants", variant, "--first-seed", str(some[0]), "--seeds", str(len(some))]
-            command = shlex.join(["ldarts", "study", name, *part, "--record", "data/recorded"])
-            hours = sum(counts[seed] for seed in some) * seconds.get(variant, study.cost) / 3600
-            found.append((variant, f"{some[0]} to {some[-1]}", command, hours))
+    for (variant, _), some in left.groupby(["variant", runs], sort=False):
+        first, last = some["seed"].min(), some["seed"].max()
+        part = f"--variants {shlex.quote(variant)} --first-seed {first} --seeds {len(some)}"
+        command = f"ldarts study {name} {part} --record data/recorded"
+        hours = some["count"].sum() * seconds.get(variant, study.cost) / 3600
+        found.append((variant, f"{first} to {last}", command, hours))
     return pd.DataFrame(found, columns=["variant", "seeds", "command", "hours"])
 
 
 def chosen(name: str) -> dict[str, str]:
     """Of each method the strength with the highest mean in this record; the default while one is missing."""
-    lacks, rows = set(missing(name)["variant"]), _recorded(name)
-    worth = (
-        outcomes(STUDIES[name].judge.judge(rows)).groupby("variant")["accuracy"].mean() if len(rows) else {}
-    )
+    lacks, rows, judge = {*missing(name)["variant"]}, _recorded(name), STUDIES[name].judge
+    worth = outcomes(judge.judge(rows)).groupby("variant")["accuracy"].mean() if len(rows) else {}
     return {
-        family: next(iter(variants)) if lacks & {*variants} else max(variants, key=worth.__getitem__)
+        family: next(iter(variants)) if lacks & {*variants} else max(variants, key=worth.get)
         for family, variants in FAMILIES.items()
     }
 
@@ -137,17 +131,14 @@ def planned(study: Study) -> Study:
     """The study without the strengths that another one did not choose."""
     best = chosen(study.chosen_by) if study.chosen_by else {}
     others = {name for family, one in best.items() for name in FAMILIES[family] if name != one}
-    left = {name: own for name, own in study.variants.items() if name not in others}
-    return replace(study, variants=left)
+    return study.part([name for name in study.variants if name not in others])
 
 
 def _recorded(name: str) -> pd.DataFrame:
     """The rows of a record; none if there is no such file."""
-    path = _folder(name) / STUDIES[name].judge.file
-    keys = next(keys for keys, _ in STUDIES[name].searches())
-    return (
-        pd.read_csv(path, dtype={"ops": str}) if path.is_file() else pd.DataFrame(columns=[*keys, "seconds"])
-    )
+    if is_recorded(name):
+        return pd.read_csv(_folder(name) / STUDIES[name].judge.file, dtype={"ops": str})
+    return pd.DataFrame(columns=[*next(STUDIES[name].searches())[0], "seconds"])
 
 
 def _names(rows: pd.DataFrame) -> list[str]:
@@ -165,8 +156,7 @@ def watched(size: str, seed: int, out: str | Path, device: Any = "cpu") -> dict[
     """A search of DARTS and one of Λ-DARTS: recorded ones at ``smoke``, or searched now (or continued)."""
     study = STUDIES["demonstration"]
     if size != "smoke":
-        shown = replace(study, variants={name: study.variants[name] for name in SHOWN}, seeds=[seed])
-        (found,) = _search([shown], out, "demo", device=device)
+        (found,) = _search([study.part(SHOWN, seed, 1)], out, "demo", device=device)
         return {one.keys["variant"]: one for one in found}
     if seed not in (known := recorded_seeds()):
         raise NotRecorded(f"seed = {seed}: recorded are the seeds {known}; size 'demo' searches with any")
@@ -188,8 +178,7 @@ def overview() -> list[tuple[str, str, str, str]]:
     """Of each study the name, what it asks, how many searches, and the core hours that these took us."""
     found = []
     for study in STUDIES.values():
-        rows = _recorded(study.name)
-        hours = _seconds(rows).sum() / 3600
+        hours = _seconds(_recorded(study.name)).sum() / 3600
         lacks = missing(study.name)["hours"].sum()
         took = f"{hours:.1f}" + (f", {lacks:.1f} more not run here" if lacks else "")
         found.append((study.name, study.asks, str(len(list(planned(study).searches()))), took))
@@ -221,21 +210,23 @@ def make_records(
     where = resolve_device(device)
     print(device_report(where))
     if unknown := sorted({*names} - {*STUDIES, "digits201", "costs", "all"}):
-        known = ", ".join((*STUDIES, "digits201, costs, all"))
-        raise StudyError(f"unknown study {unknown[0]!r}; choose from {known}")
+        known = ", ".join(STUDIES)
+        raise StudyError(f"unknown study {unknown[0]!r}; choose from {known}, digits201, costs, all")
     if "digits201" in names:
         digits201.make(Path(out) / "digits201", seeds=seeds or 3, workers=workers, device=where)
     if "costs" in names:
-        print(costs.make(Path(record or out) / "costs", variants, size).to_string(index=False))
+        print(costs.measure_costs(Path(record or out) / "costs", variants, size).to_string(index=False))
     several = STUDIES if "all" in names else [name for name in names if name in STUDIES]
     plans = [STUDIES[name] if variants else planned(STUDIES[name]) for name in several]
     parts = [plan.part(variants, first_seed, seeds) for plan in plans]
     made = run(parts, out, size=size, workers=workers, device=where) if parts else {}
-    options = {"size": size, "first-seed": first_seed, "seeds": seeds}
-    given = [
-        text for name, value in options.items() if value is not None for text in (f"--{name}", str(value))
-    ]
-    given += ["--variants", *variants] if variants else []
+    options = {
+        "size": size,
+        "first-seed": first_seed,
+        "seeds": seeds,
+        "variants": shlex.join(variants) or None,
+    }
+    given = "".join(f" --{name} {value}" for name, value in options.items() if value is not None)
     for study in parts:
         rows, place = made[study.name], Path(record or out) / study.name
         rows = last(rows, study.kept) if study.kept else rows
@@ -249,7 +240,7 @@ def make_records(
             **asdict(study.judge),
             **_downloads(study, Path(out)),
         }
-        write_provenance(place, shlex.join(["ldarts", "study", study.name, *given]), where, **facts)
+        write_provenance(place, f"ldarts study {study.name}{given}", where, **facts)
         found = study.judge.judge(made[study.name])
         for choosing, part in found.groupby(found["seed"].isin(CHOOSING)):
             print(f"\n{study.name}, {'seeds for choosing' if choosing else 'fresh seeds'}")

@@ -6,7 +6,7 @@ import torch
 from rich.console import Console
 
 from ldarts_book.grid.grid import GridError, read_grid
-from ldarts_book.grid.plan import gpu_hours, missing, plan, plan_table, refuse_if_impossible, standing
+from ldarts_book.grid.plan import gpu_hours, obstacles, plan, plan_table, refuse_if_impossible, standing
 from runfolders import EVALUATION, SEARCH, write_run
 
 GRID = """
@@ -83,7 +83,7 @@ def test_everything_that_is_missing_is_named_in_one_message(grid, monkeypatch):
     message = str(caught.value)
     for expected in ("CUDA device", "cifar10", "svhn", "imagenet", "set ptb", "ldarts data cifar10"):
         assert expected in message
-    assert len(message.splitlines()) == 1 + len(missing(grid)) == 1 + 5
+    assert len(message.splitlines()) == 1 + len(obstacles(grid)) == 1 + 5
 
 
 def test_what_is_there_is_not_missing(grid, monkeypatch, tmp_path):
@@ -94,9 +94,12 @@ def test_what_is_there_is_not_missing(grid, monkeypatch, tmp_path):
         path.write_text("a b")
     for part in ("train", "val"):
         (tmp_path / "data/imagenet" / part / "n01440764").mkdir(parents=True)
-    assert [line.partition(":")[0] for line in missing(grid)] == ["the data set cifar10", "the data set svhn"]
+    assert [line.partition(":")[0] for line in obstacles(grid)] == [
+        "the data set cifar10",
+        "the data set svhn",
+    ]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert len(missing(grid, gpu_here=False)) == 2
+    assert len(obstacles(grid, gpu_here=False)) == 2
     for size in ("smoke", "demo"):
         refuse_if_impossible(read_grid(size))
 
