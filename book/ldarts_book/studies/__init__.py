@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-_HERE = ("study", "judges", "records", "statistics")
+_HERE = ("design", "study", "judges", "records", "statistics")
 
 
 def __getattr__(name: str) -> Any:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.resources import files
 from io import StringIO
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 
 import pandas as pd
 
+from ldarts_book.studies.design import Study, StudyError, folder
 from ldarts_book.studies.judges import Found
 from ldarts_book.studies.statistics import last, outcomes, readable, report
-from ldarts_book.studies.study import CHOOSING, FAMILIES, SHOWN, STUDIES, VARIANTS, Study, StudyError, folder
+from ldarts_book.studies.study import CHOOSING, FAMILIES, SHOWN, STUDIES, VARIANTS
 from ldarts_lib.bilevel.trajectory import Trajectory
 from ldarts_lib.files import read_json, write_atomically, write_json
 from ldarts_lib.runs.directory import IMAGES, Run
@@ -86,8 +88,7 @@ def judged(name: str, size: str = "smoke", out: str | Path = "", device: Any = "
     if size == "full":
         return study.judge.judge(run([study], out, device=device)[name])
     if not is_recorded(name):
-        path = _folder(name) / study.judge.file
-        raise NotRecorded(f"there is no {path}; `ldarts study {name}` makes such a file")
+        raise NotRecorded(f"there is no {_folder(name)}; `ldarts study {name}` makes such a file")
     return study.judge.judge(_recorded(name))
 
 
@@ -182,8 +183,8 @@ def overview() -> list[tuple[str, str, str, str]]:
         lacks = missing(study.name)["hours"].sum()
         took = f"{hours:.1f}" + (f", {lacks:.1f} more not run here" if lacks else "")
         found.append((study.name, study.asks, str(len(list(planned(study).searches()))), took))
-    cost = ("costs", "what does a search of each method cost, in trainings of a cell?", "", "0.5")
-    return [*found, cost, ("digits201", "how good is every cell? The table Digits-201", "0", "6, trainings")]
+    found.append(("costs", "what does a search of each method cost, in trainings of a cell?", "", "0.5"))
+    return [*found, ("digits201", "how good is every cell? The table Digits-201", "0", "6, trainings")]
 
 
 def make_records(
@@ -244,8 +245,7 @@ def make_records(
         found = study.judge.judge(made[study.name])
         for choosing, part in found.groupby(found["seed"].isin(CHOOSING)):
             print(f"\n{study.name}, {'seeds for choosing' if choosing else 'fresh seeds'}")
-            baseline = next(iter(study.variants))
-            print(readable(report(outcomes(part), baseline), baseline).to_string())
+            print(readable(report(outcomes(part), first := next(iter(study.variants))), first).to_string())
 
 
 def _downloads(study: Study, out: Path) -> dict[str, list[str]]:
@@ -260,21 +260,17 @@ def add(rows: pd.DataFrame, name: str, path: Path) -> None:
 
     The rows have the order of the study: settings, variants, seeds, epochs.
     """
-
-    def text(source: Any) -> pd.DataFrame:
-        return pd.read_csv(source, dtype=str, keep_default_na=False)
-
+    text = partial(pd.read_csv, dtype=str, keep_default_na=False)
     new, keys = text(StringIO(rows.to_csv(index=False))), _names(rows)
     old = text(path) if path.exists() else new[:0]
     again = pd.MultiIndex.from_frame(old[keys]).isin(pd.MultiIndex.from_frame(new[keys]))
-    study = STUDIES[name]
-    place = {name: number for number, name in enumerate((*study.settings, *study.variants))}
+    place = {one: number for number, one in enumerate((*STUDIES[name].settings, *STUDIES[name].variants))}
 
     def order(column: pd.Series) -> pd.Series:
         return column.astype(int) if column.name == "seed" else column.map(place).fillna(len(place))
 
-    every = pd.concat([old[~again], new]).sort_values(keys, key=order, kind="stable")
-    write_table(every, path)
+    every = pd.concat([old[~again], new])
+    write_table(every.sort_values(keys, key=order, kind="stable"), path)
 
 
 def write_provenance(folder: Path, command: str, device: Any, **facts: Any) -> None:
@@ -289,8 +285,8 @@ def write_provenance(folder: Path, command: str, device: Any, **facts: Any) -> N
     facts = {"command": command, "date": today, **facts, "environment": machine}
     old = read_json(path) if (path := folder / "provenance.json").exists() else {}
     parts = [{**old, **part} for part in (*old.pop("earlier", ()), *[old] * bool(old))]
-    others = [part for part in parts if part["command"] != command]
-    earlier = [{key: value for key, value in one.items() if value != facts.get(key)} for one in others]
+    others = [part.items() for part in parts if part["command"] != command]
+    earlier = [{key: value for key, value in part if value != facts.get(key)} for part in others]
     write_json(path, facts | ({"earlier": earlier} if earlier else {}))
 
 

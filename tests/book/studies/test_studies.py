@@ -16,8 +16,8 @@ import torch
 
 from ldarts_book import studies
 from ldarts_book.studies import records
+from ldarts_book.studies.design import StudyError, folder
 from ldarts_book.studies.judges import Found, draw
-from ldarts_book.studies.study import StudyError, folder
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.runs.directory import Run
 from ldarts_lib.spaces.notations import parse
@@ -275,7 +275,7 @@ def test_what_is_not_recorded_says_how_to_make_it(tmp_path, monkeypatch):
     with pytest.raises(studies.NotRecorded, match="seed = 4: recorded are the seeds"):
         studies.watched("smoke", 4, "unused")
     monkeypatch.setattr(records, "files", lambda _: tmp_path)
-    with pytest.raises(studies.NotRecorded, match=r"no .*/chosen/epochs\.csv\.gz; `ldarts study chosen`"):
+    with pytest.raises(studies.NotRecorded, match=r"no .*/chosen; `ldarts study chosen`"):
         studies.judged("chosen")
 
 
