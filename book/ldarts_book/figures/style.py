@@ -89,7 +89,19 @@ METHODS: Mapping[str, Look] = {
         "lambda-noise": ("#5c5c5c", "p", "dotted"),
         "lambda-blurred": ("#12355b", "2", "dashdot"),
         "lambda-flipped": ("#c71585", "1", "dotted"),
+        "darts-es": ("#0000d9", "$E$"),
+        "r-darts": ("#d900d9", "$R$"),
+        "sdarts-rs": ("#d9002b", "$S$"),
+        "sdarts-adv": ("#929954", "$A$"),
+        "darts-minus": ("#a5b800", "$M$"),
+        "beta-darts": ("#00b881", r"$\beta$"),
+        "pc-darts": ("#00a5b8", "$P$"),
+        "drnas": ("#006cd9", "$D$"),
+        "gdas": ("#73111b", "$G$"),
+        "fair-darts": ("#733f5e", "$F$"),
+        "oles": ("#d9684c", "$O$"),
     }.items()
+    if method in _NAMES
 }
 OTHERS: tuple[Look, ...] = (
     Look("", "#6f3fc0", "X"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -77,7 +78,8 @@ class Study:
 def folder(keys: Mapping[str, Any], space: str = "nasbench201") -> str:
     """The run directory of a search; that of another space begins with the space."""
     name = f"{'' if space == 'nasbench201' else space} {keys.get('setting', '')} {keys['variant']}".lower()
-    for letter, word in (("λ", "lambda"), ("ε0", "eps"), ("α", "alpha")):
+    for letter, word in (("λ", "lambda"), ("ε0", "eps"), ("α", "alpha"), ("β", "beta")):
         name = name.replace(letter, word)
+    name = re.sub(r"-(?=,|$)", " minus", name)  # of DARTS-
     words = "".join(c if c.isalnum() or c == "." else " " for c in name).split()
     return f"{'-'.join(words)}-seed{keys['seed']}"

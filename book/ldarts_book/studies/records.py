@@ -263,14 +263,13 @@ def add(rows: pd.DataFrame, name: str, path: Path) -> None:
     text = partial(pd.read_csv, dtype=str, keep_default_na=False)
     new, keys = text(StringIO(rows.to_csv(index=False))), _names(rows)
     old = text(path) if path.exists() else new[:0]
-    again = pd.MultiIndex.from_frame(old[keys]).isin(pd.MultiIndex.from_frame(new[keys]))
+    again = old.set_index(keys).index.isin(new.set_index(keys).index)
     place = {one: number for number, one in enumerate((*STUDIES[name].settings, *STUDIES[name].variants))}
 
     def order(column: pd.Series) -> pd.Series:
         return column.astype(int) if column.name == "seed" else column.map(place).fillna(len(place))
 
-    every = pd.concat([old[~again], new])
-    write_table(every.sort_values(keys, key=order, kind="stable"), path)
+    write_table(pd.concat([old[~again], new]).sort_values(keys, key=order, kind="stable"), path)
 
 
 def write_provenance(folder: Path, command: str, device: Any, **facts: Any) -> None:

@@ -71,7 +71,15 @@ _AS_NOISE = {
     )
 }
 
-_PUBLISHED: Mapping[str, tuple[str, float]] = {}
+_PUBLISHED: Mapping[str, tuple[str, float]] = {
+    "sdarts-rs": ("radius", 0.3),
+    "sdarts-adv": ("radius", 0.3),
+    "darts-minus": ("skip", 1.0),
+    "beta-darts": ("beta_decay", 50.0),
+    "drnas": ("alpha_weight_decay", 1e-3),
+    "gdas": ("tau_max", 10.0),
+    "fair-darts": ("zero_one", 10.0),
+}
 """Of each remedy its main strength, and the published default (tested against the remedy)."""
 
 

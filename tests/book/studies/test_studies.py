@@ -19,6 +19,7 @@ from ldarts_book.studies import records
 from ldarts_book.studies.design import StudyError, folder
 from ldarts_book.studies.judges import Found, draw
 from ldarts_lib.bilevel.protocols import protocol
+from ldarts_lib.bilevel.remedies.table import REMEDIES
 from ldarts_lib.runs.directory import Run
 from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.space import SPACES
@@ -88,6 +89,18 @@ def test_studies_are_listed_with_what_they_vary(ldarts):
     code, text, _ = ldarts("study", "robustness", "--plan")
     assert code == 0 and all(name in text for name in settings)
     assert "unknown study 'kind'; choose from demonstration" in ldarts("study", "kind", "--plan")[2]
+
+
+def test_each_method_of_the_table_is_tried_around_its_published_strength():
+    for name, family in studies.FAMILIES.items():
+        usual, weak, strong = (protocol(**own) for own in family.values())
+        (field,) = {*next(reversed(family.values()))} - {*family[name]}
+        values = [getattr(p, field, None) or (p.remedy or {}).get(field) for p in (weak, usual, strong)]
+        assert values == pytest.approx([values[1] / 4, values[1], 4 * values[1]])
+        assert usual.method in studies.METHODS and field == getattr(
+            REMEDIES.get(usual.method), "strength", "lambda_max"
+        )
+    assert {own["method"] for family in studies.FAMILIES.values() for own in family.values()} >= {*REMEDIES}
 
 
 def test_kinds_differ_in_what_they_align():
