@@ -15,9 +15,9 @@ def test_alpha_may_move_as_far_in_the_proxy_as_published(name):
     study = studies.STUDIES[name]
     every = [(keys, protocol(**own)) for keys, own in study.searches() if keys["seed"] == study.seeds[0]]
     for keys, one in every:
-        steps, usual = one.epochs * -(-2000 // one.batch_size), "epochs" not in keys["variant"]
+        steps, usual = one.epochs * -(-2000 // one.batch_size), study.settings[keys["setting"]]["epochs"]
         published = PUBLISHED.epochs * -(-25000 // PUBLISHED.batch_size) * PUBLISHED.alpha_lr
-        assert steps * one.alpha_lr == pytest.approx(published if usual else published / 2, rel=0.03)
+        assert steps * one.alpha_lr == pytest.approx(published * one.epochs / usual, rel=0.03)
         assert (one.dataset, one.depth, one.reduction) == ("cifar10-small", 1, "residual")
         assert (one.weight_lr, one.step_order) == (PUBLISHED.weight_lr, PUBLISHED.step_order)
     (central,) = [one for _, one in every if one.estimator == "central"] if name == "proxy" else [PUBLISHED]
@@ -83,3 +83,10 @@ def test_figure1_stands_alone_or_beside_ours():
 def test_what_was_not_run_has_no_answers(monkeypatch, tmp_path):
     monkeypatch.setattr(studies.records, "files", lambda _: tmp_path)
     assert chapter.answers(chapter.recorded("proxy")).empty
+
+
+def test_pictures_that_are_not_here_are_missed_before_anything_is_searched(ldarts, tmp_path, monkeypatch):
+    monkeypatch.setenv("LDARTS_DATA", str(tmp_path / "none"))
+    monkeypatch.delenv("LDARTS_TEST_DATA", raising=False)
+    code, _, error = ldarts("study", "proxy", "chosen", "--out", tmp_path / "out")
+    assert code and "ldarts data cifar10-small" in error and not (tmp_path / "out").exists()

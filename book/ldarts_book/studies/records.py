@@ -206,6 +206,7 @@ def make_records(
         record: parent of the records, RECORD/NAME, by default ``out``.
     """
     from ldarts_book.studies import costs, digits201
+    from ldarts_lib.datasets import downloads
     from ldarts_lib.runs.environment import device_report, resolve_device
 
     where = resolve_device(device)
@@ -220,6 +221,9 @@ def make_records(
     several = STUDIES if "all" in names else [name for name in names if name in STUDIES]
     plans = [STUDIES[name] if variants else planned(STUDIES[name]) for name in several]
     parts = [plan.part(variants, first_seed, seeds) for plan in plans]
+    every = {own.get("dataset") for study in parts for _, own in study.searches()}
+    for dataset in every & {*downloads.DOWNLOADED}:  # before anything is searched
+        downloads.download_of(dataset).verify(downloads.data_root())
     made = run(parts, out, size=size, workers=workers, device=where) if parts else {}
     options = {
         "size": size,
