@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -90,3 +92,13 @@ def test_pictures_that_are_not_here_are_missed_before_anything_is_searched(ldart
     monkeypatch.delenv("LDARTS_TEST_DATA", raising=False)
     code, _, error = ldarts("study", "proxy", "chosen", "--out", tmp_path / "out")
     assert code and "ldarts data cifar10-small" in error and not (tmp_path / "out").exists()
+
+
+def test_a_record_names_the_file_of_its_pictures(tmp_path):
+    study = replace(studies.STUDIES["proxy"], seeds=[10])
+    assert study.pictures(tmp_path) == {}
+    for keys, _ in study.searches():
+        run = tmp_path / studies.folder(keys)
+        run.mkdir()
+        (run / "images.json").write_text('{"source": "some.npz"}')
+    assert study.pictures(tmp_path) == {"pictures": ["some.npz"]}

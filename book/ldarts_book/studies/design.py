@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from ldarts_book.studies.judges import LOOKED_UP, Judge
 from ldarts_lib.errors import LdartsError
+from ldarts_lib.files import read_json
 
 Settings = Mapping[str, Any]
 
@@ -73,6 +75,13 @@ class Study:
         )
         own = {name: [s for s in every if s in common][:seeds] for name, every in self.own_seeds.items()}
         return replace(self, variants=chosen, seeds=common[:seeds], own_seeds=own)
+
+    def pictures(self, out: Path) -> dict[str, list[str]]:
+        """The files that the pictures of its searches were made of; nothing where they ship."""
+        every = [out / folder(keys, own.get("space", "nasbench201")) for keys, own in self.searches()]
+        paths = [path for each in every if (path := each / "images.json").exists()]
+        names = {read_json(path).get("source") for path in paths} - {None}
+        return {"pictures": sorted(names)} if names else {}
 
 
 def folder(keys: Mapping[str, Any], space: str = "nasbench201") -> str:

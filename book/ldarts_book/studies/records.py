@@ -20,7 +20,7 @@ from ldarts_book.studies.statistics import last, outcomes, readable, report
 from ldarts_book.studies.study import CHOOSING, FAMILIES, SHOWN, STUDIES, VARIANTS
 from ldarts_lib.bilevel.trajectory import Trajectory
 from ldarts_lib.files import read_json, write_atomically, write_json
-from ldarts_lib.runs.directory import IMAGES, Run
+from ldarts_lib.runs.directory import Run
 
 # Searching loads torch, which no reader of a record needs: those imports stand in the functions.
 
@@ -243,20 +243,13 @@ def make_records(
             "settings": list(filter(None, study.settings)),
             "kept_epochs": study.kept,
             **asdict(study.judge),
-            **_downloads(study, Path(out)),
+            **study.pictures(Path(out)),
         }
         write_provenance(place, f"ldarts study {study.name}{given}", where, **facts)
         found = study.judge.judge(made[study.name])
         for choosing, part in found.groupby(found["seed"].isin(CHOOSING)):
             print(f"\n{study.name}, {'seeds for choosing' if choosing else 'fresh seeds'}")
             print(readable(report(outcomes(part), first := next(iter(study.variants))), first).to_string())
-
-
-def _downloads(study: Study, out: Path) -> dict[str, list[str]]:
-    """The files that the images of the searches are made of, where they do not ship."""
-    every = [out / folder(keys, own.get("space", "nasbench201")) / IMAGES for keys, own in study.searches()]
-    names = {read_json(path).get("source") for path in every if path.exists()} - {None}
-    return {"downloads": sorted(names)} if names else {}
 
 
 def add(rows: pd.DataFrame, name: str, path: Path) -> None:
