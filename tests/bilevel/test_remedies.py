@@ -7,6 +7,7 @@ from helpers import drawn_alphas, small_batch, small_supernet
 from ldarts_lib.bilevel.gradients import gradients
 from ldarts_lib.bilevel.half_steps import Bilevel
 from ldarts_lib.bilevel.methods import METHODS
+from ldarts_lib.bilevel.packed import PackedSearch
 from ldarts_lib.bilevel.protocols import SearchProtocol, protocol
 from ldarts_lib.bilevel.remedies import described
 from ldarts_lib.bilevel.remedies.table import REMEDIES
@@ -170,14 +171,35 @@ def test_the_fast_supernet_serves_remedies_as_the_reference_does(method):
         torch.testing.assert_close(one, other, rtol=1e-7, atol=1e-9)
 
 
+def search_states(method, copies):
+    images, tiny = load_images("noisy-digits"), {"channels": 2, "batch_size": 20, "split": 0.04}
+    settings = [protocol(method=method, size="smoke", seed=seed, **tiny) for seed in range(copies)]
+    return images, [SearchState(one, images) for one in settings]
+
+
 def test_a_search_with_random_numbers_goes_on_bit_for_bit():
-    settings = protocol(method="drnas", size="smoke", channels=2, batch_size=20, split=0.04, epochs=2)
-    images = load_images("noisy-digits")
-    whole, first, second = (SearchState(settings, images) for _ in range(3))
-    rows = [state.run_epoch(0) for state in (whole, first)]
+    (_, (whole,)), (_, (first,)), (_, (second,)) = (search_states("drnas", 1) for _ in range(3))
+    for state in (whole, first):
+        state.run_epoch(0)
     second.restore(first.checkpoint())
     rows = [state.run_epoch(1) | {"seconds": 0} for state in (whole, second)]
     assert rows[0] == rows[1]
+
+
+def test_what_a_remedy_keeps_is_each_search_s_own_in_a_pack_and_after_a_pause(monkeypatch):
+    def count(self, bilevel, epoch, validation):
+        self.kept["sum"] = self.kept.get("sum", 0) + validation.targets.sum(-1)
+
+    monkeypatch.setattr(REMEDIES["beta-darts"], "after_epoch", count)
+    images, packed = search_states("beta-darts", 2)
+    PackedSearch(packed, images).run_epoch(0)
+    _, resumed = search_states("beta-darts", 2)
+    for state, earlier in zip(resumed, packed, strict=True):
+        state.restore(earlier.checkpoint())
+    PackedSearch(resumed, images).run_epoch(1)
+    for alone, state in zip(search_states("beta-darts", 2)[1], resumed, strict=True):
+        alone.run_epoch(0), alone.run_epoch(1)
+        assert torch.equal(state.checkpoint()["remedy"]["sum"], alone.checkpoint()["remedy"]["sum"])
 
 
 def test_every_remedy_is_a_documented_module_and_a_line_in_the_table():

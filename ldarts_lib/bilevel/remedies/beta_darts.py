@@ -5,12 +5,11 @@ kinds add up, as in its code (Sunshine-Ye/Beta-DARTS), where w ends at 50 in NAS
 space of DARTS.
 """
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor
 
-from ldarts_lib.bilevel.remedies.remedy import Remedy
+from ldarts_lib.bilevel.remedies.remedy import ByKind, Remedy
 from ldarts_lib.settings import NonNegative
 
 
@@ -23,6 +22,6 @@ class BetaDarts(Remedy):
     beta_decay: NonNegative = 50.0
     """w, the weight of the decay, at the end of the search."""
 
-    def alpha_loss(self, alphas: Mapping[str, Tensor], share: float) -> Tensor:
+    def alpha_loss(self, alphas: ByKind, share: float) -> Tensor:
         means = [alpha.logsumexp(-1).mean(-1).sum() for alpha in alphas.values()]
         return self.beta_decay * share * sum(means)

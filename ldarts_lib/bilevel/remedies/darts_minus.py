@@ -5,12 +5,11 @@ the identity is among the operations, β is added to its p; where an edge halves
 convolution that both share here, while the paper's auxiliary one has weights of its own.
 """
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor
 
-from ldarts_lib.bilevel.remedies.remedy import Remedy
+from ldarts_lib.bilevel.remedies.remedy import ByKind, Remedy
 from ldarts_lib.networks.supernet import Supernet
 from ldarts_lib.settings import NonNegative
 from ldarts_lib.spaces.space import Space
@@ -30,7 +29,7 @@ class DartsMinus(Remedy):
         if any(_SKIP not in names for cell in space.cells.values() for names in cell.candidates):
             raise ValueError(f"darts-minus needs {_SKIP} on every edge, which space {space.name!r} lacks")
 
-    def weights(self, alphas: Mapping[str, Tensor], supernet: Supernet, share: float) -> dict[str, Tensor]:
+    def weights(self, alphas: ByKind, supernet: Supernet, share: float) -> ByKind:
         beta, p = self.skip * (1 - share), super().weights(alphas, supernet, share)
         return {kind: one + beta * _where(kind, supernet.space, one) for kind, one in p.items()}
 

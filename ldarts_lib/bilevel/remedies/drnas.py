@@ -5,14 +5,13 @@ concentration of 1, in its code (xiangning-chen/DrNAS) an L2 penalty of 10⁻³,
 The paper's progressive widening of the network is left out.
 """
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import elu
 
-from ldarts_lib.bilevel.remedies.remedy import Remedy
+from ldarts_lib.bilevel.remedies.remedy import ByKind, Remedy
 from ldarts_lib.networks.supernet import Supernet
 
 
@@ -22,7 +21,7 @@ class DrNas(Remedy):
     strength: ClassVar = "alpha_weight_decay"
     draws: ClassVar = True
 
-    def weights(self, alphas: Mapping[str, Tensor], supernet: Supernet, share: float) -> dict[str, Tensor]:
+    def weights(self, alphas: ByKind, supernet: Supernet, share: float) -> ByKind:
         return {kind: _drawn(elu(alpha) + 1, supernet) for kind, alpha in alphas.items()}
 
 

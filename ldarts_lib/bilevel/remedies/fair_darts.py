@@ -5,13 +5,12 @@ xiaomi-automl/FairDARTS). The paper keeps every operation above a threshold; her
 largest p of each edge. The history's entropy is Σ −p log p of numbers that do not sum to 1.
 """
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from ldarts_lib.bilevel.remedies.remedy import Remedy
+from ldarts_lib.bilevel.remedies.remedy import ByKind, Remedy
 from ldarts_lib.networks.supernet import Supernet
 from ldarts_lib.settings import NonNegative
 
@@ -24,12 +23,12 @@ class FairDarts(Remedy):
     zero_one: NonNegative = 10.0
     """w, the weight of the zero-one loss."""
 
-    def weights(self, alphas: Mapping[str, Tensor], supernet: Supernet, share: float) -> dict[str, Tensor]:
+    def weights(self, alphas: ByKind, supernet: Supernet, share: float) -> ByKind:
         return self.decided(alphas)
 
-    def decided(self, alphas: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def decided(self, alphas: ByKind) -> ByKind:
         return {kind: alpha.sigmoid() for kind, alpha in alphas.items()}
 
-    def alpha_loss(self, alphas: Mapping[str, Tensor], share: float) -> Tensor:
+    def alpha_loss(self, alphas: ByKind, share: float) -> Tensor:
         entries = torch.cat([p.flatten(-2) for p in self.decided(alphas).values()], -1)
         return -self.zero_one * (entries - 0.5).square().mean(-1).sum()

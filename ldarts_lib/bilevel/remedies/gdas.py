@@ -6,7 +6,6 @@ D-X-Y/AutoDL-Projects). Here the operations that are not drawn are computed, too
 BatchNorm statistics move.
 """
 
-from collections.abc import Mapping
 from typing import ClassVar, Self
 
 import torch
@@ -14,7 +13,7 @@ from pydantic import model_validator
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ldarts_lib.bilevel.remedies.remedy import Remedy
+from ldarts_lib.bilevel.remedies.remedy import ByKind, Remedy
 from ldarts_lib.networks.supernet import Supernet
 from ldarts_lib.settings import Positive
 
@@ -36,7 +35,7 @@ class Gdas(Remedy):
             raise ValueError(f"tau_min = {self.tau_min} is above tau_max = {self.tau_max}")
         return self
 
-    def weights(self, alphas: Mapping[str, Tensor], supernet: Supernet, share: float) -> dict[str, Tensor]:
+    def weights(self, alphas: ByKind, supernet: Supernet, share: float) -> ByKind:
         tau = self.tau_max + (self.tau_min - self.tau_max) * share
 
         def waiting(like: Tensor, generator: torch.Generator | None) -> Tensor:

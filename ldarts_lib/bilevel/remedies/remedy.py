@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import PrivateAttr
@@ -15,6 +14,9 @@ from ldarts_lib.spaces.space import Space
 
 if TYPE_CHECKING:
     from ldarts_lib.bilevel.half_steps import Bilevel
+
+ByKind = dict[str, Tensor]
+"""α, or p, of each cell kind."""
 
 
 class Remedy(Settings):
@@ -49,17 +51,15 @@ class Remedy(Settings):
         """Further arguments of the supernets."""
         return {}
 
-    def weights(self, alphas: Mapping[str, Tensor], supernet: Supernet, share: float) -> dict[str, Tensor]:
+    def weights(self, alphas: ByKind, supernet: Supernet, share: float) -> ByKind:
         """The p of a pass of either half-step, differentiable functions of α."""
         return {kind: alpha.softmax(-1) for kind, alpha in alphas.items()}
 
-    def perturb(
-        self, weights: dict[str, Tensor], supernet: Supernet, batch: Batch, share: float
-    ) -> dict[str, Tensor]:
+    def perturb(self, weights: ByKind, supernet: Supernet, batch: Batch, share: float) -> ByKind:
         """Other weights for the pass of ω: leaves [cells, (copies,) edges, operations] per kind."""
         return weights
 
-    def alpha_loss(self, alphas: Mapping[str, Tensor], share: float) -> Tensor | float:
+    def alpha_loss(self, alphas: ByKind, share: float) -> Tensor | float:
         """What α adds to the validation loss, summed over the copies of a pack."""
         return 0.0
 
@@ -69,6 +69,6 @@ class Remedy(Settings):
     def after_epoch(self, bilevel: Bilevel, epoch: int, validation: Batch) -> None:
         """Called after an epoch, counted from 0, with its last batch of α."""
 
-    def decided(self, alphas: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def decided(self, alphas: ByKind) -> ByKind:
         """The p that the genotype is read from, and that the history tells of."""
         return {kind: alpha.softmax(-1) for kind, alpha in alphas.items()}

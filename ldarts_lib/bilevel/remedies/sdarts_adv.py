@@ -5,12 +5,10 @@ ascents by the sign of the gradient, of 2ε/7 each, from a random start, with th
 BatchNorm; if they end at a lower loss than p has, p stays.
 """
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor
 
 from ldarts_lib.bilevel.gradients import gradients
+from ldarts_lib.bilevel.remedies.remedy import ByKind
 from ldarts_lib.bilevel.remedies.sdarts_rs import SdartsRs, on_simplex
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet
@@ -23,9 +21,7 @@ class SdartsAdv(SdartsRs):
     ascents: Count = 7
     """Steps of the ascent."""
 
-    def perturb(
-        self, weights: Mapping[str, Tensor], supernet: Supernet, batch: Batch, share: float
-    ) -> dict[str, Tensor]:
+    def perturb(self, weights: ByKind, supernet: Supernet, batch: Batch, share: float) -> ByKind:
         reach, training = self.reach(share), supernet.training
         moved = super().perturb(weights, supernet, batch, share)
         supernet.eval()

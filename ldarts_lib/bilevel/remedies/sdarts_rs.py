@@ -5,14 +5,13 @@ Source: the paper's min_ω E L_train(p + δ), δ uniform in [−ε, ε]; α sees
 grows linearly from 0.03.
 """
 
-from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from ldarts_lib.bilevel.remedies.remedy import Remedy
+from ldarts_lib.bilevel.remedies.remedy import ByKind, Remedy
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet
 from ldarts_lib.settings import Positive
@@ -33,9 +32,7 @@ class SdartsRs(Remedy):
         """ε of an epoch."""
         return _FIRST + (self.radius - _FIRST) * share
 
-    def perturb(
-        self, weights: Mapping[str, Tensor], supernet: Supernet, batch: Batch, share: float
-    ) -> dict[str, Tensor]:
+    def perturb(self, weights: ByKind, supernet: Supernet, batch: Batch, share: float) -> ByKind:
         def uniform(like: Tensor, generator: torch.Generator | None) -> Tensor:
             return torch.empty_like(like).uniform_(-1, 1, generator=generator)
 
