@@ -32,6 +32,8 @@ TOGETHER = 10
 The studies have whole tens of seeds, so that a search has the same neighbours, and with them the same
 roundings, whichever studies are made."""
 
+_OWN = ("digits201", "costs", "secants")  # have no searches that are compared
+
 
 class NotRecorded(StudyError):
     """A study or a search that is not among the recorded ones; the message says how to make it."""
@@ -183,6 +185,7 @@ def overview() -> list[tuple[str, str, str, str]]:
         lacks = missing(study.name)["hours"].sum()
         took = f"{hours:.1f}" + (f", {lacks:.1f} more not run here" if lacks else "")
         found.append((study.name, study.asks, str(len(list(planned(study).searches()))), took))
+    found.append(("secants", "is the finite difference the exact gradient and noise, in the mean?", "", "5"))
     found.append(("costs", "what does a search of each method cost, in trainings of a cell?", "", "0.5"))
     return [*found, ("digits201", "how good is every cell? The table Digits-201", "0", "6, trainings")]
 
@@ -205,19 +208,21 @@ def make_records(
         names: of studies; ``all`` are those of the table :data:`~ldarts_book.studies.study.STUDIES`.
         record: parent of the records, RECORD/NAME, by default ``out``.
     """
-    from ldarts_book.studies import costs, digits201
+    from ldarts_book.studies import costs, digits201, secants
     from ldarts_lib.datasets import downloads
     from ldarts_lib.runs.environment import device_report, resolve_device
 
     where = resolve_device(device)
     print(device_report(where))
-    if unknown := sorted({*names} - {*STUDIES, "digits201", "costs", "all"}):
-        known = ", ".join(STUDIES)
-        raise StudyError(f"unknown study {unknown[0]!r}; choose from {known}, digits201, costs, all")
+    if unknown := sorted({*names} - {*STUDIES, *_OWN, "all"}):
+        known = ", ".join((*STUDIES, *_OWN))
+        raise StudyError(f"unknown study {unknown[0]!r}; choose from {known}, all")
     if "digits201" in names:
         digits201.make(Path(out) / "digits201", seeds=seeds or 3, workers=workers, device=where)
     if "costs" in names:
         print(costs.measure_costs(Path(record or out) / "costs", variants, size).to_string(index=False))
+    if "secants" in names:
+        secants.make(Path(record or out) / "secants", variants, where)
     several = STUDIES if "all" in names else [name for name in names if name in STUDIES]
     plans = [STUDIES[name] if variants else planned(STUDIES[name]) for name in several]
     parts = [plan.part(variants, first_seed, seeds) for plan in plans]
