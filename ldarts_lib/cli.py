@@ -9,7 +9,7 @@ import sys
 from dataclasses import asdict
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
@@ -25,7 +25,7 @@ DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cel
   ldarts search --dataset FOLDER --pixels 32      on your own pictures, one folder per class
   ldarts search --space ptb                       a recurrent cell, on a text that ships
   ldarts protocol --space s2 --size paper         all settings of a preset, and what they mean
-  ldarts discretize RUN --draw cell.png           the cell that a search derives
+  ldarts discretize RUN --draw cell.png           the cell that a search derives, also by perturbation
   ldarts evaluate RUN                             train that cell from scratch with a paper's recipe
   ldarts predict RUN pictures/                    what such a trained network says of pictures
   ldarts export RUN --to model.onnx               that network as a file that needs nothing of ours
@@ -180,13 +180,19 @@ def _print_table(columns: tuple[str, ...], rows: list[Any], title: str | None = 
 
 @app.command
 def discretize(
-    run: Annotated[Positional[Path], arg(metavar="RUN")], epoch: Number = None, draw: Folder = None
+    run: Annotated[Positional[Path], arg(metavar="RUN")],
+    epoch: Number = None,
+    selection: Literal["weights", "perturbation"] = "weights",
+    draw: Folder = None,
+    device: Device = "auto",
 ) -> None:
     """Print the genotype that a search derives, finished or not, in the notation of its field.
 
     Args:
         run: Run directory.
         epoch: The cell after this epoch (counted from 0); by default after the last finished one.
+        selection: By the weights of the operations, or (of a finished search on images) by how much the
+            supernet misses each one, with some tuning in between; that is written beside the run's own.
         draw: Also draw the cell to this file (.png, .svg, .pdf).
     """
     from ldarts_lib import Run, parse
@@ -198,7 +204,15 @@ def discretize(
         raise LdartsError(f"epoch {epoch} is not in the run; it has the epochs 0 to {len(rows) - 1}")
     if "genotype" not in rows[0]:
         raise LdartsError(f"{run} is a training, not a search")
-    genotype = parse(rows[-1 if epoch is None else epoch]["genotype"])
+    if selection == "perturbation":
+        from ldarts_lib.bilevel.perturbation import select_by_perturbation
+        from ldarts_lib.runs.environment import resolve_device
+
+        if epoch is not None:
+            raise LdartsError("--selection perturbation reads the last epoch only; leave --epoch out")
+        genotype = select_by_perturbation(run, device=resolve_device(device))
+    else:
+        genotype = parse(rows[-1 if epoch is None else epoch]["genotype"])
     print(genotype)
     if draw:
         from ldarts_book.figures import draw_genotype

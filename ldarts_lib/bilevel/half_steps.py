@@ -15,6 +15,7 @@ from torch import Tensor
 from ldarts_lib.bilevel.gradients import Gradients, gradients, joint_norm, scale_copies
 from ldarts_lib.bilevel.protocols import RecurrentProtocol, SearchProtocol
 from ldarts_lib.bilevel.regularizers import penalized_gradients
+from ldarts_lib.bilevel.remedies.remedy import held
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet, cell_copies
 from ldarts_lib.runs.environment import arithmetic
@@ -72,6 +73,7 @@ class Bilevel:
         self.clip_factor = factors[epoch] if factors else None
         for group in self.weight_optimizer.param_groups:
             group["lr"] = self.protocol.learning_rate(epoch)
+        self.remedy.start_epoch(self)
 
     def step(self, training: Batch, validation: Batch) -> tuple[Gradients, Gradients]:
         """One step of each kind in the protocol's order; returns the gradients of (ω, α) half-step."""
@@ -81,7 +83,7 @@ class Bilevel:
         else:
             of_alpha = self.alpha_step(training, validation)
             of_weights = self.weight_step(training, validation)
-        self.remedy.after_step(self, training, validation)
+        self.remedy.after_step(self, of_weights, of_alpha)
         return of_weights, of_alpha
 
     def weight_step(self, training: Batch, validation: Batch | None = None) -> Gradients:
@@ -102,8 +104,9 @@ class Bilevel:
                 )
         for parameter, gradient in zip(self.parameters, found.weights, strict=True):
             parameter.grad = gradient
-        norm, factor = self.clip()
-        self.weight_optimizer.step()
+        with held(self.remedy.held_parameters(self)):
+            norm, factor = self.clip()
+            self.weight_optimizer.step()
         alone = torch.stack([norm, torch.zeros_like(norm)], -1)
         parts = alone if found.norms is None else found.norms
         return replace(found, norms=torch.cat([parts, torch.stack([norm, factor], -1)], -1))
@@ -139,7 +142,9 @@ class Bilevel:
             grads = torch.autograd.grad(loss, list(self.alphas.values()))
         for alpha, grad in zip(self.alphas.values(), grads, strict=True):
             alpha.grad = grad
-        self.alpha_optimizer.step()
+        if not self.remedy.waits(self.share):
+            with held(self.remedy.held_alphas(self)):
+                self.alpha_optimizer.step()
         return found
 
     def mixtures(self) -> dict[str, Tensor]:
@@ -148,7 +153,8 @@ class Bilevel:
 
     def architecture_gradients(self, validation: Batch, weights: Mapping[str, Tensor]) -> Gradients:
         """First-order gradients of the validation loss, by the architecture weights alone."""
-        return gradients(self.supernet, validation, weights, of_parameters=False)
+        of_parameters = self.remedy.validates_parameters
+        return gradients(self.supernet, validation, weights, of_parameters=of_parameters)
 
     def _unrolled(self, training: Batch, validation: Batch, weights: Mapping[str, Tensor]) -> Gradients:
         """Gradients of L_val(ω − ξ∇ω L_train(ω, p)) by p, ξ the learning rate.

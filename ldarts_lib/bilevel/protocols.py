@@ -66,7 +66,9 @@ class _Search:
 
     def new_remedy(self) -> Remedy:
         """The remedy of the method, before the first step; one that changes nothing if it has none."""
-        return remedy_of(self.method)(**self.remedy or {})
+        remedy = remedy_of(self.method)(**self.remedy or {})
+        remedy.check(self.search_space)
+        return remedy
 
     def strength(self, epoch: int) -> float:
         """λ_t of an epoch, counted from 0; a search of one epoch runs at full strength."""
@@ -175,7 +177,7 @@ class SearchProtocol(_Search, SpaceSettings, PictureSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> SearchProtocol:
-        self.new_remedy().check(self.search_space)
+        self.new_remedy()
         if self.weight_lr_min > self.weight_lr:
             raise ValueError(f"weight_lr_min = {self.weight_lr_min} is above weight_lr = {self.weight_lr}")
         if self.precision in ("tf32", "bfloat16") and self.form and self.estimator != "exact":

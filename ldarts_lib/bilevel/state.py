@@ -59,6 +59,8 @@ class SearchState(State):
         own, dtype = torch.Generator(device).manual_seed(protocol.seed), floating_type(protocol)
         supernet = self._supernet(protocol, dataset, own).to(device, dtype)
         alphas = initial_alphas(protocol.search_space, generator=self.batches, device=device, dtype=dtype)
+        for name, further in protocol.new_remedy().further_alphas(self.batches).items():
+            alphas[name] = further.to(device, dtype).requires_grad_()
         self.bilevel = Bilevel(supernet, alphas, protocol)
         self._read(dataset, device)
 
@@ -149,6 +151,10 @@ class SearchState(State):
         alphas = {kind: alpha.detach() for kind, alpha in self.bilevel.alphas.items()}
         return {kind: p.cpu() for kind, p in self.bilevel.remedy.decided(alphas).items()}
 
+    @property
+    def ended(self) -> bool:
+        return self.bilevel.remedy.ended
+
     def checkpoint(self) -> dict[str, Any]:
         bilevel = self.bilevel
         return {
@@ -191,6 +197,7 @@ class SearchState(State):
             "changed": self.protocol.changed,
             "epochs": self.epochs,
             **{key: rows[-1][key] for key in kept},
+            **self.bilevel.remedy.facts(),
         }
 
     def shown(self, row: Row) -> dict[str, str]:

@@ -19,8 +19,8 @@ class EdgeRule:
     """How an edge reads a state and what it makes of its mixed operation; one for all cells of a supernet.
 
     Attributes:
-        partial: K, of which the operations see the first 1/K of the channels, and the others pass by (Xu et
-            al., 2020, equation 2).
+        partial: K; operations see the first 1/K of the channels, but at least one, and the others pass by
+            (Xu et al., 2020, equation 2).
         keep: probability with which an edge is kept, for each image by itself (Larsson et al., 2017).
         generators: where drop-path draws from, one for each network that stands side by side.
     """
@@ -33,11 +33,12 @@ class EdgeRule:
         """The channels that the operations see of so many.
 
         Raises:
-            ValueError: K does not divide them.
+            ValueError: they are no whole part of them.
         """
-        if channels % self.partial:
+        seen = max(1, channels // self.partial)
+        if channels % seen:
             raise ValueError(f"operations cannot see 1/{self.partial} of {channels} channels")
-        return channels // self.partial
+        return seen
 
     def joined(self, weights: Mapping[str, Tensor], kind: str) -> Tensor:
         """The weights of a kind's cells, of partial channels with β (1 if it is not given) as last column."""
@@ -61,7 +62,7 @@ class EdgeRule:
         if self.partial == 1:
             return x
         apart, channels = self._apart(x, like=x), _channels(x) + 1
-        return _joined(apart.narrow(channels, 0, apart.shape[channels] // self.partial), channels)
+        return _joined(apart.narrow(channels, 0, self.seen(apart.shape[channels])), channels)
 
     def _kept(self, x: Tensor, edges: int) -> Tensor:
         """For each edge and image 1/keep or 0, [edges, batch, networks]."""
@@ -84,7 +85,8 @@ class EdgeRule:
             rest = rest.narrow(channels, seen.shape[channels], rest.shape[channels] - seen.shape[channels])
             rest = rest * beta.view(-1, *[1] * (rest.dim() - channels))
             # K groups of C/K channels, shuffled, so that the next edge sees some of each
-            groups = torch.cat([seen, rest], channels).unflatten(channels, (self.partial, -1))
+            both = torch.cat([seen, rest], channels)
+            groups = both.unflatten(channels, (-1, seen.shape[channels]))
             shuffled = groups.transpose(channels, channels + 1).flatten(channels, channels + 1)
             mixed = _joined(shuffled, channels)
         if kept is not None:

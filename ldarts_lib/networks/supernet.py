@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ldarts_lib.networks.edges import EdgeRule
+from ldarts_lib.networks.edges import EDGES, EdgeRule
 from ldarts_lib.networks.macro import MacroSettings, build_macro
 from ldarts_lib.networks.operations import (
     NONLINEARITIES,
@@ -260,6 +260,6 @@ def architecture_weights(alphas: Mapping[str, Tensor], layout: Sequence[str]) ->
 def cell_copies(p: Mapping[str, Tensor], layout: Sequence[str]) -> dict[str, Tensor]:
     """Each cell's own copy of p: per kind [cells, edges, operations], leaves."""
     return {
-        kind: one.detach().expand(layout.count(kind), *one.shape).clone().requires_grad_()
+        kind: one.detach().expand(layout.count(kind.removesuffix(EDGES)), *one.shape).clone().requires_grad_()
         for kind, one in p.items()
     }

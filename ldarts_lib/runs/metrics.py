@@ -48,6 +48,7 @@ class SearchMetrics(SearchIdentity, frozen=True):
     skips: Natural
     genotype: Name
     seconds: NonNegative
+    stopped: Natural | None = None
 
     @model_validator(mode="after")
     def _has_a_measure(self) -> SearchMetrics:

@@ -50,6 +50,7 @@ class State(Protocol):
         epochs: how many the run has.
         steps: units of the progress bar per epoch.
         unit: what they are.
+        ended: whether it comes to its end before its last epoch.
         files: JSON files that a run gets before its first epoch, by name.
     """
 
@@ -57,6 +58,7 @@ class State(Protocol):
     epochs: int
     steps: int
     unit: str = "step"
+    ended: bool = False
     files: Mapping[str, Mapping[str, Any]] = {}
 
     def run_epoch(self, epoch: int, on_step: OnStep) -> Row:
@@ -167,11 +169,14 @@ def run_epochs(
         units = {"total": first.epochs * first.steps, "initial": begun * first.steps, "unit": first.unit}
         with tqdm(desc=first.title, disable=not progress, **units) as bar:
             for epoch in range(begun, first.epochs):
+                if all(state.ended for _, state, _ in group):
+                    break
                 made = step(epoch) if step else [first.run_epoch(epoch, bar.update)]
                 bar.set_postfix({"epoch": epoch + 1, **first.shown(made[0])})
                 for (_, _, rows), row in zip(group, made, strict=True):
                     rows.append(row)
-                due = epoch + 1 == first.epochs or time.monotonic() - last_save >= save_seconds
+                over = epoch + 1 == first.epochs or all(state.ended for _, state, _ in group)
+                due = over or time.monotonic() - last_save >= save_seconds
                 if writes and due:
                     for one in group:
                         _save(*one)

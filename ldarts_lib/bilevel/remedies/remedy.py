@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from pydantic import PrivateAttr
 from torch import Tensor
 
@@ -13,10 +16,15 @@ from ldarts_lib.settings import Settings
 from ldarts_lib.spaces.space import Space
 
 if TYPE_CHECKING:
+    from ldarts_lib.bilevel.gradients import Gradients
     from ldarts_lib.bilevel.half_steps import Bilevel
 
 ByKind = dict[str, Tensor]
 """α, or p, of each cell kind."""
+
+
+Held = list[tuple[Tensor, Tensor]]
+"""Some α or ω, and where they stay as they are: masks that can be expanded to their shape."""
 
 
 class Remedy(Settings):
@@ -31,6 +39,7 @@ class Remedy(Settings):
         draws: whether it draws random numbers.
         packs: whether searches with it can be packed.
         with_lambda: whether ``lambda+NAME`` makes sense.
+        validates_parameters: whether the half-step of α finds the gradient by ω, too.
         kept: tensors beside α and ω that a checkpoint keeps; those of a pack have the copies in front.
     """
 
@@ -38,6 +47,7 @@ class Remedy(Settings):
     draws: ClassVar[bool] = False
     packs: ClassVar[bool] = True
     with_lambda: ClassVar[bool] = False
+    validates_parameters: ClassVar[bool] = False
     _kept: dict[str, Tensor] = PrivateAttr(default_factory=dict)
 
     @property
@@ -63,12 +73,52 @@ class Remedy(Settings):
         """What α adds to the validation loss, summed over the copies of a pack."""
         return 0.0
 
-    def after_step(self, bilevel: Bilevel, training: Batch, validation: Batch) -> None:
-        """Called after both half-steps."""
+    def further_alphas(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Initial parameters that move like α, by name, on the CPU and in float32."""
+        return {}
+
+    def start_epoch(self, bilevel: Bilevel) -> None:
+        """Called before an epoch; its share is that of ``bilevel``."""
+
+    def waits(self, share: float) -> bool:
+        """Whether α does not move yet."""
+        return False
+
+    def held_alphas(self, bilevel: Bilevel) -> Held:
+        """Which α do not move any more."""
+        return []
+
+    def held_parameters(self, bilevel: Bilevel) -> Held:
+        """Which ω do not move any more."""
+        return []
+
+    def after_step(self, bilevel: Bilevel, of_weights: Gradients, of_alpha: Gradients) -> None:
+        """Called after both half-steps, with what they followed."""
 
     def after_epoch(self, bilevel: Bilevel, epoch: int, validation: Batch) -> None:
         """Called after an epoch, counted from 0, with its last batch of α."""
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing that the result depends on would change in further epochs."""
+        return False
+
+    def facts(self) -> dict[str, Any]:
+        """What the metrics of a search tell of it."""
+        return {}
+
     def decided(self, alphas: ByKind) -> ByKind:
         """The p that the genotype is read from, and that the history tells of."""
         return {kind: alpha.softmax(-1) for kind, alpha in alphas.items()}
+
+
+@contextmanager
+def held(tensors: Held) -> Iterator[None]:
+    """Within it some entries have no gradient, and after it the values of before."""
+    before = [tensor.detach().clone() for tensor, _ in tensors]
+    for tensor, mask in tensors:
+        tensor.grad = tensor.grad.masked_fill(mask, 0.0)
+    yield
+    with torch.no_grad():
+        for (tensor, mask), old in zip(tensors, before, strict=True):
+            tensor.copy_(torch.where(mask, old, tensor))

@@ -1,0 +1,150 @@
+"""The cell of a finished search by perturbation instead of by α (DARTS-PT, Wang et al., 2021).
+
+Edges are decided in random order, one of each cell kind at a time. An edge keeps the operation without which
+the supernet's validation accuracy is lowest (their algorithm 1; of equal accuracies the loss decides); then ω
+and α of the other edges are tuned, as in the search, from a tenth of its learning rate. Where a node keeps
+some of its edges only, the nodes follow in the same way: edges go whose loss costs least. Published: 5 epochs
+between decisions after a search of 50. All candidates see the same batches, and BatchNorm their moments.
+"""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ldarts_lib.bilevel.half_steps import Bilevel
+from ldarts_lib.bilevel.protocols import SearchProtocol
+from ldarts_lib.bilevel.state import SearchState, floating_type
+from ldarts_lib.datasets.own import images_of
+from ldarts_lib.errors import RunError
+from ldarts_lib.files import write_atomically, write_json
+from ldarts_lib.networks.batches import Batch
+from ldarts_lib.networks.supernet import cell_copies
+from ldarts_lib.runs.directory import CONFIG, Run
+from ldarts_lib.runs.environment import arithmetic
+from ldarts_lib.settings import validated
+from ldarts_lib.spaces.genotype import Genotype
+
+TUNED_SHARE = 0.1
+"""Epochs between two decisions, as a share of those of the search."""
+SELECTED, _PARTLY = "genotype-perturbation.json", "perturbation.pt"
+
+
+def select_by_perturbation(
+    path: str | Path, *, device: torch.device | str = "cpu", progress: bool = True
+) -> Genotype:
+    """Decide the cell of a finished search on images; it is written beside the run's own.
+
+    What was interrupted goes on after its last decision; the run itself stays as it is.
+
+    Raises:
+        RunError: the run is no finished search on images.
+        DatasetMissing, DatasetCorrupt: its images are not at hand.
+    """
+    run = Run(path)
+    config = run.read_json(CONFIG) if (run.path / CONFIG).exists() else {}
+    if not run.finished or "step_order" not in config or config["space"] == "ptb":
+        raise RunError(f"{path}: a selection by perturbation needs a finished search on images")
+    protocol = validated(SearchProtocol, config)
+    state = SearchState(protocol, images_of(protocol, device), device)
+    state.restore(run.read_checkpoint())
+    selection = _Selection(state)
+    if (run.path / _PARTLY).exists():
+        selection.restore(torch.load(run.path / _PARTLY, map_location="cpu", weights_only=True))
+    bar = {"total": len(selection.tasks), "initial": selection.made, "desc": "deciding", "unit": "edge"}
+    with tqdm(**bar, disable=not progress) as steps:
+        while selection.made < len(selection.tasks):
+            selection.decide()
+            write_atomically(run.path / _PARTLY, lambda file: torch.save(selection.checkpoint(), file))
+            steps.update()
+    genotype = selection.genotype()
+    write_json(run.path / SELECTED, genotype.as_json())
+    (run.path / _PARTLY).unlink()
+    return genotype
+
+
+class _Selection(Bilevel):
+    """The half-steps of a search that has ended, while its edges are being decided.
+
+    Attributes:
+        tasks: what is decided together: of each kind an edge by its number, or a node by minus its number.
+        made: how many of the tasks are done.
+        chosen: of each kind the p of decided edges, [edges, operations]; NaN in the others.
+    """
+
+    def __init__(self, state: SearchState) -> None:
+        self.state, self.made, found, settings = state, 0, state.bilevel, state.protocol
+        self.space, draw = settings.search_space, torch.Generator().manual_seed(settings.seed)
+        orders = []
+        for cell in self.space.cells.values():
+            nodes = range(cell.inputs, cell.inputs + cell.nodes)
+            crowded = [-node for node in nodes if self.space.kept and node > self.space.kept]
+            parts = range(len(cell.edges)), crowded
+            orders.append([part[i] for part in parts for i in torch.randperm(len(part), generator=draw)])
+        self.tasks = [dict(zip(self.space.cells, task, strict=True)) for task in zip_longest(*orders)]
+        self.epochs, rate = max(1, round(TUNED_SHARE * settings.epochs)), settings.weight_lr / 10
+        tuned = {"weight_lr": rate, "weight_lr_min": min(rate, settings.weight_lr_min), "ramp": "constant"}
+        tuned["epochs"] = self.epochs * (len(self.tasks) - 1) or 1
+        super().__init__(found.supernet, found.alphas, settings.model_copy(update=tuned))
+        state.bilevel = self
+        shapes = {kind: found.alphas[kind].detach() for kind in self.space.cells}
+        self.chosen = {kind: torch.full_like(alpha, torch.nan) for kind, alpha in shapes.items()}
+
+    def mixtures(self) -> dict[str, Tensor]:
+        """As of the search; a decided edge has its operation alone, or nothing."""
+        p = super().mixtures()
+        return p | {k: torch.where(c.isnan(), p[k], c.nan_to_num()) for k, c in self.chosen.items()}
+
+    def decide(self) -> None:
+        """The next task, after the tuning that follows the one before."""
+        self.supernet.train()
+        for epoch in range((self.made - 1) * self.epochs, self.made * self.epochs) if self.made else ():
+            self.start_epoch(epoch)
+            for batches in self.state.pairs():
+                self.step(*batches)
+        for kind, task in self.tasks[self.made].items():
+            cell, chosen = self.space.cells[kind], self.chosen[kind]
+            if task is not None and task >= 0:
+                names = enumerate(cell.candidates[task])
+                allowed = [o for o, name in names if name != "none" or not self.space.kept]
+                needed = min(allowed, key=lambda o: self._quality(kind, (task, o)))
+                chosen[task] = 0.0
+                chosen[task, needed] = 1.0
+            elif task is not None:
+                edges = [e for e, (node, _) in enumerate(cell.edges) if node == -task]
+                while len(edges) > self.space.kept:
+                    needless = max(edges, key=lambda e: self._quality(kind, e))
+                    chosen[needless] = 0.0
+                    edges.remove(needless)
+        self.made += 1
+
+    @torch.no_grad()
+    def _quality(self, kind: str, removed: Any) -> tuple[float, ...]:
+        """Accuracy and minus the loss on all images of α, without entries of one kind's p."""
+        p = {name: q.detach().clone() for name, q in self.mixtures().items()}
+        p[kind][removed] = 0.0
+        weights, total, state = cell_copies(p, self.supernet.layout), 0.0, self.supernet.random_state()
+        order, protocol = torch.Generator().manual_seed(0), self.state.protocol
+        for images, labels in self.state.validation.epoch(protocol.batch_size, order, augment=False):
+            batch = Batch(images.to(floating_type(protocol)), labels)
+            with arithmetic(protocol.precision):
+                output = self.supernet(batch.inputs, weights, update_statistics=False)
+            total = total + torch.stack([batch.accuracy(output), -batch.losses(output)])
+        self.supernet.set_random_state(state)
+        return tuple(total.tolist())
+
+    def genotype(self) -> Genotype:
+        return self.space.discretize({kind: chosen.cpu().numpy() for kind, chosen in self.chosen.items()})
+
+    def checkpoint(self) -> dict[str, Any]:
+        return self.state.checkpoint() | {"made": self.made, "chosen": self.chosen}
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        self.state.restore(saved)
+        self.made = saved["made"]
+        self.chosen = {kind: c.to(self.chosen[kind].device) for kind, c in saved["chosen"].items()}
