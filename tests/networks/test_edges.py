@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from helpers import error, naive_operation, small_batch, small_space
 from ldarts_lib.fast.packed import PackedSupernet
 from ldarts_lib.fast.supernet import FastSupernet
 from ldarts_lib.networks.supernet import Supernet
 from ldarts_lib.spaces.space import SPACES
-from tests.helpers import error, naive_operation, small_batch, small_space
 
 SIZES = {"classes": 3, "channels_in": 1}
 
