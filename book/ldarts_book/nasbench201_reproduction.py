@@ -17,10 +17,7 @@ SKIPS, BEST = "111111", "333133"
 
 def recorded(name: str) -> pd.DataFrame:
     """The judged rows of a study; none where it was not run."""
-    try:
-        return studies.judged(name)
-    except studies.NotRecorded:
-        return pd.DataFrame()
+    return studies.judged(name) if studies.is_recorded(name) else pd.DataFrame()
 
 
 def answers(judged: pd.DataFrame) -> pd.DataFrame:

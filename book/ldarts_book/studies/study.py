@@ -199,8 +199,8 @@ _ALL = (
     # The table's networks have one cell per stage and learn from noisy-digits. For another depth or other
     # images its accuracy says how well the search chose; it is none of a network like the search's.
     _study("robustness", range(30, 40), SHOWN, settings=_CHANGES, asks="does it hold in other settings?"),
-    _study("proxy-choosing", CHOOSING, ("DARTS",), judge=LookedUp("nasbench201"), settings=_PROXIES, cost=130,
-        asks="at which size of a proxy of NAS-Bench-201 does DARTS collapse?"),
+    _study("proxy-choosing", CHOOSING, ("DARTS",), settings=_PROXIES, kept=None, cost=130,
+        judge=LookedUp("nasbench201"), asks="at which size of a proxy of NAS-Bench-201 does DARTS collapse?"),
     _study("proxy", REPORTED, (
         *SHOWN, "Λ-DARTS, ε0 = 0.0001, λ = 1/8", "Λ-DARTS, sign form", "DARTS, 10 epochs", "Λ-DARTS, λ = 1/8",
     ), judge=LookedUp("nasbench201"), settings={PROXY: _PROXIES[PROXY]}, kept=None, cost=180,
