@@ -72,13 +72,17 @@ _AS_NOISE = {
 }
 
 _PUBLISHED: Mapping[str, tuple[str, float]] = {
+    "darts-es": ("growth", 1 / 3),
+    "r-darts": ("decay", 9.0),
     "sdarts-rs": ("radius", 0.3),
     "sdarts-adv": ("radius", 0.3),
     "darts-minus": ("skip", 1.0),
     "beta-darts": ("beta_decay", 50.0),
+    "pc-darts": ("partial", 4),
     "drnas": ("alpha_weight_decay", 1e-3),
     "gdas": ("tau_max", 10.0),
     "fair-darts": ("zero_one", 10.0),
+    "oles": ("threshold", 0.4),
 }
 """Of each remedy its main strength, and the published default (tested against the remedy)."""
 
