@@ -38,7 +38,8 @@ def results(costs: pd.Series, benchmark: Table) -> pd.DataFrame:
     :data:`CHANCE`, and for each cost ``random search, N cells``, N being the cost to the nearest (``rival``).
     """
     plan = studies.planned(studies.STUDIES["remedies"])
-    found = ends("remedies").query("variant in @plan.variants")
+    found = ends("remedies", "perturbation")
+    found = found[found["variant"].isin([*plan.variants, "DARTS-PT"])]
     if studies.is_recorded("stopping"):
         found = pd.concat([found, studies.with_stopping(studies.judged("stopping"))])
     found = (

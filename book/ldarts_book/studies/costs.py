@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from ldarts_book.studies.judges import by_perturbation
 from ldarts_book.studies.records import write_provenance, write_table
 from ldarts_book.studies.study import FAMILIES, FRESH, STUDIES
 
@@ -45,11 +46,14 @@ def measure_costs(
     images, rows = load_images(PROTOCOL.dataset), []
     train = [partial(standalone_accuracy, decode(ops), PROTOCOL, images) for ops in drawn_cells(0, cells)]
     others = {name for family in FAMILIES.values() for name in [*family][1:]}
-    known = STUDIES["remedies"].part(variants).variants
-    for name in tqdm([name for name in known if name not in others], desc="measuring", unit="method"):
+    known = {**STUDIES["remedies"].variants, **STUDIES["perturbation"].variants}
+    left = [name for name in known if name not in others and (name in variants or not variants)]
+    for name in tqdm(left, desc="measuring", unit="method"):
         one = protocol(size=size, seed=FRESH[0], **known[name])
         with TemporaryDirectory() as folder:
             seconds = _cpu_seconds(partial(search, one, folder, progress=False))
+            if name in STUDIES["perturbation"].variants:
+                seconds += _cpu_seconds(partial(by_perturbation, Path(folder)))
         training = sum(map(_cpu_seconds, train)) / cells
         rows.append({"variant": name, "seconds": seconds, "training": training, "ratio": seconds / training})
     table = pd.DataFrame(rows).round(3)

@@ -49,18 +49,34 @@ class LookedUp:
     """The cell that is derived after an epoch is looked up in a table of all cells.
 
     A search has *collapsed* if no convolution lies on a path from the input to the output of its cell.
+
+    Attributes:
+        selection: of the last cell, by its ``weights`` or by ``perturbation``.
     """
 
     table: str = "digits-201"
+    selection: str = "weights"
     file: ClassVar[str] = "epochs.csv.gz"
 
-    def rows(self, found: Sequence[Found], **_: Any) -> pd.DataFrame:
+    def rows(
+        self, found: Sequence[Found], *, workers: int | None = None, device: Any = "cpu"
+    ) -> pd.DataFrame:
         """What is recorded, one row per epoch.
 
         Columns: what names the search, ``epoch``, ``ops`` (the six digits of the derived cell), columns of
         the history, and of each normal cell l on the batches of α ``norm_l``, the norm of its gradient, and
         ``decision_l``, its cosine with the sum.
         """
+        if self.selection == "perturbation":
+            from ldarts_lib.runs.processes import process_pool
+
+            with process_pool(workers, device) as pool:
+                selected = pool.map(partial(by_perturbation, device=device), [one.path for one in found])
+                cells = list(tqdm(selected, total=len(found), desc="selecting", unit="cell"))
+            last = ({**one.history[-1], "genotype": cell} for one, cell in zip(found, cells, strict=True))
+            found = [
+                replace(one, history=[*one.history[:-1], row]) for one, row in zip(found, last, strict=True)
+            ]
         return pd.DataFrame(
             {
                 **one.keys,
@@ -206,6 +222,15 @@ def draw(space: Space, seed: int) -> Genotype:
     """The architecture that random architecture weights derive."""
     generator = np.random.default_rng(seed)
     return space.discretize({kind: generator.random(cell.shape) for kind, cell in space.cells.items()})
+
+
+def by_perturbation(path: Path, device: Any = "cpu") -> str:
+    """The cell that is selected of a finished search by perturbation, from its folder if it was before."""
+    from ldarts_lib.bilevel.perturbation import SELECTED, select_by_perturbation
+
+    if (kept := path / SELECTED).exists():
+        return read_json(kept)["genotype"]
+    return str(select_by_perturbation(path, device=device, progress=False))
 
 
 def _train(one: Found, trainings: int, device: Any) -> float:

@@ -71,7 +71,7 @@ _AS_NOISE = {
     )
 }
 
-_PUBLISHED: Mapping[str, tuple[str, float]] = {
+PUBLISHED: Mapping[str, tuple[str, float]] = {
     "darts-es": ("growth", 1 / 3),
     "r-darts": ("decay", 9.0),
     "sdarts-rs": ("radius", 0.3),
@@ -99,10 +99,10 @@ _FORMS_OF_TABLE = {
     "Λ-DARTS, ε0 = 0.0001": _EPSILONS["Λ-DARTS, ε0 = 0.0001"],
     "Λ-DARTS, sign form": {"method": "lambda-sign"},
 }
-_REMEDIES = {METHODS[method]: {"method": method} for method in _PUBLISHED}
+_REMEDIES = {METHODS[method]: {"method": method} for method in PUBLISHED}
 FAMILIES: Mapping[str, Mapping[str, Settings]] = {
     **{name: _family(name, own, "lambda_max", 1.0) for name, own in _FORMS_OF_TABLE.items()},
-    **{name: _family(name, own, *_PUBLISHED[own["method"]]) for name, own in _REMEDIES.items()},
+    **{name: _family(name, own, *PUBLISHED[own["method"]]) for name, own in _REMEDIES.items()},
 }
 """The variants of each method that is compared with all others, the published default first."""
 FAMILY_OF = {variant: family for family, variants in FAMILIES.items() for variant in variants}
@@ -199,6 +199,8 @@ _ALL = (
     _study("remedies", FRESH, ("DARTS", "DARTS, 10 epochs", "DARTS, 20 epochs", *_STRENGTHS_OF_ALL),
         own_seeds={name: FRESH[:20] for remedy in _REMEDIES for name in FAMILIES[remedy]},
         chosen_by="remedy-strengths", asks="every remedy on the same ground truth: which one helps?"),
+    Study("perturbation", {"DARTS-PT": {"method": "darts"}}, FRESH[:20], kept=1, cost=60.0,
+        judge=LookedUp(selection="perturbation"), asks="is the cell better that the supernet misses most?"),
     _study("stopping", FRESH, SHOWN, kept=None, asks="when should a search stop?"),
     # The table's networks have one cell per stage and learn from noisy-digits. For another depth or other
     # images its accuracy says how well the search chose; it is none of a network like the search's.

@@ -52,7 +52,7 @@ def test_searches_of_one_name_are_the_same_in_all_studies():
     chosen = [protocol(**own).model_dump_json() for own in studies.VARIANTS.values()]
     assert len(set(chosen)) == len(chosen) and len(named) == len(every)
     assert {p.size for p in every.values()} == {"demo"}
-    assert {next(iter(study.variants)) for study in STUDIES.values()} == {"DARTS"}
+    assert {next(iter(study.variants)) for study in STUDIES.values()} == {"DARTS", "DARTS-PT"}
 
 
 def test_an_ablation_changes_one_setting_of_its_baseline():
