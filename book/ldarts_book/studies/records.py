@@ -86,12 +86,11 @@ def judged(name: str, size: str = "smoke", out: str | Path = "", device: Any = "
 
     Of most studies the last epochs are recorded.
     """
-    study = STUDIES[name]
-    if size == "full":
-        return study.judge.judge(run([study], out, device=device)[name])
-    if not is_recorded(name):
+    if size != "full" and not is_recorded(name):
         raise NotRecorded(f"there is no {_folder(name)}; `ldarts study {name}` makes such a file")
-    return study.judge.judge(_recorded(name))
+    study = STUDIES[name]
+    made = run([study], out, device=device)[name] if size == "full" else _recorded(name)
+    return study.judge.judge(made)
 
 
 def is_recorded(name: str) -> bool:
@@ -181,10 +180,9 @@ def overview() -> list[tuple[str, str, str, str]]:
     """Of each study the name, what it asks, how many searches, and the core hours that these took us."""
     found = []
     for study in STUDIES.values():
-        hours = _seconds(_recorded(study.name)).sum() / 3600
-        lacks = missing(study.name)["hours"].sum()
-        took = f"{hours:.1f}" + (f", {lacks:.1f} more not run here" if lacks else "")
-        found.append((study.name, study.asks, str(len(list(planned(study).searches()))), took))
+        took, lacks = _seconds(_recorded(study.name)).sum() / 3600, missing(study.name)["hours"].sum()
+        hours = f"{took:.1f}" + (f", {lacks:.1f} more not run here" if lacks else "")
+        found.append((study.name, study.asks, str(len(list(planned(study).searches()))), hours))
     found.append(("secants", "is the finite difference the exact gradient and noise, in the mean?", "", "5"))
     found.append(("costs", "what does a search of each method cost, in trainings of a cell?", "", "0.5"))
     return [*found, ("digits201", "how good is every cell? The table Digits-201", "0", "6, trainings")]

@@ -79,8 +79,8 @@ PUBLISHED: Mapping[str, tuple[str, float]] = {
     "darts-minus": ("skip", 1.0),
     "beta-darts": ("beta_decay", 50.0),
     "pc-darts": ("partial", 4),
-    "drnas": ("alpha_weight_decay", 1e-3),
     "gdas": ("tau_max", 10.0),
+    "drnas": ("alpha_weight_decay", 1e-3),
     "fair-darts": ("zero_one", 10.0),
     "oles": ("threshold", 0.4),
 }
@@ -90,7 +90,7 @@ PUBLISHED: Mapping[str, tuple[str, float]] = {
 def _family(name: str, own: Settings, strength: str, default: float) -> dict[str, Settings]:
     """A method at its default, a quarter of it and four times as strong."""
     word = {"lambda_max": "λ"}.get(strength, strength)
-    values = {"1/4" if value == 1 / 4 else f"{value:g}": value for value in (default / 4, default * 4)}
+    values = {"1/4" if value == 1 / 4 else f"{value:.3g}": value for value in (default / 4, default * 4)}
     return {name: own} | {f"{name}, {word} = {text}": {**own, strength: v} for text, v in values.items()}
 
 
