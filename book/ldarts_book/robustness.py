@@ -34,6 +34,19 @@ def overall(judged: pd.DataFrame) -> pd.Series:
     return pd.Series(found | {"p": studies.signed_rank(gains)})
 
 
+def known(name: str) -> pd.DataFrame:
+    """What is recorded of a study, on the seeds that all recorded variants have; no rows without DARTS."""
+    rows = studies.judged(name) if studies.is_recorded(name) else pd.DataFrame({"variant": []})
+    keys = [key for key in ("setting", "seed") if key in rows]
+    alike = rows.groupby(keys or "variant")["variant"].transform("nunique")
+    return rows[(alike == rows["variant"].nunique()) & ("DARTS" in set(rows["variant"]))]
+
+
+def compared(judged: pd.DataFrame) -> pd.DataFrame:
+    """A report without the rows of DARTS, by setting and variant."""
+    return studies.report(studies.outcomes(judged)).drop(index="DARTS", level="variant")
+
+
 def smallest_p(seeds: int) -> float:
     """The least two-sided p-value of the signed-rank test: all differences have one sign."""
     return min(1.0, 2 / 2**seeds)

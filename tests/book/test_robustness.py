@@ -48,6 +48,20 @@ def test_each_row_of_the_summary_is_a_setting_and_a_method(judged):
     assert words.loc[("baseline", "DARTS"), ["gain", "p", "p (Holm)"]].tolist() == ["", "", ""]
 
 
+def test_a_study_is_compared_on_the_seeds_that_all_its_recorded_variants_have(judged, monkeypatch):
+    some = judged[(judged["variant"] == "DARTS") | (judged["seed"] < 33)]
+    monkeypatch.setattr(studies, "judged", lambda name: some, raising=False)
+    monkeypatch.setattr(studies, "is_recorded", lambda name: True, raising=False)
+    rows = robustness.known("any")
+    assert set(rows["seed"]) == {30, 31, 32} and len(rows) == 24
+    gains = robustness.compared(rows)["gain"]
+    assert gains[("depth=2", "Λ-DARTS")] == pytest.approx((-0.1 + 0.0 + 0.2) / 3)
+    some = judged[judged["variant"] != "DARTS"]
+    assert robustness.known("any").empty
+    monkeypatch.setattr(studies, "is_recorded", lambda name: False, raising=False)
+    assert robustness.known("any").empty
+
+
 def test_the_overall_gain_is_one_comparison_over_seeds(judged):
     found = robustness.overall(judged)
     by_seed = np.array([0.3 - 0.1, 0.2 + 0.0, 0.35 + 0.2, 0.1 + 0.0]) / 2

@@ -171,8 +171,8 @@ class Retrained:
     """The cell that a search ends with is trained once with each recipe, and so is random search's.
 
     Attributes:
-        tries: cells that random search draws for each seed, about the cost of a search of Λ-DARTS; it keeps
-            the best by one training of the table.
+        tries: cells among which random search chooses by one training of the table, about as many as cost
+            what a search of Λ-DARTS does.
     """
 
     rates: tuple[float, ...] = (0.0125, 0.05, 0.2)
@@ -181,32 +181,26 @@ class Retrained:
     file: ClassVar[str] = "recipes.csv"
 
     def rows(self, found: Sequence[Found], *, device: Any = "cpu", **_: Any) -> pd.DataFrame:
-        """What is recorded, one row per cell and ``recipe``: ``ops``, ``seconds`` (search and all trainings)
-        and ``accuracy`` (between 0 and 1)."""
+        """One row per cell and ``recipe``: ``ops``, ``accuracy`` (0 to 1), and ``seconds`` of all recipes."""
+        from ldarts_book.studies.costs import drawn_cells
         from ldarts_lib.datasets.images import load_images
         from ldarts_lib.evaluation.standalone import Recipe, standalone_accuracies
 
-        settings = found[0].protocol
-        images = load_images(settings.dataset, device=device)
+        worth = open_table("digits-201").query
         cells = [{**one.keys, "ops": encode(parse(one.history[-1]["genotype"]))} for one in found]
-        cells += [
-            {"variant": "random search", "seed": seed, "ops": self._drawn(seed)}
-            for seed in sorted({one.keys["seed"] for one in found})
-        ]
+        for seed in sorted({one.keys["seed"] for one in found}):
+            best = max(drawn_cells(seed, self.tries), key=lambda ops: worth(parse(ops))["accuracy_0"])
+            cells.append({"variant": "random search", "seed": seed, "ops": best})
+        settings, genotypes = found[0].protocol, [parse(cell["ops"]) for cell in cells]
+        images = load_images(settings.dataset, device=device)
         rows, begin = [], time.process_time()
         for rate, epochs in product(self.rates, self.epochs):
-            recipe, genotypes = Recipe(epochs=epochs, learning_rate=rate), [parse(c["ops"]) for c in cells]
-            # the table's seeds are 0 to 2, by which random search has chosen
+            recipe = Recipe(epochs=epochs, learning_rate=rate)
+            # seed 0 is that of the training by which random search has chosen
             accuracies = standalone_accuracies(genotypes, settings, images, recipe, seeds=[100])[:, 0]
-            named = {"recipe": f"{rate:g}, {epochs} epochs"}
-            rows += [c | named | {"accuracy": a} for c, a in zip(cells, accuracies.tolist(), strict=True)]
-        searched = np.mean([sum(row["seconds"] for row in one.history) for one in found])
-        return pd.DataFrame(rows).assign(seconds=searched + (time.process_time() - begin) / len(cells))
-
-    def _drawn(self, seed: int) -> str:
-        table, generator = open_table("digits-201").frame, np.random.default_rng(seed)
-        drawn = generator.choice(len(table), self.tries, p=table["cells"] / table["cells"].sum())
-        return table.iloc[drawn].nlargest(1, "accuracy_0")["ops"].item()
+            named = pd.DataFrame(cells).assign(recipe=f"{rate:g}, {epochs} epochs")
+            rows.append(named.assign(accuracy=accuracies.numpy()))
+        return pd.concat(rows, ignore_index=True).assign(seconds=(time.process_time() - begin) / len(cells))
 
     def judge(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Adds ``setting``, the recipe, and ``collapsed`` as :class:`LookedUp` has it."""

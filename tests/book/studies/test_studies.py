@@ -392,7 +392,7 @@ def test_cells_and_those_of_random_search_are_trained_with_every_recipe(monkeypa
     found = Found({"variant": "DARTS", "seed": 3}, Path(), history, None, protocol(channels=2))
     rows = few.rows([found])
     assert rows["recipe"].tolist() == ["0.5, 1 epochs"] * 2 + ["0.5, 2 epochs"] * 2
-    assert rows["variant"].tolist() == ["DARTS", "random search"] * 2 and (rows["seconds"] > 2).all()
+    assert rows["variant"].tolist() == ["DARTS", "random search"] * 2 and (rows["seconds"] > 0).all()
     assert rows["accuracy"].tolist() == [0.5, 0.5, 1, 1]
     drawn = rows["ops"][1]
     table = open_table("digits-201")
