@@ -3,6 +3,7 @@
 In a network of ReLUs the weight gradient of the loss is not continuous along the perturbation of the
 architecture weights: where an activation switches on or off, it jumps. A finite difference divides these
 jumps by the length of the perturbation; the exact gradient, which holds almost everywhere, has none of them.
+In the mean over batches the record of :mod:`~ldarts_book.studies.secants` compares the two.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from ldarts_book.studies.secants import SCENES, SLOPE
 from ldarts_book.studies.theory import copies, drawn, searched
 from ldarts_lib.bilevel.alignment import Form
 from ldarts_lib.bilevel.gradients import flat, gradients
@@ -100,6 +104,75 @@ def against_exact(
     return pd.DataFrame(rows).set_index("epsilon")
 
 
+@dataclass(frozen=True)
+class Jumps:
+    """The terms of the central difference D on the way p + t d, -ε0 ≤ t ≤ ε0, with the unit vector d.
+
+    Attributes:
+        at: where activations switch.
+        jumps: of the weight gradient there, [places, entries].
+        smooth: the mean of its derivative in between.
+        difference: D; it is ``smooth`` and the sum of the jumps by the length 2 ε0 of the way.
+    """
+
+    at: Tensor
+    jumps: Tensor
+    smooth: Tensor
+    difference: Tensor
+
+
+def jumps(
+    supernet: Supernet, batch: Batch, weights: Mapping[str, Tensor], epsilon: float, pieces: int = 16
+) -> Jumps:
+    """Find all jumps by halving, in a supernet as in :func:`against_exact`, and integrate between them.
+
+    Switches there and back within one of the first pieces are not seen.
+    """
+    regularizer, record = Regularizer(), _Activations()
+    direction, _ = perturbation(regularizer, gradients(supernet, batch, weights, of_parameters=False).cells)
+
+    def moved(t: float) -> dict[str, Tensor]:
+        return {k: (w.detach() + t * direction.get(k, 0.0)).requires_grad_() for k, w in weights.items()}
+
+    def gradient(t: float) -> Tensor:
+        return flat(gradients(supernet, batch, moved(t)).weights)
+
+    def derivative(t: float) -> Tensor:
+        leaves = moved(t)
+        loss = batch.losses(supernet(batch.inputs, leaves, update_statistics=False))
+        found = torch.autograd.grad(loss, tuple(leaves.values()), create_graph=True, materialize_grads=True)
+        along = sum((g * direction[k]).sum() for k, g in zip(leaves, found, strict=True) if k in direction)
+        return flat(torch.autograd.grad(along, tuple(supernet.parameters()), materialize_grads=True))
+
+    def pattern(t: float) -> Tensor:
+        supernet(batch.inputs, moved(t), update_statistics=False)
+        return torch.cat([on.flatten() for on in record.on.values()])
+
+    def halved(low: float, high: float, at_low: Tensor, at_high: Tensor) -> list[tuple[float, float]]:
+        if torch.equal(at_low, at_high):
+            return []
+        if high - low < 1e-6 * epsilon:
+            return [(low, high)]
+        middle = (low + high) / 2
+        between = pattern(middle)
+        return halved(low, middle, at_low, between) + halved(middle, high, between, at_high)
+
+    with ExitStack() as watched, torch.no_grad():
+        for relu in (module for module in supernet.modules() if isinstance(module, nn.ReLU)):
+            watched.enter_context(relu.register_forward_hook(record))
+        cuts = torch.linspace(-epsilon, epsilon, pieces + 1).double().tolist()
+        patterns = [pattern(t) for t in cuts]
+        ends = [end for i in range(pieces) for end in halved(*cuts[i : i + 2], *patterns[i : i + 2])]
+    places = [-epsilon, *(t for end in ends for t in end), epsilon]
+    h = torch.stack([gradient(t) for t in places])
+    smooth = torch.zeros_like(h[0])
+    for low, high in zip(places[::2], places[1::2], strict=True):
+        middle, reach = (low + high) / 2, (high - low) / 12**0.5  # Gauss's rule with two points
+        smooth += (derivative(middle - reach) + derivative(middle + reach)) * (high - low) / (4 * epsilon)
+    at = torch.tensor([low for low, _ in ends], dtype=torch.float64)
+    return Jumps(at, h[2::2] - h[1:-1:2], smooth, (h[-1] - h[0]) / (2 * epsilon))
+
+
 def panels(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, tuple[pd.Index, pd.Series]]]:
     """What :func:`~ldarts_book.figures.theory.lines` shows of tables of :func:`against_exact`, over ε0.
 
@@ -118,6 +191,58 @@ def panels(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, tuple[pd.I
         | {"slope −1/2": (guide, errors[start] * (guide / start) ** -0.5)},
         "share of activations that switch": {name: (some.index, some) for name, some in flips.items()},
     }
+
+
+def recorded() -> pd.DataFrame:
+    """The recorded rows of :mod:`~ldarts_book.studies.secants`; none before it is made."""
+    folder = Path(str(files("ldarts_data"))) / "recorded" / "secants"
+    parts = [pd.read_csv(path) for path in sorted(folder.glob("*.csv.gz"))]
+    return (
+        pd.concat(parts) if parts else pd.DataFrame(columns=["seed", "vector", "measure", "value", "scene"])
+    )
+
+
+def lacking(rows: pd.DataFrame) -> list[str]:
+    """The commands of the parts that are not recorded."""
+    left = [name for name in SCENES if name not in set(rows["scene"])]
+    return [f'ldarts study secants --variants "{name}" --record data/recorded' for name in left]
+
+
+def means(rows: pd.DataFrame) -> pd.DataFrame:
+    """The mean of each vector beside Ē, the mean exact gradient; a row per scene and vector.
+
+    Columns: ``cosine`` of the two; ``projection`` on Ē in units of its length, and its standard ``error``
+    over the seeds; ``bias``, the length of x̄ − Ē, and ``single``, of one x_i, in the same units; ``batches``,
+    of whose mean the noise is as long as Ē. Where the estimate of a square is negative, there is NaN.
+    """
+    wide = _wide(rows)
+    unit = wide.xs("exact", level="vector")["square"].reindex(wide.index.droplevel("vector")).to_numpy()
+    of = wide[["inner", "square", "single"]].div(unit, axis=0)
+    groups = of.groupby(level=["scene", "vector"])
+    inner, square, single = (column for _, column in groups.mean().items())
+    return pd.DataFrame(
+        {
+            "cosine": inner / square.clip(lower=0).replace(0, float("nan")) ** 0.5,
+            "projection": inner,
+            "error": groups["inner"].sem(),
+            "bias": (square - 2 * inner + 1).where(lambda x: x >= 0) ** 0.5,
+            "single": single**0.5,
+            "batches": single - square,
+        }
+    )
+
+
+def climbs(rows: pd.DataFrame) -> pd.DataFrame:
+    """The means over seeds of the rise of Λ by step, and of its ``slope``, measured and foretold."""
+    wide = _wide(rows)
+    wide = wide[[name for name in wide if name.split()[0] in ("mean", "single", "slope") and " " in name]]
+    wide["slope"] = (wide[f"mean {SLOPE:g}"] - wide[f"mean {-SLOPE:g}"]) / (2 * SLOPE)
+    return wide.groupby(level=["scene", "vector"]).mean().dropna(how="all")
+
+
+def _wide(rows: pd.DataFrame) -> pd.DataFrame:
+    named = rows.assign(scene=rows["scene"].str.replace(r", seed \d+", "", regex=True))
+    return named.pivot(index=["scene", "seed", "vector"], columns="measure", values="value")
 
 
 @dataclass

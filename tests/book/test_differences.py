@@ -9,6 +9,7 @@ from torch import nn
 from helpers import random_weights, small_batch, small_supernet
 from ldarts_book import differences
 from ldarts_book.studies.theory import drawn, searched
+from ldarts_lib.bilevel.gradients import gradients
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.bilevel.regularizers import Regularizer, perturbation, regularized_gradients
 
@@ -97,3 +98,71 @@ def test_panels_show_every_table_and_a_guide():
     x, y = error["slope −1/2"]
     assert (x[0], y[0]) == (1e-4, 30.0)
     assert np.polyfit(np.log(x), np.log(y), 1)[0] == pytest.approx(-0.5)
+
+
+def test_the_difference_is_its_smooth_part_and_its_jumps():
+    """Against a naive count, and against the formula of each jump, sign(∂_t z) (∂L/∂a) ∂_ω z."""
+    (net, batch, weights), length = small(), 2e-3
+    found = differences.jumps(net, batch, weights, length, pieces=8)
+    whole = found.smooth + found.jumps.sum(0) / (2 * length)
+    torch.testing.assert_close(whole, found.difference, rtol=0, atol=1e-5 * whole.norm().item())
+    direction, scale = perturbation(Regularizer(), gradients(net, batch, weights).cells)
+    _, central = regularized_gradients(net, batch, weights, Regularizer("cosine", "central", length))
+    torch.testing.assert_close(scale * found.difference, flat(central))
+    relus = [module for module in net.modules() if isinstance(module, nn.ReLU)]
+
+    def passed(t):
+        z, a = {}, {}
+
+        def hook(module, inputs, output):
+            z[module], a[module] = inputs[0], output
+
+        hooks = [relu.register_forward_hook(hook) for relu in relus]
+        loss = batch.losses(net(batch.inputs, {"normal": weights["normal"] + t * direction["normal"]}))
+        for one in hooks:
+            one.remove()
+        return loss, z, a
+
+    grid = np.linspace(-length, length, 81)
+    with torch.no_grad():
+        seen = [torch.cat([z.flatten() > 0 for z in passed(t)[1].values()]) for t in grid]
+    changes = [i for i in range(80) if not torch.equal(seen[i], seen[i + 1])]
+    assert len(changes) == len(found.at) > 2
+    assert all(grid[i] <= t <= grid[i + 1] for i, t in zip(changes, found.at.tolist(), strict=True))
+    for t, jump in zip(found.at.tolist(), found.jumps, strict=True):
+        (_, before, _), (loss, after, a) = (passed(t + side * 1e-5 * length) for side in (-1, 1))
+        of_a = torch.autograd.grad(loss, tuple(a.values()), retain_graph=True, allow_unused=True)
+        switched = sum(
+            (z * ((z > 0).double() - (before[relu] > 0).double()) * slope).sum()
+            for (relu, z), slope in zip(after.items(), of_a, strict=True)
+            if slope is not None
+        )
+        expected = torch.autograd.grad(switched, tuple(net.parameters()), materialize_grads=True)
+        assert (jump - flat(expected)).norm() < 0.01 * jump.norm()
+
+
+def test_means_and_climbs_of_a_record():
+    def part(scene, seed, e, x):
+        e, x = np.array(e, float), np.array(x, float)
+        measures = {"exact": (e @ e, e @ e, 4.0), "0.1": (x @ e, x @ x, 9.0), "noise": (np.nan,) * 3}
+        rows = [
+            (seed, vector, measure, value, scene)
+            for vector, values in measures.items()
+            for measure, value in zip(("inner", "square", "single"), values, strict=True)
+        ]
+        steps = {"mean 0.01": 0.03, "mean -0.01": -0.01, "slope exact": 2.5}
+        rows += [(seed, "0.1", measure, value * (seed + 1), scene) for measure, value in steps.items()]
+        return pd.DataFrame(rows, columns=["seed", "vector", "measure", "value", "scene"]).dropna()
+
+    parts = [part("a, seed 0", 0, [1, 0], [1, 1]), part("a, seed 1", 1, [0, 2], [0, 6])]
+    found = differences.means(pd.concat(parts)).loc["a"].loc["0.1"]
+    assert found["projection"] == 2 and found["error"] == 1  # of 1 and 3
+    assert found["cosine"] == pytest.approx(2 / 5.5**0.5)  # squares of 2 and 9
+    assert found["bias"] == pytest.approx((5.5 - 4 + 1) ** 0.5)
+    assert found["single"] == pytest.approx(((9 + 9 / 4) / 2) ** 0.5)
+    rise = differences.climbs(pd.concat(parts)).loc["a"].loc["0.1"]
+    assert rise["mean 0.01"] == pytest.approx(0.045) and rise["slope"] == pytest.approx(3.0)
+    assert rise["slope exact"] == pytest.approx(3.75)
+    commands = differences.lacking(pd.concat(parts))
+    assert len(commands) == len(differences.SCENES) and commands[0].endswith("--record data/recorded")
+    assert set(differences.recorded().columns) == {"seed", "vector", "measure", "value", "scene"}

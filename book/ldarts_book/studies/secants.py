@@ -78,11 +78,11 @@ def make(out: str | Path, scenes: Sequence[str] = (), device: torch.device | str
         path = Path(out) / f"{'-'.join(name.replace(',', '').replace('= ', '').lower().split())}.csv.gz"
         if not path.exists():
             print("secants:", name)
-            write_table(measured(SCENES[name], device).assign(scene=name), path)
+            write_table(rows_of(SCENES[name], device).assign(scene=name), path)
             write_provenance(path.parent, f'ldarts study secants --variants "{name}"', torch.device(device))
 
 
-def measured(scene: Scene, device: torch.device | str = "cpu") -> pd.DataFrame:
+def rows_of(scene: Scene, device: torch.device | str = "cpu") -> pd.DataFrame:
     """The rows of a scene."""
     net, weights, halves = _networks(scene, device)
     draws = [torch.Generator().manual_seed(seed) for seed in scene.seeds]
