@@ -193,7 +193,7 @@ def panels(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, tuple[pd.I
     }
 
 
-def recorded() -> pd.DataFrame:
+def recorded_means() -> pd.DataFrame:
     """The recorded rows of :mod:`~ldarts_book.studies.secants`; none before it is made."""
     folder = Path(str(files("ldarts_data"))) / "recorded" / "secants"
     parts = [pd.read_csv(path) for path in sorted(folder.glob("*.csv.gz"))]

@@ -165,4 +165,4 @@ def test_means_and_climbs_of_a_record():
     assert rise["slope exact"] == pytest.approx(3.75)
     commands = differences.lacking(pd.concat(parts))
     assert len(commands) == len(differences.SCENES) and commands[0].endswith("--record data/recorded")
-    assert set(differences.recorded().columns) == {"seed", "vector", "measure", "value", "scene"}
+    assert set(differences.recorded_means().columns) == {"seed", "vector", "measure", "value", "scene"}

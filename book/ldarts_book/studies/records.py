@@ -220,7 +220,7 @@ def make_records(
     if "costs" in names:
         print(costs.measure_costs(Path(record or out) / "costs", variants, size).to_string(index=False))
     if "secants" in names:
-        secants.make(Path(record or out) / "secants", variants, where)
+        secants.make_secants(Path(record or out) / "secants", variants, where)
     several = STUDIES if "all" in names else [name for name in names if name in STUDIES]
     plans = [STUDIES[name] if variants else planned(STUDIES[name]) for name in several]
     parts = [plan.part(variants, first_seed, seeds) for plan in plans]

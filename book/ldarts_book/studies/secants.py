@@ -70,7 +70,7 @@ SCENES: Mapping[str, Scene] = dict(_scenes())
 """The parts of the record: of the miniature, and at published size."""
 
 
-def make(out: str | Path, scenes: Sequence[str] = (), device: torch.device | str = "cpu") -> None:
+def make_secants(out: str | Path, scenes: Sequence[str] = (), device: torch.device | str = "cpu") -> None:
     """What ``ldarts study secants`` does: make parts that are not there, each in a file of its own."""
     if unknown := [name for name in scenes if name not in SCENES]:
         raise StudyError(f"secants: unknown variant {unknown[0]!r}; choose from {'; '.join(SCENES)}")
@@ -78,11 +78,11 @@ def make(out: str | Path, scenes: Sequence[str] = (), device: torch.device | str
         path = Path(out) / f"{'-'.join(name.replace(',', '').replace('= ', '').lower().split())}.csv.gz"
         if not path.exists():
             print("secants:", name)
-            write_table(rows_of(SCENES[name], device).assign(scene=name), path)
+            write_table(scene_rows(SCENES[name], device).assign(scene=name), path)
             write_provenance(path.parent, f'ldarts study secants --variants "{name}"', torch.device(device))
 
 
-def rows_of(scene: Scene, device: torch.device | str = "cpu") -> pd.DataFrame:
+def scene_rows(scene: Scene, device: torch.device | str = "cpu") -> pd.DataFrame:
     """The rows of a scene."""
     net, weights, halves = _networks(scene, device)
     draws = [torch.Generator().manual_seed(seed) for seed in scene.seeds]

@@ -62,9 +62,9 @@ def test_parts_of_the_record_are_made_once_and_of_several_seeds_together(tmp_pat
     tiny = {"channels": 2, "size": "smoke", "batch_size": 4}
     one, two = (Scene(seeds, 0, [1e-3], tiny, 2, tried) for seeds, tried in (([3], 0), ([3, 4], 1)))
     monkeypatch.setattr(secants, "SCENES", {"one, steps = 0": one, "two": two})
-    secants.make(tmp_path)
+    secants.make_secants(tmp_path)
     times = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.csv.gz")}
-    secants.make(tmp_path)
+    secants.make_secants(tmp_path)
     assert times == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.csv.gz")}
     parts = [pd.read_csv(tmp_path / f"{name}.csv.gz") for name in ("one-steps-0", "two")]
     assert [set(part["scene"]) for part in parts] == [{"one, steps = 0"}, {"two"}]
@@ -73,4 +73,4 @@ def test_parts_of_the_record_are_made_once_and_of_several_seeds_together(tmp_pat
     assert len(both) == len(parts[0]) == 8
     assert both["value_x"].tolist() == pytest.approx(both["value_y"].tolist(), rel=1e-2)
     with pytest.raises(StudyError, match="choose from one, steps = 0; two"):
-        secants.make(tmp_path, ["three"])
+        secants.make_secants(tmp_path, ["three"])
