@@ -1,10 +1,9 @@
 """The cell of a finished search by perturbation instead of by α (DARTS-PT, Wang et al., 2021).
 
-Edges are decided in random order, one of each cell kind at a time. An edge keeps the operation without which
-the supernet's validation accuracy is lowest (their algorithm 1; of equal accuracies the loss decides); then ω
-and α of the other edges are tuned, as in the search, from a tenth of its learning rate. Where a node keeps
-some of its edges only, the nodes follow in the same way: edges go whose loss costs least. Published: 5 epochs
-between decisions after a search of 50. All candidates see the same batches, and BatchNorm their moments.
+Their algorithm 1: edges are decided in random order, one of each kind of cell at a time. An edge keeps the
+operation without which the supernet's validation accuracy is lowest (of equal ones, its loss highest); then ω
+and the other α are tuned as in the search, from a tenth of its learning rate, 5 epochs after a search of 50.
+Where nodes keep some of their edges, the nodes follow: what costs least goes. All see the same batches.
 """
 
 from __future__ import annotations
@@ -32,24 +31,28 @@ from ldarts_lib.spaces.genotype import Genotype
 
 TUNED_SHARE = 0.1
 """Epochs between two decisions, as a share of those of the search."""
+DRAWN = ("gdas", "drnas")
+"""Methods without p that operations could be missing from."""
 SELECTED, _PARTLY = "genotype-perturbation.json", "perturbation.pt"
 
 
 def select_by_perturbation(
     path: str | Path, *, device: torch.device | str = "cpu", progress: bool = True
 ) -> Genotype:
-    """Decide the cell of a finished search on images; it is written beside the run's own.
+    """Decide the cell of a finished search on images, in :data:`SELECTED` beside the run's own files.
 
-    What was interrupted goes on after its last decision; the run itself stays as it is.
+    What was interrupted goes on after its last decision.
 
     Raises:
-        RunError: the run is no finished search on images.
+        RunError: the run is no finished search on images, or one whose p are drawn.
         DatasetMissing, DatasetCorrupt: its images are not at hand.
     """
     run = Run(path)
     config = run.read_json(CONFIG) if (run.path / CONFIG).exists() else {}
     if not run.finished or "step_order" not in config or config["space"] == "ptb":
         raise RunError(f"{path}: a selection by perturbation needs a finished search on images")
+    if config["method"] in DRAWN:
+        raise RunError(f"{path}: method {config['method']!r} draws its p in each pass; select by its weights")
     protocol = validated(SearchProtocol, config)
     state = SearchState(protocol, images_of(protocol, device), device)
     state.restore(run.read_checkpoint())
@@ -72,7 +75,7 @@ class _Selection(Bilevel):
     """The half-steps of a search that has ended, while its edges are being decided.
 
     Attributes:
-        tasks: what is decided together: of each kind an edge by its number, or a node by minus its number.
+        tasks: what is decided together: of each kind an edge, or a node (as a negative number).
         made: how many of the tasks are done.
         chosen: of each kind the p of decided edges, [edges, operations]; NaN in the others.
     """
@@ -89,14 +92,12 @@ class _Selection(Bilevel):
         self.tasks = [dict(zip(self.space.cells, task, strict=True)) for task in zip_longest(*orders)]
         self.epochs, rate = max(1, round(TUNED_SHARE * settings.epochs)), settings.weight_lr / 10
         tuned = {"weight_lr": rate, "weight_lr_min": min(rate, settings.weight_lr_min), "ramp": "constant"}
-        tuned["epochs"] = self.epochs * (len(self.tasks) - 1) or 1
+        tuned |= {"epochs": self.epochs * (len(self.tasks) - 1) or 1, "clip_factors": None}
         super().__init__(found.supernet, found.alphas, settings.model_copy(update=tuned))
-        state.bilevel = self
-        shapes = {kind: found.alphas[kind].detach() for kind in self.space.cells}
-        self.chosen = {kind: torch.full_like(alpha, torch.nan) for kind, alpha in shapes.items()}
+        state.bilevel, self.remedy = self, found.remedy
+        self.chosen = {kind: found.alphas[kind].detach() * torch.nan for kind in self.space.cells}
 
     def mixtures(self) -> dict[str, Tensor]:
-        """As of the search; a decided edge has its operation alone, or nothing."""
         p = super().mixtures()
         return p | {k: torch.where(c.isnan(), p[k], c.nan_to_num()) for k, c in self.chosen.items()}
 
@@ -105,6 +106,7 @@ class _Selection(Bilevel):
         self.supernet.train()
         for epoch in range((self.made - 1) * self.epochs, self.made * self.epochs) if self.made else ():
             self.start_epoch(epoch)
+            self.share = 1.0
             for batches in self.state.pairs():
                 self.step(*batches)
         for kind, task in self.tasks[self.made].items():
@@ -129,6 +131,7 @@ class _Selection(Bilevel):
         p = {name: q.detach().clone() for name, q in self.mixtures().items()}
         p[kind][removed] = 0.0
         weights, total, state = cell_copies(p, self.supernet.layout), 0.0, self.supernet.random_state()
+        keep, self.supernet.rule.keep = self.supernet.rule.keep, 1.0
         order, protocol = torch.Generator().manual_seed(0), self.state.protocol
         for images, labels in self.state.validation.epoch(protocol.batch_size, order, augment=False):
             batch = Batch(images.to(floating_type(protocol)), labels)
@@ -136,6 +139,7 @@ class _Selection(Bilevel):
                 output = self.supernet(batch.inputs, weights, update_statistics=False)
             total = total + torch.stack([batch.accuracy(output), -batch.losses(output)])
         self.supernet.set_random_state(state)
+        self.supernet.rule.keep = keep
         return tuple(total.tolist())
 
     def genotype(self) -> Genotype:

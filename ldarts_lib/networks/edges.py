@@ -30,11 +30,7 @@ class EdgeRule:
     generators: Sequence[torch.Generator | None] = (None,)
 
     def seen(self, channels: int) -> int:
-        """The channels that the operations see of so many.
-
-        Raises:
-            ValueError: they are no whole part of them.
-        """
+        """The channels that the operations see of so many."""
         seen = max(1, channels // self.partial)
         if channels % seen:
             raise ValueError(f"operations cannot see 1/{self.partial} of {channels} channels")
@@ -45,13 +41,16 @@ class EdgeRule:
         p = weights[kind]
         if self.partial == 1:
             return p
-        beta = weights[kind + EDGES] if kind + EDGES in weights else torch.ones_like(p[..., 0])
+        beta = weights.get(kind + EDGES, torch.ones_like(p[..., 0]))
         return torch.cat([p, beta.unsqueeze(-1)], -1)
 
     def weights(self, joined: Tensor, x: Tensor) -> tuple[Tensor, list[tuple[Any, Any]]]:
         """Of a cell that reads x the weights of the mixing, βp, and of each edge what else writes it."""
-        edges = joined.shape[-2]
-        kept = [None] * edges if self.keep == 1 else self._kept(x, edges)
+        edges, kept = joined.shape[-2], [None] * joined.shape[-2]
+        if self.keep < 1:  # 1/keep or 0 for each edge, image and network
+            like = {"device": x.device, "dtype": x.dtype}
+            drawn = [torch.rand(edges, len(x), generator=one, **like) for one in self.generators]
+            kept = (torch.stack(drawn, -1) < self.keep) / torch.tensor(self.keep, **like)
         if self.partial == 1:
             return joined, [(None, keep) for keep in kept]
         p, beta = joined[..., :-1], joined[..., -1:]
@@ -61,47 +60,29 @@ class EdgeRule:
         """The first C/K channels of each network, [batch, networks×C/K, height, width]."""
         if self.partial == 1:
             return x
-        apart, channels = self._apart(x, like=x), _channels(x) + 1
+        apart, channels = self._apart(x, x)
         return _joined(apart.narrow(channels, 0, self.seen(apart.shape[channels])), channels)
 
-    def _kept(self, x: Tensor, edges: int) -> Tensor:
-        """For each edge and image 1/keep or 0, [edges, batch, networks]."""
-        shape, like = (edges, len(x)), {"device": x.device, "dtype": x.dtype}
-        drawn = [torch.rand(shape, generator=generator, **like) for generator in self.generators]
-        return (torch.stack(drawn, -1) < self.keep) / torch.tensor(self.keep, **like)
-
     def write(self, mixed: Tensor, x: Tensor, beta: Any, kept: Tensor | None) -> Tensor:
-        """What an edge adds to its node.
-
-        Args:
-            mixed: its mixed operation of what it reads, times β.
-            x: the state that it leaves.
-            beta: the weight β of the channels that pass by, a number or [networks].
-            kept: [batch, networks], what drop-path keeps.
-        """
+        """What an edge that leaves x adds to its node, ``mixed`` being β times its mixed operation."""
         if self.partial > 1:
             x = F.max_pool2d(x, 2) if mixed.shape[-1] < x.shape[-1] else x
-            channels, seen, rest = _channels(x) + 1, self._apart(mixed, like=x), self._apart(x, like=x)
-            rest = rest.narrow(channels, seen.shape[channels], rest.shape[channels] - seen.shape[channels])
+            (seen, channels), (rest, _) = self._apart(mixed, x), self._apart(x, x)
+            few, all_ = seen.shape[channels], rest.shape[channels]
+            rest = rest.narrow(channels, few, all_ - few)
             rest = rest * beta.view(-1, *[1] * (rest.dim() - channels))
             # K groups of C/K channels, shuffled, so that the next edge sees some of each
-            both = torch.cat([seen, rest], channels)
-            groups = both.unflatten(channels, (-1, seen.shape[channels]))
+            groups = torch.cat([seen, rest], channels).unflatten(channels, (-1, few))
             shuffled = groups.transpose(channels, channels + 1).flatten(channels, channels + 1)
             mixed = _joined(shuffled, channels)
         if kept is not None:
             mixed = mixed * kept.repeat_interleave(mixed.shape[1] // kept.shape[1], 1)[..., None, None]
         return mixed
 
-    def _apart(self, x: Tensor, like: Tensor) -> Tensor:
-        """The channels of each network by themselves, in the layout of another tensor."""
-        place = _channels(like)
-        return x.movedim(1, place).unflatten(place, (len(self.generators), -1))
-
-
-def _channels(x: Tensor) -> int:
-    """Where the channels of a state lie in memory."""
-    return 3 if x.is_contiguous(memory_format=torch.channels_last) else 1
+    def _apart(self, x: Tensor, like: Tensor) -> tuple[Tensor, int]:
+        """A state with its networks apart, in the memory layout of another; where its channels are."""
+        place = 3 if like.is_contiguous(memory_format=torch.channels_last) else 1
+        return x.movedim(1, place).unflatten(place, (len(self.generators), -1)), place + 1
 
 
 def _joined(x: Tensor, channels: int) -> Tensor:

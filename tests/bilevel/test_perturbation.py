@@ -1,5 +1,6 @@
 """The selection by perturbation against a naive one, and that it goes on and leaves the run as it is."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -70,5 +71,8 @@ def test_a_selection_goes_on_bit_for_bit_where_nodes_keep_two_edges(ldarts, tmp_
     space.validate(found)
     _, _, error = ldarts("discretize", folder, "--selection", "perturbation", "--epoch", 0)
     assert "leave --epoch out" in error
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"method": "gdas"}))
+    assert "'gdas' draws its p" in ldarts("discretize", folder, "--selection", "perturbation")[2]
     (folder / "metrics.json").unlink()
     assert "needs a finished search" in ldarts("discretize", folder, "--selection", "perturbation")[2]
