@@ -162,7 +162,8 @@ PROXY = "C = 4, 40 epochs, batch 32"
 """The first of them with most collapsed searches of DARTS (tested against the record)."""
 _TIMES = {f"α learning rate × {text}": float(Fraction(text)) for text in ("1/3", "1", "3")}
 _RATES = {name: {"alpha_lr": 1e-2 * x} for name, x in _TIMES.items()}
-_PROXY_RATES = {f"proxy, {name}": _PROXIES[PROXY] | {"alpha_lr": 9e-3 * x} for name, x in _TIMES.items()}
+_PROXY = _PROXIES[PROXY]
+_PROXY_RATES = {f"proxy, {name}": _PROXY | {"alpha_lr": _PROXY["alpha_lr"] * x} for name, x in _TIMES.items()}
 _NO_SKIP = ("none", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 _SUPERNETS = {
     f"C = {channels}, depth {depth}": {"channels": channels, "depth": depth}
