@@ -30,11 +30,8 @@ class EdgeRule:
     generators: Sequence[torch.Generator | None] = (None,)
 
     def seen(self, channels: int) -> int:
-        """The channels that the operations see of so many."""
-        seen = max(1, channels // self.partial)
-        if channels % seen:
-            raise ValueError(f"operations cannot see 1/{self.partial} of {channels} channels")
-        return seen
+        """The channels that the operations see of so many, a whole part of them."""
+        return next(c for c in range(max(1, channels // self.partial), 0, -1) if channels % c == 0)
 
     def joined(self, weights: Mapping[str, Tensor], kind: str) -> Tensor:
         """The weights of a kind's cells, of partial channels with β (1 if it is not given) as last column."""

@@ -10,6 +10,7 @@ from ldarts_lib.bilevel.search import search
 from ldarts_lib.bilevel.state import SearchState
 from ldarts_lib.datasets.images import load_images
 
+IMAGES = load_images("noisy-digits")
 TINY = {
     "size": "smoke",
     "channels": 4,
@@ -29,13 +30,13 @@ METHODS = {
 
 def state_of(method, seed=0, **settings):
     chosen = protocol(method=method, seed=seed, **TINY | METHODS.get(method, {}) | settings)
-    return SearchState(chosen, load_images("noisy-digits"))
+    return SearchState(chosen, IMAGES)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_search_goes_on_bit_for_bit_and_is_the_same_in_a_pack(method):
     whole, first, second, *packed = [state_of(method, seed) for seed in (0, 0, 0, 0, 1)]
-    pack = PackedSearch(packed, load_images("noisy-digits"))
+    pack = PackedSearch(packed, IMAGES)
     rows, _ = [[one.run_epoch(epoch) for epoch in range(2)] for one in (whole, first)]
     second.restore(first.checkpoint())
     rows.append(whole.run_epoch(2))
@@ -63,12 +64,12 @@ def test_darts_es_stops_where_the_smoothed_eigenvalue_has_grown_by_a_third(monke
 
     monkeypatch.setattr(darts_es, "dominant_eigenvalue", curvature)
     given = TINY | {"method": "darts-es", "epochs": 12, "window": 1 / 6, "start": 1 / 6}
-    found = search(protocol(**given), tmp_path / "run", progress=False)
+    found = search(protocol(**given), tmp_path / "run", dataset=IMAGES, progress=False)
     metrics = (tmp_path / "run" / "metrics.json").read_text()
     assert f'"stopped": {expected}' in metrics and len(found.history) == expected + 4
     assert str(found.genotype) == found.history[-1]["genotype"] == found.history[expected]["genotype"]
-    states = [SearchState(protocol(**given, seed=seed), load_images("noisy-digits")) for seed in (0, 1)]
-    pack, alphas = PackedSearch(states, load_images("noisy-digits")), []
+    states = [SearchState(protocol(**given, seed=seed), IMAGES) for seed in (0, 1)]
+    pack, alphas = PackedSearch(states, IMAGES), []
     for epoch in range(12):
         pack.run_epoch(epoch)
         alphas.append([state.bilevel.alphas["normal"].detach().clone() for state in states])

@@ -1,8 +1,8 @@
 """OLES: an operation whose gradients no longer agree is not trained any further (Jiang et al., 2023).
 
-Source: OLES, algorithm 1, and the code (PasaLab/oles): the agreement of operation o is the mean over 20 steps
-of cos(a_o, b_o), its gradients by its ω on the batches of ω and of α; below 0.4 (``patience``) its ω stay as
-they are, while α moves on. The half-step of α therefore costs a whole backward pass.
+Source: OLES, algorithm 1, and its code (PasaLab/oles): where cos(a_o, b_o) of operation o's gradients by ω on
+the batches of ω and of α is below 0.4 (``patience``) on the mean of 20 steps, the ω of o stay as they are,
+while α moves on. The half-step of α costs a whole backward pass.
 """
 
 from typing import Any, ClassVar
@@ -38,20 +38,16 @@ class Oles(Remedy):
 
         squares = inner(of_weights, of_weights) * inner(of_alpha, of_alpha)
         cosine = inner(of_weights, of_alpha) / squares.sqrt().clamp_min(torch.finfo(squares.dtype).tiny)
-        if not self.kept:
-            self.kept.update(agreement=0 * cosine, frozen=cosine > 2, counted=0 * cosine[..., :1])
-        agreement, counted = self.kept["agreement"] + cosine, self.kept["counted"] + 1
-        over = counted == self.steps
-        frozen = self.kept["frozen"] | (over & (agreement < self.threshold * self.steps))
-        self.kept.update(agreement=agreement * ~over, frozen=frozen, counted=counted * ~over)
+        kept = self.kept or {"agreement": 0.0, "counted": 0 * cosine[..., :1], "frozen": cosine > 2}
+        agreement, counted = kept["agreement"] + cosine, kept["counted"] + 1
+        frozen = (over := counted == self.steps) & (agreement < self.threshold * self.steps) | kept["frozen"]
+        self.kept.update(agreement=agreement * ~over, counted=counted * ~over, frozen=frozen)
 
     def held_parameters(self, bilevel: Any) -> Held:
-        if not self.kept:
-            return []
-        frozen, held = self.kept["frozen"].view(bilevel.supernet.copies, -1), []
-        for owner, place in _owned(bilevel):
-            ours = bilevel.parameters[place]  # the networks of a pack one below the other
-            rows = frozen[:, owner].repeat_interleave(len(ours) // len(frozen))
+        held, copies = [], bilevel.supernet.copies
+        for owner, place in _owned(bilevel) if self.kept else ():
+            ours = bilevel.parameters[place]
+            rows = self.kept["frozen"][..., owner].view(copies).repeat_interleave(len(ours) // copies)
             held.append((ours, rows.view(-1, *[1] * (ours.dim() - 1))))
         return held
 
@@ -59,6 +55,6 @@ class Oles(Remedy):
 def _owned(bilevel: Any) -> list[tuple[int, int]]:
     """Of each parameter of an operation the operation's number, and its own place among all."""
     places = {parameter: place for place, parameter in enumerate(bilevel.parameters)}
-    edges = (edge for cell in bilevel.supernet.macro.cells for edge in cell.edges)
-    operations = filter(None, ([*one.parameters()] for edge in edges for one in edge.operations))
-    return [(owner, places[p]) for owner, parameters in enumerate(operations) for p in parameters]
+    modules = [one for cell in bilevel.supernet.macro.cells for edge in cell.edges for one in edge.operations]
+    trained = filter(None, ([*module.parameters()] for module in modules))
+    return [(owner, places[p]) for owner, parameters in enumerate(trained) for p in parameters]

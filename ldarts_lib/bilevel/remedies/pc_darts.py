@@ -5,8 +5,6 @@ channels of x, shuffled; β is the softmax over the edges that end in one node, 
 As in its code α and β wait for the first 15 of 50 epochs, and the genotype is read from β·p.
 """
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 import torch
@@ -32,11 +30,11 @@ class PcDarts(Remedy):
     """The part of the search in which α does not move yet."""
     _space: Space = PrivateAttr()
 
-    def supernet_options(self) -> dict[str, Any]:
-        return {"partial": self.partial}
-
     def check(self, space: Space) -> None:
         self._space = space
+
+    def supernet_options(self) -> dict[str, Any]:
+        return {"partial": self.partial}
 
     def further_alphas(self, generator: torch.Generator) -> dict[str, Tensor]:
         edges = {kind + EDGES: len(cell.edges) for kind, cell in self._space.cells.items()}
@@ -53,9 +51,9 @@ class PcDarts(Remedy):
         return {kind: p[kind + EDGES].unsqueeze(-1) * p[kind] for kind in self._space.cells}
 
     def _softmax(self, kind: str, alpha: Tensor) -> Tensor:
-        """Of α over the operations of an edge, of β over the edges that end in a node."""
+        """Of α over the operations of an edge, of β over the edges that end in node i: i, one by one."""
         if not kind.endswith(EDGES):
             return alpha.softmax(-1)
         cell = self._space.cells[kind.removesuffix(EDGES)]
-        incoming = [*range(cell.inputs, cell.inputs + cell.nodes)]  # as many as the node's number, neighbours
-        return torch.cat([part.softmax(-1) for part in alpha.split(incoming, -1)], -1)
+        parts = alpha.split([*range(cell.inputs, cell.inputs + cell.nodes)], -1)
+        return torch.cat([part.softmax(-1) for part in parts], -1)

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 ByKind = dict[str, Tensor]
 """α, or p, of each cell kind."""
-
-
 Held = list[tuple[Tensor, Tensor]]
 """Some α or ω, and where they stay as they are: masks that can be expanded to their shape."""
 
