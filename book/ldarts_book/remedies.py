@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.resources import files
 from typing import Any
 
 import pandas as pd
 
 from ldarts_book import studies
-from ldarts_book.studies.costs import drawn_cells
 from ldarts_lib.tables.tables import Table
 
 CHANCE = {"random cells": (1, "01234"), "random cells of convolutions": (1, "23")}
 """Cells that nobody searched for: how many are drawn with each seed, and from which digits."""
+
+
+def recorded_costs() -> pd.Series:
+    """What a search of each method costs in trainings of a cell; of none, if it was not measured."""
+    path = files("ldarts_data") / "recorded" / "costs" / "costs.csv"
+    return pd.read_csv(str(path), index_col="variant")["ratio"] if path.is_file() else pd.Series(dtype=float)
 
 
 def ends(*names: str) -> pd.DataFrame:
@@ -37,41 +43,33 @@ def results(costs: pd.Series, benchmark: Table) -> pd.DataFrame:
     Methods have the strength that was chosen. Beside them stand the rules that stop DARTS early, the cells of
     :data:`CHANCE`, and for each cost ``random search, N cells``, N being the cost to the nearest (``rival``).
     """
-    plan = studies.planned(studies.STUDIES["remedies"])
-    found = ends("remedies", "perturbation")
+    plan, stopping = studies.planned(studies.STUDIES["remedies"]), studies.is_recorded("stopping")
+    found = ends("remedies", "perturbation").drop(columns="setting")
     found = found[found["variant"].isin([*plan.variants, "DARTS-PT"])]
-    if studies.is_recorded("stopping"):
-        found = pd.concat([found, studies.with_stopping(studies.judged("stopping"))])
-    found = (
-        found.drop(columns="setting")
-        .drop_duplicates(["variant", "seed"])
-        .assign(cost=float("nan"), rival=None)
-    )
+    stopped = [studies.with_stopping(studies.judged("stopping"))] if stopping else []
+    found = pd.concat([found, *stopped]).drop_duplicates(["variant", "seed"], ignore_index=True)
+    found = found.assign(cost=float("nan"), rival=None)
     chance, longest = dict(CHANCE), found.groupby("variant")["epoch"].max()
     whole = studies.FAMILY_OF | {f"DARTS, {rule}": "DARTS" for rule in studies.STOPPING}
     for name, rows in found.groupby("variant"):
         if (base := whole.get(name, name)) in costs:
-            full = longest.get(base, longest[name])
-            cost = costs[base] * (rows["epoch"].mean() + 1) / (full + 1)
+            cost = costs[base] * (rows["epoch"].mean() + 1) / (longest.get(base, longest[name]) + 1)
             rival = f"random search, {max(round(cost), 1)} cells"
-            found.loc[found["variant"] == name, ["cost", "rival"]] = cost, rival
+            found.loc[rows.index, ["cost", "rival"]] = cost, rival
             chance[rival] = max(round(cost), 1), "01234"
-    drawn_rows = [
-        {"variant": name, "seed": seed, "cost": how[0], **_best(benchmark, drawn_cells(seed, *how), seed)}
-        for name, how in chance.items()
-        for seed in plan.seeds
-    ]
-    judged = studies.LOOKED_UP.judge(pd.DataFrame(drawn_rows))
+    cells = [_best(benchmark, name, seed, *how) for name, how in chance.items() for seed in plan.seeds]
+    judged = studies.LOOKED_UP.judge(pd.DataFrame(cells))
     regret = judged["regret"] + judged["accuracy"] - judged["worth"]
     return pd.concat([found, judged.assign(accuracy=judged["worth"], regret=regret)]).infer_objects()
 
 
-def _best(benchmark: Table, cells: list[str], seed: int) -> dict[str, Any]:
-    """The best of some cells, chosen by one training; the others say what it is worth."""
+def _best(benchmark: Table, variant: str, seed: int, count: int, digits: str) -> dict[str, Any]:
+    """The best of some drawn cells, chosen by one training; the others say what it is worth."""
     trainings = benchmark.frame.filter(like="accuracy_")
-    chooses = trainings.columns[seed % trainings.shape[1]]
+    chooses, cells = trainings.columns[seed % trainings.shape[1]], studies.drawn_cells(seed, count, digits)
     best = max(cells, key=lambda ops: trainings.at[benchmark.key(ops), chooses])
-    return {"ops": best, "worth": trainings.drop(columns=chooses).loc[benchmark.key(best)].mean()}
+    worth = trainings.drop(columns=chooses).loc[benchmark.key(best)].mean()
+    return {"variant": variant, "seed": seed, "cost": count, "ops": best, "worth": worth}
 
 
 def compare(found: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -102,21 +100,19 @@ def findings(report: pd.DataFrame, tests: pd.DataFrame) -> tuple[str, str]:
         return ("No search of this table is recorded: not run here.",) * 2
     best = methods.loc[name := methods["mean"].idxmax()]
     sure = tests[tests["p_holm"] < 0.05].reset_index()
-    of_darts = sure["against"] == "DARTS"
 
     def listed(names: Iterable[str]) -> str:
         return "; ".join(names) or "none"
 
-    above, below = (
-        [listed(sure.loc[which & (sign * sure["gain"] > 0), "variant"]) for which in (of_darts, ~of_darts)]
-        for sign in (1, -1)
-    )
-    safe = listed(methods.index[methods["collapsed"] == 0])
-    priced = methods["cost"].notna().sum()
+    def better(sign: int, of_darts: bool) -> str:
+        return listed(sure[(sign * sure["gain"] > 0) & ((sure["against"] == "DARTS") == of_darts)]["variant"])
+
+    safe, priced = listed(methods.index[methods["collapsed"] == 0]), methods["cost"].notna().sum()
     return (
         f"The highest mean has {name}: {best['mean']:.3f} ({best['low']:.3f} to {best['high']:.3f}). After "
-        f"Holm's correction for all tests, better than DARTS: {above[0]}; worse: {below[0]}. Better than "
-        f"random search of equal cost: {above[1]}; worse: {below[1]}. Without a collapse: {safe}.",
+        f"Holm's correction for all tests, better than DARTS: {better(1, True)}; worse: {better(-1, True)}. "
+        f"Better than random search of equal cost: {better(1, False)}; worse: {better(-1, False)}. "
+        f"Without a collapse: {safe}.",
         f"Of {priced} rows with a measured cost none is both cheaper and better than one of these: "
         f"{listed(undominated(methods))}.",
     )

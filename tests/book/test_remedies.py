@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from ldarts_book import figures, remedies, studies
-from ldarts_book.studies import costs, records, statistics
+from ldarts_book.studies import records, statistics
 from ldarts_lib.tables.tables import open_table
 
 CONVOLUTIONS, SKIPS, CUT = "333333", "111111", "300001"
@@ -80,12 +80,12 @@ def test_random_search_chooses_by_one_training_and_is_judged_by_the_others(recor
     naive = []
     for seed in range(200, 240):
         by, *others = (f"accuracy_{(seed + more) % 3}" for more in range(3))
-        cells = [table.frame.loc[table.key(ops)] for ops in costs.drawn_cells(seed, 4)]
+        cells = [table.frame.loc[table.key(ops)] for ops in studies.drawn_cells(seed, 4)]
         naive.append(max(cells, key=lambda cell: cell[by])[others].mean())
     found = remedies.results(COSTS, table).query("variant == 'random search, 4 cells'")
     np.testing.assert_allclose(found["accuracy"], naive)
-    assert costs.drawn_cells(7, 2) == costs.drawn_cells(7, 4)[:2] and set(
-        "".join(costs.drawn_cells(7, 9, "23"))
+    assert studies.drawn_cells(7, 2) == studies.drawn_cells(7, 4)[:2] and set(
+        "".join(studies.drawn_cells(7, 9, "23"))
     ) == {"2", "3"}
 
 
@@ -101,7 +101,7 @@ def test_the_strongest_mean_is_chosen_once_all_are_recorded(recorded):
 
 @pytest.mark.slow
 def test_costs_are_measured_in_turns(tmp_path):
-    found = costs.measure_costs(tmp_path, ["DARTS", "DARTS, 10 epochs"], "smoke", cells=1)
+    found = studies.digits201.measure_costs(tmp_path, ["DARTS", "DARTS, 10 epochs"], "smoke", cells=1)
     assert found["variant"].tolist() == ["DARTS", "DARTS, 10 epochs"]
     np.testing.assert_allclose(found["ratio"], found["seconds"] / found["training"], rtol=0.01)
     assert (tmp_path / "costs.csv").exists() and (tmp_path / "provenance.json").exists()

@@ -14,12 +14,9 @@ from ldarts_book.studies.study import FAMILY_OF
 
 @styled
 def dominance(table: pd.DataFrame, chance: pd.DataFrame, front: Sequence[str] = ()) -> Figure:
-    """A mark with its interval per row, and a line through those that nothing dominates.
+    """A mark with its interval (``mean``, ``low``, ``high``) per row at its ``cost``, in trainings of a cell.
 
-    Args:
-        table: ``cost`` in trainings of a cell, ``mean``, ``low`` and ``high``.
-        chance: the same of random search, drawn as a line.
-        front: rows of the table from the cheapest on.
+    Lines join random search, ``chance``, and the rows ``front`` that nothing dominates.
     """
     fig, (ax,) = new_figure(grid(1, 1), (7, 4 + 0.14 * len(table)))
     chance, best = chance.sort_values("cost"), table.loc[[*front]]

@@ -1,16 +1,18 @@
 """Making Digits-201: every computation that a cell of NAS-Bench-201 can express, trained on ``noisy-digits``.
 
 The networks are those of the demonstration. Cells that compute the same are trained once, as the cell with
-the fewest operations among them.
+the fewest operations among them. And what a search costs, in such trainings.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import as_completed
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -18,10 +20,14 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from ldarts_book.studies.judges import drawn_cells
 from ldarts_book.studies.records import write_provenance, write_table
+from ldarts_book.studies.study import FAMILY_OF, FRESH, STUDIES
+from ldarts_lib.bilevel.perturbation import select_by_perturbation
 from ldarts_lib.bilevel.protocols import SearchProtocol, protocol
+from ldarts_lib.bilevel.search import search
 from ldarts_lib.datasets.images import load_images
-from ldarts_lib.evaluation.standalone import Recipe, standalone_accuracies
+from ldarts_lib.evaluation.standalone import Recipe, standalone_accuracies, standalone_accuracy
 from ldarts_lib.evaluation.training import network_sizes
 from ldarts_lib.networks.sizes import sizes
 from ldarts_lib.runs.processes import process_pool
@@ -94,6 +100,42 @@ def make(
     }
     write_provenance(Path(out), f"ldarts study digits201 --seeds {seeds}", torch.device(device), **facts)
     return table
+
+
+def measure_costs(
+    out: Path, variants: Sequence[str] = (), size: str = "demo", cells: int = 10
+) -> pd.DataFrame:
+    """Writes ``costs.csv``: a search of each method, alone, in turns with trainings of random cells.
+
+    All is done in this process; ``seconds`` of CPU time of the search and of a ``training``, the mean of its
+    turn, and their ``ratio``, under the name of the ``variant``.
+    """
+    images, rows = load_images(PROTOCOL.dataset), []
+    train = [partial(standalone_accuracy, decode(ops), PROTOCOL, images) for ops in drawn_cells(0, cells)]
+    selected = STUDIES["perturbation"].variants
+    for name, own in tqdm((STUDIES["remedies"].variants | selected).items(), "measuring", unit="method"):
+        if FAMILY_OF.get(name, name) == name and (name in variants or not variants):
+            with TemporaryDirectory() as folder:
+                one = protocol(size=size, seed=FRESH[0], **own)
+                seconds = _cpu_seconds(partial(search, one, folder, progress=False))
+                if name in selected:
+                    seconds += _cpu_seconds(partial(select_by_perturbation, folder, progress=False))
+            training = sum(map(_cpu_seconds, train)) / cells
+            rows.append(
+                {"variant": name, "seconds": seconds, "training": training, "ratio": seconds / training}
+            )
+    table, where = pd.DataFrame(rows).round(3), torch.device("cpu")
+    write_table(table, out / "costs.csv")
+    write_provenance(
+        out, f"ldarts study costs --size {size}", where, seed=FRESH[0], cells=drawn_cells(0, cells)
+    )
+    return table
+
+
+def _cpu_seconds(work: Callable[[], object]) -> float:
+    begin = time.process_time()
+    work()
+    return time.process_time() - begin
 
 
 def _split(items: Sequence[Any], size: int) -> list[Sequence[Any]]:

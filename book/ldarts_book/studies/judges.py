@@ -6,7 +6,7 @@ Reading a record needs no torch: what loads it is imported where it is used.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
@@ -58,9 +58,7 @@ class LookedUp:
     selection: str = "weights"
     file: ClassVar[str] = "epochs.csv.gz"
 
-    def rows(
-        self, found: Sequence[Found], *, workers: int | None = None, device: Any = "cpu"
-    ) -> pd.DataFrame:
+    def rows(self, found: list[Found], *, workers: int | None = None, device: Any = "cpu") -> pd.DataFrame:
         """What is recorded, one row per epoch.
 
         Columns: what names the search, ``epoch``, ``ops`` (the six digits of the derived cell), columns of
@@ -68,15 +66,9 @@ class LookedUp:
         ``decision_l``, its cosine with the sum.
         """
         if self.selection == "perturbation":
-            from ldarts_lib.runs.processes import process_pool
-
-            with process_pool(workers, device) as pool:
-                selected = pool.map(partial(by_perturbation, device=device), [one.path for one in found])
-                cells = list(tqdm(selected, total=len(found), desc="selecting", unit="cell"))
-            last = ({**one.history[-1], "genotype": cell} for one, cell in zip(found, cells, strict=True))
-            found = [
-                replace(one, history=[*one.history[:-1], row]) for one, row in zip(found, last, strict=True)
-            ]
+            cells = _in_processes(partial(by_perturbation, device=device), found, workers, device)
+            for one, cell in zip(found, cells, strict=True):
+                one.history[-1]["genotype"] = cell
         return pd.DataFrame(
             {
                 **one.keys,
@@ -124,22 +116,16 @@ class Trained:
     floor: str = "random cells"
     file: ClassVar[str] = "outcomes.csv"
 
-    def rows(
-        self, found: Sequence[Found], *, workers: int | None = None, device: Any = "cpu"
-    ) -> pd.DataFrame:
+    def rows(self, found: list[Found], *, workers: int | None = None, device: Any = "cpu") -> pd.DataFrame:
         """What is recorded, one row per search and per random architecture; run directories keep trainings.
 
         Columns: what names the search, ``genotype``, of the search ``valid_alignment`` (last epoch) and
         ``seconds``, ``accuracy`` (between 0 and 1), ``skips`` and ``convolutions`` (of both cells).
         """
-        from ldarts_lib.runs.processes import process_pool
-
         first = found[0].keys["variant"]
         every = [*found, *(self._floor(one) for one in found if one.keys["variant"] == first)]
         train = partial(_train, trainings=self.trainings, device=device)
-        with process_pool(workers, device) as pool:
-            trained = pool.map(train, every)
-            accuracies = list(tqdm(trained, total=len(every), desc="training from scratch", unit="cell"))
+        accuracies = _in_processes(train, every, workers, device)
         cells = [parse(one.history[-1]["genotype"]) for one in every]
         return pd.DataFrame(
             {
@@ -182,7 +168,6 @@ class Retrained:
 
     def rows(self, found: Sequence[Found], *, device: Any = "cpu", **_: Any) -> pd.DataFrame:
         """One row per cell and ``recipe``: ``ops``, ``accuracy`` (0 to 1), and ``seconds`` of all recipes."""
-        from ldarts_book.studies.costs import drawn_cells
         from ldarts_lib.datasets.images import load_images
         from ldarts_lib.evaluation.standalone import Recipe, standalone_accuracies
 
@@ -218,13 +203,28 @@ def draw(space: Space, seed: int) -> Genotype:
     return space.discretize({kind: generator.random(cell.shape) for kind, cell in space.cells.items()})
 
 
-def by_perturbation(path: Path, device: Any = "cpu") -> str:
+def drawn_cells(seed: int, count: int = 1, digits: str = "01234") -> list[str]:
+    """Cells drawn uniformly, six digits each; more of them begin with the same ones."""
+    draw = np.random.default_rng(seed)
+    return ["".join(draw.choice(list(digits), 6)) for _ in range(count)]
+
+
+def by_perturbation(one: Found, device: Any = "cpu") -> str:
     """The cell that is selected of a finished search by perturbation, from its folder if it was before."""
     from ldarts_lib.bilevel.perturbation import SELECTED, select_by_perturbation
 
-    if (kept := path / SELECTED).exists():
+    if (kept := one.path / SELECTED).exists():
         return read_json(kept)["genotype"]
-    return str(select_by_perturbation(path, device=device, progress=False))
+    return str(select_by_perturbation(one.path, device=device, progress=False))
+
+
+def _in_processes(
+    work: Callable[..., Any], found: list[Found], workers: int | None, device: Any
+) -> list[Any]:
+    from ldarts_lib.runs.processes import process_pool
+
+    with process_pool(workers, device) as pool:
+        return list(tqdm(pool.map(work, found), total=len(found), desc="judging", unit="cell"))
 
 
 def _train(one: Found, trainings: int, device: Any) -> float:

@@ -206,7 +206,7 @@ def make_records(
         names: of studies; ``all`` are those of the table :data:`~ldarts_book.studies.study.STUDIES`.
         record: parent of the records, RECORD/NAME, by default ``out``.
     """
-    from ldarts_book.studies import costs, digits201, secants
+    from ldarts_book.studies import digits201, secants
     from ldarts_lib.datasets import downloads
     from ldarts_lib.runs.environment import device_report, resolve_device
 
@@ -218,7 +218,7 @@ def make_records(
     if "digits201" in names:
         digits201.make(Path(out) / "digits201", seeds=seeds or 3, workers=workers, device=where)
     if "costs" in names:
-        print(costs.measure_costs(Path(record or out) / "costs", variants, size).to_string(index=False))
+        print(digits201.measure_costs(Path(record or out) / "costs", variants, size).to_string(index=False))
     if "secants" in names:
         secants.make_secants(Path(record or out) / "secants", variants, where)
     several = STUDIES if "all" in names else [name for name in names if name in STUDIES]
