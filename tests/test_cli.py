@@ -22,7 +22,7 @@ STUDY = "NAME --size --variants --seeds --first-seed --out --record --workers --
 COMMANDS = {
     "search": (*SEARCH.split(), *SPACES, *METHODS, *SIZES),
     "protocol": ("--space", "--dataset", "--method", "--size"),
-    "discretize": ("RUN", "--epoch", "--draw"),
+    "discretize": ("RUN", "--epoch", "--selection", "--draw"),
     "evaluate": ("ARCH", "--recipe", "--devices", "--compile", *SEARCH.split()[3:], *ALL_RECIPES),
     "predict": ("TRAINING", "PICTURE", "--csv", "--device", "folders"),
     "export": ("TRAINING", "--to", ".onnx", ".pt2", ".safetensors", "normalization", "ldarts-lib[export]"),

@@ -33,6 +33,7 @@ from ldarts_lib.bilevel.alignment import (
 from ldarts_lib.bilevel.gradients import Gradients, gradients, joint_norm, scale_copies, total_lengths
 from ldarts_lib.errors import LdartsError
 from ldarts_lib.networks.batches import Batch
+from ldarts_lib.networks.edges import EDGES
 from ldarts_lib.networks.supernet import Supernet
 from ldarts_lib.settings import Positive
 
@@ -73,7 +74,8 @@ class Regularizer:
 
     def aligned(self, kinds: Iterable[str]) -> list[str]:
         """Those of a network's cell kinds that are regularized."""
-        return [kind for kind in kinds if self.kinds == "all" or kind == REGULARIZED_KIND]
+        cells = [kind for kind in kinds if not kind.endswith(EDGES)]
+        return [kind for kind in cells if self.kinds == "all" or kind == REGULARIZED_KIND]
 
 
 def regularized_gradients(

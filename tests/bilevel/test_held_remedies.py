@@ -5,6 +5,7 @@ import torch
 
 from ldarts_lib.bilevel.packed import PackedSearch
 from ldarts_lib.bilevel.protocols import protocol
+from ldarts_lib.bilevel.regularizers import Regularizer
 from ldarts_lib.bilevel.remedies import darts_es
 from ldarts_lib.bilevel.search import search
 from ldarts_lib.bilevel.state import SearchState
@@ -107,6 +108,7 @@ def test_the_edges_of_pc_darts_compete_within_their_node_after_a_while():
     sums = powers[:1].sum(), *[powers[1:3].sum()] * 2, *[powers[3:].sum()] * 3
     naive = powers / torch.stack(sums)
     torch.testing.assert_close(p["normal_edges"], naive)
+    assert Regularizer(kinds="all").aligned(alphas) == ["normal"]
     torch.testing.assert_close(remedy.decided(alphas)["normal"], naive[:, None] * p["normal"])
     for epoch, moves in ((0, False), (1, True)):
         before = {kind: alpha.detach().clone() for kind, alpha in alphas.items()}
