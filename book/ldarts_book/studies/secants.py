@@ -42,7 +42,7 @@ EXACT, CONTROL = Regularizer(estimator="exact"), Regularizer("random", "exact")
 
 @dataclass(frozen=True)
 class Scene:
-    """Supernets after some epochs of DARTS, seeds side by side; steps are tried on ``tried`` batches."""
+    """Supernets of some seeds after some epochs of DARTS; steps are tried on the last batches."""
 
     seeds: Sequence[int]
     epochs: int
@@ -55,7 +55,7 @@ class Scene:
 def _scenes() -> Iterator[tuple[str, Scene]]:
     decades, smooth = tuple(10.0**k for k in range(-6, 1)), {"activation": "gelu"}
     for epochs in (1, 10, 40):
-        yield f"ReLU, epochs = {epochs}", Scene(range(240, 250), epochs, decades, tried=10)
+        yield f"ReLU, epochs = {epochs}", Scene(range(240, 250), epochs, decades, tried=20)
         yield f"GELU, epochs = {epochs}", Scene(range(240, 250), epochs, decades, smooth, batches=20)
     paper = {"dataset": "cifar10", "size": "paper", "batch_size": 16, "epoch_steps": 200}
     for space, own in (("nasbench201", {}), ("s2", {}), ("s2", {**smooth, "supernet": "reference"})):
@@ -87,12 +87,13 @@ def scene_rows(scene: Scene, device: torch.device | str = "cpu") -> pd.DataFrame
     net, weights, halves = _networks(scene, device)
     draws = [torch.Generator().manual_seed(seed) for seed in scene.seeds]
     size, sums = int(scene.settings.get("batch_size", 64)), Sums()
-    for place in range(scene.batches):
-        found = vectors(net, _batch(halves, size, draws), weights, scene.epsilons, control=scene.tried > 0)
+    batches = [_batch(halves, size, draws) for _ in range(scene.batches)]
+    for place, batch in enumerate(batches):
+        found = vectors(net, batch, weights, scene.epsilons, control=scene.tried > 0)
         sums.add(found, half=2 * place // scene.batches)
     values = sums.measures()
     if scene.tried:
-        values |= rises(net, weights, [_batch(halves, size, draws) for _ in range(scene.tried)], sums)
+        values |= rises(net, weights, batches[-scene.tried :], sums)
     rows = [
         (seed, *what, float(f"{value:.4g}"))
         for what, each in values.items()
@@ -105,12 +106,12 @@ class Sums:
     """Of vectors of batches, [networks, entries], by halves, and of their products within a batch."""
 
     def __init__(self) -> None:
-        self.count, self.within, self.last = 0, {}, {}
+        self.count, self.within, self.single = 0, {}, {}
         self.halves: tuple[dict[str, Tensor], dict[str, Tensor]] = ({}, {})
 
     def add(self, found: Mapping[str, Tensor], half: int) -> None:
         """One more batch; the first half gives directions, on the second they are tried."""
-        self.count, self.last = self.count + 1, found
+        self.count, self.single = self.count + 1, self.single if half else found
         for name, x in found.items():
             self.halves[half][name] = self.halves[half].get(name, 0) + x
             products = torch.stack([(x * x).sum(-1), (x * found["exact"]).sum(-1)])
@@ -168,7 +169,7 @@ def rises(
     noise = torch.randn(ahead["exact"].shape, generator=draw, dtype=torch.float64)
     base = aligned(torch.zeros_like(noise))
     names = [name for name in ahead if name in ("exact", "control") or 1e-4 <= float(name) <= 0.1]
-    for kind, held in (("mean", ahead), ("single", sums.last)):
+    for kind, held in (("mean", ahead), ("single", sums.single)):
         for name in (*names, "noise"):
             v = torch.nn.functional.normalize(held.get(name, noise), dim=-1)
             for step in (*STEPS, -SLOPE) if kind == "mean" else STEPS:
