@@ -216,15 +216,17 @@ def means(rows: pd.DataFrame) -> pd.DataFrame:
     of whose mean the noise is as long as Ē. Where the estimate of a square is negative, there is NaN.
     """
     wide = _wide(rows)
-    unit = wide.xs("exact", level="vector")["square"].reindex(wide.index.droplevel("vector")).to_numpy()
-    of = wide[["inner", "square", "single"]].div(unit, axis=0)
-    groups = of.groupby(level=["scene", "vector"])
-    inner, square, single = (column for _, column in groups.mean().items())
+    unit = wide.xs("exact", level="vector")["square"].reindex(wide.index.droplevel("vector"))
+    keys, unit = ["scene", "vector"], unit.set_axis(wide.index)
+    summed = wide[["inner", "square", "single"]].groupby(level=keys).sum(min_count=1)
+    inner, square, single = (summed[name] / unit.groupby(level=keys).sum() for name in summed)
+    # of a ratio of means ȳ / x̄ = q: that of the mean of y − q x, by x̄
+    left = wide["inner"] - inner.reindex(wide.index.droplevel("seed")).set_axis(wide.index) * unit
     return pd.DataFrame(
         {
             "cosine": inner / square.clip(lower=0).replace(0, float("nan")) ** 0.5,
             "projection": inner,
-            "error": groups["inner"].sem(),
+            "error": left.groupby(level=keys).sem() / unit.groupby(level=keys).mean(),
             "bias": (square - 2 * inner + 1).where(lambda x: x >= 0) ** 0.5,
             "single": single**0.5,
             "batches": single - square,

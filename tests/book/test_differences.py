@@ -156,10 +156,11 @@ def test_means_and_climbs_of_a_record():
 
     parts = [part("a, seed 0", 0, [1, 0], [1, 1]), part("a, seed 1", 1, [0, 2], [0, 6])]
     found = differences.means(pd.concat(parts)).loc["a"].loc["0.1"]
-    assert found["projection"] == 2 and found["error"] == 1  # of 1 and 3
-    assert found["cosine"] == pytest.approx(2 / 5.5**0.5)  # squares of 2 and 9
-    assert found["bias"] == pytest.approx((5.5 - 4 + 1) ** 0.5)
-    assert found["single"] == pytest.approx(((9 + 9 / 4) / 2) ** 0.5)
+    assert found["projection"] == pytest.approx((1 + 12) / (1 + 4))
+    assert found["error"] == pytest.approx(1.6 / 2.5)  # of 1 − 2.6 and 12 − 4 · 2.6
+    assert found["cosine"] == pytest.approx(2.6 / 7.6**0.5)  # squares of 2 and 36
+    assert found["bias"] == pytest.approx((7.6 - 5.2 + 1) ** 0.5)
+    assert found["single"] == pytest.approx(((9 + 9) / 5) ** 0.5)
     rise = differences.climbs(pd.concat(parts)).loc["a", 1, "0.1"]
     assert rise["mean 0.01"] == 0.06 and rise["slope"] == pytest.approx(4.0)
     assert rise["slope exact"] == 5.0
