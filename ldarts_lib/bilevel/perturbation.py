@@ -31,8 +31,7 @@ from ldarts_lib.spaces.genotype import Genotype
 
 TUNED_SHARE = 0.1
 """Epochs between two decisions, as a share of those of the search."""
-DRAWN = ("gdas", "drnas")
-"""Methods without p that operations could be missing from."""
+_DRAWN = ("gdas", "drnas")
 SELECTED, _PARTLY = "genotype-perturbation.json", "perturbation.pt"
 
 
@@ -51,7 +50,7 @@ def select_by_perturbation(
     config = run.read_json(CONFIG) if (run.path / CONFIG).exists() else {}
     if not run.finished or "step_order" not in config or config["space"] == "ptb":
         raise RunError(f"{path}: a selection by perturbation needs a finished search on images")
-    if config["method"] in DRAWN:
+    if config["method"] in _DRAWN:
         raise RunError(f"{path}: method {config['method']!r} draws its p in each pass; select by its weights")
     protocol = validated(SearchProtocol, config)
     state = SearchState(protocol, images_of(protocol, device), device)
@@ -115,14 +114,12 @@ class _Selection(Bilevel):
                 names = enumerate(cell.candidates[task])
                 allowed = [o for o, name in names if name != "none" or not self.space.kept]
                 needed = min(allowed, key=lambda o: self._quality(kind, (task, o)))
-                chosen[task] = 0.0
-                chosen[task, needed] = 1.0
+                chosen[task], chosen[task, needed] = 0.0, 1.0
             elif task is not None:
-                edges = [e for e, (node, _) in enumerate(cell.edges) if node == -task]
+                edges = {e for e, (node, _) in enumerate(cell.edges) if node == -task}
                 while len(edges) > self.space.kept:
-                    needless = max(edges, key=lambda e: self._quality(kind, e))
+                    edges -= {needless := max(sorted(edges), key=lambda e: self._quality(kind, e))}
                     chosen[needless] = 0.0
-                    edges.remove(needless)
         self.made += 1
 
     @torch.no_grad()

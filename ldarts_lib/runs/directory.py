@@ -11,6 +11,7 @@
 ``metrics.json``              the outcome; written last, so its presence means that the run is finished
 ============================  =====================================================================
 
+``ldarts discretize RUN --selection perturbation`` adds ``genotype-perturbation.json``.
 Every file is the old or the new one, never half: a crash, a kill or a full disk loses an epoch at most.
 """
 
