@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ldarts_book.studies.secants import SCENES, SLOPE
+from ldarts_book.studies.secants import SCENES, SLOPE, moved
 from ldarts_book.studies.theory import copies, drawn, searched
 from ldarts_lib.bilevel.alignment import Form
 from ldarts_lib.bilevel.gradients import flat, gradients
@@ -84,8 +84,7 @@ def against_exact(
         for epsilon in epsilons:
             ends = {}
             for sign in (1, -1):
-                moved = {k: w.detach() + sign * epsilon * direction.get(k, 0.0) for k, w in weights.items()}
-                found = gradients(supernet, batch, {k: w.requires_grad_() for k, w in moved.items()})
+                found = gradients(supernet, batch, moved(weights, direction, sign * epsilon))
                 ends[sign] = (flat(found.weights), dict(record.on))
             forward = (ends[1][0] - flat(base.weights)) * scale / epsilon
             backward = (flat(base.weights) - ends[-1][0]) * scale / epsilon
@@ -104,48 +103,30 @@ def against_exact(
     return pd.DataFrame(rows).set_index("epsilon")
 
 
-@dataclass(frozen=True)
-class Jumps:
-    """The terms of the central difference D on the way p + t d, -ε0 ≤ t ≤ ε0, with the unit vector d.
-
-    Attributes:
-        at: where activations switch.
-        jumps: of the weight gradient there, [places, entries].
-        smooth: the mean of its derivative in between.
-        difference: D; it is ``smooth`` and the sum of the jumps by the length 2 ε0 of the way.
-    """
-
-    at: Tensor
-    jumps: Tensor
-    smooth: Tensor
-    difference: Tensor
-
-
 def jumps(
     supernet: Supernet, batch: Batch, weights: Mapping[str, Tensor], epsilon: float, pieces: int = 16
-) -> Jumps:
-    """Find all jumps by halving, in a supernet as in :func:`against_exact`, and integrate between them.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Find all jumps on the way p + t d, |t| ≤ ε0, by halving, and integrate between them.
 
     Switches there and back within one of the first pieces are not seen.
+
+    Returns:
+        where activations switch (of a supernet as in :func:`against_exact`); the jumps of the weight gradient
+        there, [places, entries]; and the mean of its derivative in between. The central difference by a unit
+        vector d is this mean and the sum of the jumps by the length 2 ε0 of the way.
     """
-    regularizer, record = Regularizer(), _Activations()
-    direction, _ = perturbation(regularizer, gradients(supernet, batch, weights, of_parameters=False).cells)
-
-    def moved(t: float) -> dict[str, Tensor]:
-        return {k: (w.detach() + t * direction.get(k, 0.0)).requires_grad_() for k, w in weights.items()}
-
-    def gradient(t: float) -> Tensor:
-        return flat(gradients(supernet, batch, moved(t)).weights)
+    direction, _ = perturbation(Regularizer(), gradients(supernet, batch, weights).cells)
+    record = _Activations()
 
     def derivative(t: float) -> Tensor:
-        leaves = moved(t)
+        leaves = moved(weights, direction, t)
         loss = batch.losses(supernet(batch.inputs, leaves, update_statistics=False))
         found = torch.autograd.grad(loss, tuple(leaves.values()), create_graph=True, materialize_grads=True)
         along = sum((g * direction[k]).sum() for k, g in zip(leaves, found, strict=True) if k in direction)
         return flat(torch.autograd.grad(along, tuple(supernet.parameters()), materialize_grads=True))
 
     def pattern(t: float) -> Tensor:
-        supernet(batch.inputs, moved(t), update_statistics=False)
+        supernet(batch.inputs, moved(weights, direction, t), update_statistics=False)
         return torch.cat([on.flatten() for on in record.on.values()])
 
     def halved(low: float, high: float, at_low: Tensor, at_high: Tensor) -> list[tuple[float, float]]:
@@ -164,13 +145,13 @@ def jumps(
         patterns = [pattern(t) for t in cuts]
         ends = [end for i in range(pieces) for end in halved(*cuts[i : i + 2], *patterns[i : i + 2])]
     places = [-epsilon, *(t for end in ends for t in end), epsilon]
-    h = torch.stack([gradient(t) for t in places])
+    h = torch.stack([flat(gradients(supernet, batch, moved(weights, direction, t)).weights) for t in places])
     smooth = torch.zeros_like(h[0])
     for low, high in zip(places[::2], places[1::2], strict=True):
         middle, reach = (low + high) / 2, (high - low) / 12**0.5  # Gauss's rule with two points
         smooth += (derivative(middle - reach) + derivative(middle + reach)) * (high - low) / (4 * epsilon)
     at = torch.tensor([low for low, _ in ends], dtype=torch.float64)
-    return Jumps(at, h[2::2] - h[1:-1:2], smooth, (h[-1] - h[0]) / (2 * epsilon))
+    return at, h[2::2] - h[1:-1:2], smooth
 
 
 def panels(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, tuple[pd.Index, pd.Series]]]:

@@ -140,15 +140,16 @@ def vectors(
     if control:
         _, other = regularized_gradients(net, batch, weights, CONTROL, update_statistics=False)
         result["control"] = _rows(net, other)
-
-    def gradient_at(t: float) -> Tensor:
-        moved = {kind: w.detach() + t * directions.get(kind, 0.0) for kind, w in weights.items()}
-        return _rows(net, gradients(net, batch, {k: w.requires_grad_() for k, w in moved.items()}).weights)
-
     for epsilon in epsilons:
-        difference = gradient_at(epsilon) - gradient_at(-epsilon)
-        result[f"{epsilon:g}"] = difference * length.view(-1, 1) / (2 * epsilon)
+        ends = (gradients(net, batch, moved(weights, directions, t)).weights for t in (epsilon, -epsilon))
+        ahead, behind = (_rows(net, end) for end in ends)
+        result[f"{epsilon:g}"] = (ahead - behind) * length.view(-1, 1) / (2 * epsilon)
     return result
+
+
+def moved(weights: Mapping[str, Tensor], directions: Mapping[str, Tensor], t: float) -> dict[str, Tensor]:
+    """p + t d, leaves."""
+    return {k: (w.detach() + t * directions.get(k, 0.0)).requires_grad_() for k, w in weights.items()}
 
 
 def rises(
