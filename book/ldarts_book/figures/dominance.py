@@ -27,6 +27,7 @@ def dominance(table: pd.DataFrame, chance: pd.DataFrame, front: Sequence[str] = 
         ax.vlines(row["cost"], row["low"], row["high"], color=look.colour, lw=1.4)
         ax.plot(row["cost"], row["mean"], label=name, zorder=3, **look.mark)
     ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:g}")
     dress(ax, "mean accuracy, 95 %", x="cost, in trainings of a cell")
     add_legend(fig)
     return fig

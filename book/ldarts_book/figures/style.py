@@ -53,7 +53,10 @@ class Look:
     def mark(self) -> dict[str, Any]:
         """Arguments of a line that is only this mark: pointed ones need more points to look as large."""
         size = {"*": 11, "X": 8.5, "d": 9, "<": 8.5, ">": 8.5, "^": 7.5, "v": 7.5}.get(self.marker, 7)
-        return {"color": self.colour, "marker": self.marker, "ms": size, "ls": "none"}
+        edge = (
+            {"mec": self.colour, "mew": 0.6} if self.marker[:1] in ("$", "1", "2") else {}
+        )  # letters and strokes
+        return {"color": self.colour, "marker": self.marker, "ms": size, "ls": "none"} | edge
 
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -89,19 +92,18 @@ METHODS: Mapping[str, Look] = {
         "lambda-noise": ("#5c5c5c", "p", "dotted"),
         "lambda-blurred": ("#12355b", "2", "dashdot"),
         "lambda-flipped": ("#c71585", "1", "dotted"),
-        "darts-es": ("#0000d9", "$E$"),
-        "r-darts": ("#d900d9", "$R$"),
-        "sdarts-rs": ("#d9002b", "$S$"),
-        "sdarts-adv": ("#929954", "$A$"),
-        "darts-minus": ("#a5b800", "$M$"),
+        "darts-es": ("#0000d9", r"$\mathbf{E}$"),
+        "r-darts": ("#d900d9", r"$\mathbf{R}$"),
+        "sdarts-rs": ("#d9002b", r"$\mathbf{S}$"),
+        "sdarts-adv": ("#929954", r"$\mathbf{A}$"),
+        "darts-minus": ("#a5b800", r"$\mathbf{M}$"),
         "beta-darts": ("#00b881", r"$\beta$"),
-        "pc-darts": ("#00a5b8", "$P$"),
-        "drnas": ("#006cd9", "$D$"),
-        "gdas": ("#73111b", "$G$"),
-        "fair-darts": ("#733f5e", "$F$"),
-        "oles": ("#d9684c", "$O$"),
+        "pc-darts": ("#00a5b8", r"$\mathbf{P}$"),
+        "drnas": ("#006cd9", r"$\mathbf{D}$"),
+        "gdas": ("#73111b", r"$\mathbf{G}$"),
+        "fair-darts": ("#733f5e", r"$\mathbf{F}$"),
+        "oles": ("#d9684c", r"$\mathbf{O}$"),
     }.items()
-    if method in _NAMES
 }
 OTHERS: tuple[Look, ...] = (
     Look("", "#6f3fc0", "X"),

@@ -105,14 +105,14 @@ def make(
 def measure_costs(
     out: Path, variants: Sequence[str] = (), size: str = "demo", cells: int = 10
 ) -> pd.DataFrame:
-    """Writes ``costs.csv``: a search of each method, alone, in turns with trainings of random cells.
+    """Adds to ``costs.csv``: a search of each method, alone, in turns with trainings of random cells.
 
     All is done in this process; ``seconds`` of CPU time of the search and of a ``training``, the mean of its
     turn, and their ``ratio``, under the name of the ``variant``.
     """
-    images, rows = load_images(PROTOCOL.dataset), []
+    images, path = load_images(PROTOCOL.dataset), out / "costs.csv"
     train = [partial(standalone_accuracy, decode(ops), PROTOCOL, images) for ops in drawn_cells(0, cells)]
-    selected = STUDIES["perturbation"].variants
+    table, selected = pd.read_csv(path) if path.exists() else None, STUDIES["perturbation"].variants
     for name, own in tqdm((STUDIES["remedies"].variants | selected).items(), "measuring", unit="method"):
         if FAMILY_OF.get(name, name) == name and (name in variants or not variants):
             with TemporaryDirectory() as folder:
@@ -121,14 +121,11 @@ def measure_costs(
                 if name in selected:
                     seconds += _cpu_seconds(partial(select_by_perturbation, folder, progress=False))
             training = sum(map(_cpu_seconds, train)) / cells
-            rows.append(
-                {"variant": name, "seconds": seconds, "training": training, "ratio": seconds / training}
-            )
-    table, where = pd.DataFrame(rows).round(3), torch.device("cpu")
-    write_table(table, out / "costs.csv")
-    write_provenance(
-        out, f"ldarts study costs --size {size}", where, seed=FRESH[0], cells=drawn_cells(0, cells)
-    )
+            row = {"variant": name, "seconds": seconds, "training": training, "ratio": seconds / training}
+            table = pd.concat([table, pd.DataFrame([row]).round(3)]).drop_duplicates("variant", keep="last")
+            write_table(table, path)
+    command = f"ldarts study costs --size {size}"
+    write_provenance(out, command, torch.device("cpu"), seed=FRESH[0], cells=drawn_cells(0, cells))
     return table
 
 
