@@ -19,7 +19,7 @@ from ldarts_book.studies.judges import Found
 from ldarts_book.studies.statistics import last, outcomes, readable, report
 from ldarts_book.studies.study import CHOOSING, FAMILIES, SHOWN, STUDIES, VARIANTS
 from ldarts_lib.bilevel.trajectory import Trajectory
-from ldarts_lib.files import read_json, write_atomically, write_json
+from ldarts_lib.files import locked, read_json, write_atomically, write_json
 from ldarts_lib.runs.directory import Run
 
 # Searching loads torch, which no reader of a record needs: those imports stand in the functions.
@@ -149,8 +149,7 @@ def _names(rows: pd.DataFrame) -> list[str]:
 
 
 def _seconds(rows: pd.DataFrame) -> pd.Series:
-    """What each search took, all its epochs; of most, the last ones are recorded."""
-    searches = rows.groupby(_names(rows))
+    searches = rows.groupby(_names(rows))  # of most searches the last epochs are recorded
     return searches["seconds"].mean() * (searches["epoch"].max() + 1 if "epoch" in rows else 1)
 
 
@@ -239,7 +238,6 @@ def make_records(
         rows, place = made[study.name], Path(record or out) / study.name
         rows = last(rows, study.kept) if study.kept else rows
         short = rows.select_dtypes("float").map(lambda value: float(f"{value:.{DIGITS - 1}e}"))
-        add(rows.assign(**short), study.name, place / study.judge.file)
         facts = {
             "variants": sorted(rows["variant"].unique()),
             "seeds": sorted({keys["seed"] for keys, _ in study.searches()}),
@@ -248,7 +246,9 @@ def make_records(
             **asdict(study.judge),
             **study.pictures(Path(out)),
         }
-        write_provenance(place, f"ldarts study {study.name}{given}", where, **facts)
+        with locked(Path(out), wait=True):  # parts may be made side by side
+            add(rows.assign(**short), study.name, place / study.judge.file)
+            write_provenance(place, f"ldarts study {study.name}{given}", where, **facts)
         found = study.judge.judge(made[study.name])
         for choosing, part in found.groupby(found["seed"].isin(CHOOSING)):
             print(f"\n{study.name}, {'seeds for choosing' if choosing else 'fresh seeds'}")
@@ -280,8 +280,8 @@ def write_provenance(folder: Path, command: str, device: Any, **facts: Any) -> N
     from ldarts_lib.runs.environment import environment
 
     machine = {key: value for key, value in environment(device).items() if key != "command"}
-    today = datetime.now(UTC).date().isoformat()
-    facts = {"command": command, "date": today, **facts, "environment": machine}
+    today = {"date": datetime.now(UTC).date().isoformat()}
+    facts = {"command": command} | today | facts | {"environment": machine}
     old = read_json(path) if (path := folder / "provenance.json").exists() else {}
     parts = [{**old, **part} for part in (*old.pop("earlier", ()), *[old] * bool(old))]
     others = [part.items() for part in parts if part["command"] != command]
