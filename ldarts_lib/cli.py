@@ -461,7 +461,7 @@ def study(
     Safe to kill: a second call goes on. A search that several studies compare is made once.
 
     Args:
-        names: Studies, or all (but digits201); without a name they are listed: what each asks and costs.
+        names: Studies, or all that search; without a name they are listed: what each asks and costs.
         variants: Make only these; a record is made in parts, which are added to what it holds.
         seeds: Number of seeds; by default the study's own.
         first_seed: The smallest seed; by default the study's own seeds.
@@ -475,7 +475,7 @@ def study(
     if plan:
         return _print_table(("study", "seeds", "variant or setting", "changes"), studies.listing(names))
     if not names:
-        title = "ldarts study NAME ... makes studies; ldarts study all makes all but digits201"
+        title = "ldarts study NAME ... makes studies; ldarts study all makes all that search"
         return _print_table(("study", "asks", "searches", "core hours"), studies.overview(), title)
     part = {"variants": variants, "first_seed": first_seed, "seeds": seeds, "record": record}
     studies.make_records(names, out, **part, size=size, workers=workers, device=device)
