@@ -120,7 +120,7 @@ def test_a_finished_search_returns_at_once_and_another_is_refused(ldarts, refuse
     [
         (("--space", "nasbench101"), "'nasbench201'"),
         (("--dataset", "mnist"), "choose one of noisy-digits"),
-        (("--method", "pc-darts"), "lambda-sign"),
+        (("--method", "darts-pt"), "lambda-sign"),
         (("--size", "huge"), "smoke"),
         (("--epochs", "0"), "epochs = 0"),
         (("--epochs", "-3"), "epochs = -3"),

@@ -106,7 +106,7 @@ def against_exact(
 def jumps(
     supernet: Supernet, batch: Batch, weights: Mapping[str, Tensor], epsilon: float, pieces: int = 16
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Find all jumps on the way p + t d, |t| ≤ ε0, by halving, and integrate between them.
+    """Find all jumps on the way p + t d, −ε0 ≤ t ≤ ε0, by halving, and integrate between them.
 
     Switches there and back within one of the first pieces are not seen.
 

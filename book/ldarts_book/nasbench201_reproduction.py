@@ -15,7 +15,7 @@ SKIPS, BEST = "111111", "333133"
 """The cells that the paper's DARTS and its Λ-DARTS end with."""
 
 
-def recorded(name: str) -> pd.DataFrame:
+def proxy_searches(name: str) -> pd.DataFrame:
     """The judged rows of a study; none where it was not run."""
     return studies.judged(name) if studies.is_recorded(name) else pd.DataFrame()
 
@@ -45,7 +45,7 @@ def answers(judged: pd.DataFrame) -> pd.DataFrame:
     return found.join(searches[["Λ", "by loss", "seconds"]].mean()).assign(τ=τ)
 
 
-def random_search(tries: Sequence[int] = (1, 3, 10)) -> pd.Series:
+def best_of_drawn(tries: Sequence[int] = (1, 3, 10)) -> pd.Series:
     """Of so many cells drawn uniformly the best by validation accuracy: its expected test accuracy (%)."""
     table = open_table("nasbench201").frame
     by, worth = table["cifar10_valid"], table["cifar10_test"]
@@ -53,7 +53,7 @@ def random_search(tries: Sequence[int] = (1, 3, 10)) -> pd.Series:
     return pd.Series(found, pd.Index(tries, name="random cells"), name="test accuracy (%)")
 
 
-def figure1(ours: pd.DataFrame, alignment: str, accuracy: str) -> Figure:
+def beside_figure1(ours: pd.DataFrame, alignment: str, accuracy: str) -> Figure:
     """The paper's Figure 1, and beside it the same methods of ours, whose panels have these titles."""
     table = published.numbers.figure1().rename(columns={"method": "variant", "accuracy": "theirs"})
     for column, error in (("alignment", "alignment_error"), ("theirs", "accuracy_error")):

@@ -30,7 +30,7 @@ def first_gradients(settings: SearchProtocol) -> Tensor:
     return cells(supernet, drawn(state.validation), copies(supernet, state.bilevel.alphas)).flatten(1)
 
 
-def averaged(settings: SearchProtocol, every: int = 10, moves: int = 200) -> pd.DataFrame:
+def averaged_alignment(settings: SearchProtocol, every: int = 10, moves: int = 200) -> pd.DataFrame:
     """Λ of single batches and of gradients averaged over all images of a half, in a search and at rest.
 
     At rest ω is fixed after the last epoch, and α has moved on along the averaged gradient of its half.
@@ -67,16 +67,16 @@ def _agreement(state: SearchState) -> dict[str, float]:
     return found | {"slope": softmax_backward(state.bilevel.alphas["normal"], g.mean(0)).norm().item()}
 
 
-def record(variants: Sequence[str], seeds: Sequence[int], out: str | Path) -> None:
-    """Writes a file of :func:`averaged` for each search that has none."""
+def record_averages(variants: Sequence[str], seeds: Sequence[int], out: str | Path) -> None:
+    """Writes a file of :func:`averaged_alignment` for each search that has none."""
     for variant, seed in product(variants, seeds):
         path = Path(out) / f"{studies.folder({'variant': variant, 'seed': seed})}.csv"
         if not path.exists():
-            found = averaged(protocol(seed=seed, **studies.VARIANTS[variant]))
+            found = averaged_alignment(protocol(seed=seed, **studies.VARIANTS[variant]))
             studies.write_table(found.round(4).assign(variant=variant, seed=seed), path)
-    studies.write_provenance(Path(out), f"wants.record({variants!r}, {seeds!r}, ...)", torch.device("cpu"))
+    studies.write_provenance(Path(out), f"record_averages({variants!r}, {seeds!r}, ...)", torch.device("cpu"))
 
 
-def recorded(folder: str | Path = RECORD) -> pd.DataFrame:
+def recorded_averages(folder: str | Path = RECORD) -> pd.DataFrame:
     """All that :func:`record` wrote; no rows if it was not run here."""
     return pd.concat([pd.DataFrame(), *map(pd.read_csv, sorted(Path(folder).glob("*.csv")))])

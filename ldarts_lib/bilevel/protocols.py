@@ -97,7 +97,8 @@ class SearchProtocol(_Search, SpaceSettings, PictureSettings):
     (cosine without the offset that α cannot feel), and controls: lambda-random (random directions of p as
     long as those of lambda), lambda-noise (random vectors as long as the regularizer's gradient),
     lambda-flipped (that gradient with a random sign) and lambda-blurred (the exact one with the estimator's
-    error as noise); or a remedy of others (:mod:`ldarts_lib.bilevel.remedies`), some also as lambda+NAME."""
+    error as noise); or a remedy of others (table :data:`~ldarts_lib.bilevel.remedies.table.REMEDIES`),
+    some also as lambda+NAME."""
     size: Size
     """The preset that the other settings come from."""
     seed: Seed = 0

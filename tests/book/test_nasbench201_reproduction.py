@@ -57,7 +57,7 @@ def test_questions_are_answered_by_counting_searches():
 
 
 def test_random_search_chooses_by_validation_and_is_judged_by_the_test():
-    table, found = open_table("nasbench201").frame, chapter.random_search([1, 3])
+    table, found = open_table("nasbench201").frame, chapter.best_of_drawn([1, 3])
     assert found[1] == pytest.approx(table["cifar10_test"].mean())
     drawn = np.random.default_rng(0).integers(len(table), size=(20_000, 3))
     valid, test = (table[f"cifar10_{part}"].to_numpy()[drawn] for part in ("valid", "test"))
@@ -66,16 +66,16 @@ def test_random_search_chooses_by_validation_and_is_judged_by_the_test():
 
 
 def test_figure1_stands_alone_or_beside_ours():
-    assert len(chapter.figure1(pd.DataFrame(), "our Λ", "our accuracy").axes) == 2
+    assert len(chapter.beside_figure1(pd.DataFrame(), "our Λ", "our accuracy").axes) == 2
     rows = searches(DARTS=[[("333133", 1.0), ("111111", 2.0)]], noise=[[("333133", 1.0), ("333133", 2.0)]])
-    ax = chapter.figure1(rows, "our Λ", "our accuracy").axes[3]
+    ax = chapter.beside_figure1(rows, "our Λ", "our accuracy").axes[3]
     assert [line.get_ydata().tolist() for line in ax.lines] == [[94.36, 54.3]]
     assert ax.get_title(loc="left") == "our accuracy"
 
 
 def test_what_is_not_here_is_said_at_once(ldarts, monkeypatch, tmp_path):
     monkeypatch.setattr(studies.records, "files", lambda _: tmp_path)
-    assert chapter.answers(chapter.recorded("proxy")).empty
+    assert chapter.answers(chapter.proxy_searches("proxy")).empty
     monkeypatch.setenv("LDARTS_DATA", str(tmp_path / "none"))
     monkeypatch.delenv("LDARTS_TEST_DATA", raising=False)
     code, _, error = ldarts("study", "proxy", "chosen", "--out", tmp_path / "out")

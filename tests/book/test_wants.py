@@ -30,7 +30,7 @@ def test_who_decides_is_counted_over_the_searches_and_every_cell_has_a_gradient(
 
 def test_averaged_gradients_are_means_over_all_images_of_a_half_and_alpha_comes_to_rest():
     settings = protocol(method="darts", size="smoke", channels=2, batch_size=250, epochs=1)
-    found = wants.averaged(settings, every=1, moves=4)
+    found = wants.averaged_alignment(settings, every=1, moves=4)
     assert found["state"].tolist() == ["search", "at rest"]
     assert found["slope"][1] < found["slope"][0]
     state = searched(settings, 1)
@@ -45,10 +45,10 @@ def test_averaged_gradients_are_means_over_all_images_of_a_half_and_alpha_comes_
 
 def test_what_is_averaged_is_recorded_in_parts(tmp_path, monkeypatch):
     columns = dict.fromkeys(("train_batches", "train_images", "valid_batches", "slope"), 0.5)
-    assert wants.recorded(tmp_path).empty
+    assert wants.recorded_averages(tmp_path).empty
     for level, seeds in ((-0.25, [3, 4]), (0.9, [4, 5])):  # that of seed 4 is there already
         one = pd.DataFrame([{"state": "at rest", "epoch": 79, "valid_images": level, **columns}])
         monkeypatch.setattr(wants, "averaged", lambda _, one=one: one)
-        wants.record(["DARTS"], seeds, tmp_path)
-    found = wants.recorded(tmp_path)
+        wants.record_averages(["DARTS"], seeds, tmp_path)
+    found = wants.recorded_averages(tmp_path)
     assert found[["seed", "valid_images"]].to_numpy().tolist() == [[3, -0.25], [4, -0.25], [5, 0.9]]

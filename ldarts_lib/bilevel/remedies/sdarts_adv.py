@@ -1,6 +1,6 @@
 """SDARTS-ADV: ω learns at the worst p nearby (Chen & Hsieh, 2020).
 
-Source: the paper's min_ω max L_train(p + δ) over |δ| ≤ ε; as in its code (xiangning-chen/SmoothDARTS) seven
+Source: the paper's min_ω max L_train(p + δ), −ε ≤ δ ≤ ε; as in its code (xiangning-chen/SmoothDARTS) seven
 ascents by the sign of the gradient, of 2ε/7 each, from a random start, with the running statistics of
 BatchNorm; if they end at a lower loss than p has, p stays.
 """
