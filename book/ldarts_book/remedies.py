@@ -24,8 +24,9 @@ def recorded_costs() -> pd.Series:
 def ends(*names: str) -> pd.DataFrame:
     """How the recorded searches of some studies ended; none of a study that is not run here."""
     rows = [studies.outcomes(studies.judged(name)) for name in names if studies.is_recorded(name)]
-    empty = pd.DataFrame(columns=["variant", "seed", "epoch", "setting", "accuracy", "train_loss"])
-    return pd.concat([empty, *rows]).infer_objects()
+    known = pd.concat(rows) if rows else pd.DataFrame()
+    needed = ("variant", "seed", "epoch", "setting", "accuracy", "train_loss")
+    return known.reindex(columns=[*known, *(column for column in needed if column not in known)])
 
 
 def pooled() -> pd.DataFrame:
