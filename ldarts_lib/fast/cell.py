@@ -140,7 +140,7 @@ class FastCell(SearchCell):
             mixed = terms.sum(1)
             mixed = mixed + mix(of_plain, [], None, plain) if plain else mixed
         else:
-            found = moments(normalized, norms, self.run) if norms else None
+            found = moments(normalized, norms, self.run, source.moments) if norms else None
             mixed = mix(scales, normalized, found, plain)
         return mixed.split(channels, dim=1) if count > 1 else [mixed]
 

@@ -8,7 +8,7 @@ operations. Derived in the chapter "Where the time goes" (book/speed.md); m is t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -30,14 +30,23 @@ class _Moments(NamedTuple):
     batch: bool
 
 
-def moments(tensors: Sequence[Tensor], norms: Sequence[Sequence[nn.BatchNorm2d]], run: Execution) -> _Moments:
+def mean_and_variance(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Of a batch, [C] each."""
+    return torch.batch_norm_update_stats(z, None, None, 0.0)
+
+
+def moments(
+    tensors: Sequence[Tensor],
+    norms: Sequence[Sequence[nn.BatchNorm2d]],
+    run: Execution,
+    of_batch: Callable[[Tensor], tuple[Tensor, Tensor]] = mean_and_variance,
+) -> _Moments:
     """The moments by which BatchNorms normalize tensors [batch, m·C, height, width], m norms each."""
     flat = [norm for each in norms for norm in each]
     eps = flat[0].eps
     if flat[0].training:
         with torch.no_grad():
-            pairs = [torch.batch_norm_update_stats(z, None, None, 0.0) for z in tensors]
-            mean, variance = (_stack(parts) for parts in zip(*pairs, strict=True))
+            mean, variance = (_stack(parts) for parts in zip(*map(of_batch, tensors), strict=True))
             found = _Moments(mean, (variance + eps).rsqrt(), batch=True)
         run.observe(flat, found.mean, found.inverse_std, tensors[0])
         return found

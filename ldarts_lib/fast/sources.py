@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ldarts_lib.fast.convolutions import Geometry, convolution, layout_of
 from ldarts_lib.fast.execution import Execution
+from ldarts_lib.fast.mixing import mean_and_variance
 from ldarts_lib.fast.separable import separable
 from ldarts_lib.fast.twice import concatenate, convolve, join
 from ldarts_lib.networks.operations import FactorizedReduce
@@ -27,7 +28,7 @@ class Source:
         self.state = state
         self.kernels = kernels
         self.run = run
-        self._shared: dict[Any, Tensor] = {}
+        self._shared: dict[Any, Any] = {}
 
     def apply(self, names: Sequence[str], kinds: Sequence[Sequence[nn.Module]], stride: int) -> Tensor:
         """Operations of several edges, up to but not including their last BatchNorm.
@@ -57,7 +58,11 @@ class Source:
         """The state after the activation."""
         return self._once("active", lambda: self.run.activation(self.state))
 
-    def _once(self, key: Any, compute: Callable[[], Tensor]) -> Tensor:
+    def moments(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of a value; a pooled state has the same for all edges."""
+        return self._once(z, lambda: mean_and_variance(z))
+
+    def _once(self, key: Any, compute: Callable[[], Any]) -> Any:
         if key not in self._shared:
             self._shared[key] = compute()
         return self._shared[key]

@@ -3,20 +3,26 @@
 A step is a whole one: α half-step, ω half-step with its regularizer, clip and both optimizers, on random
 images. The reference is the textbook: every edge and operation a module call of its own, and an α half-step
 that differentiates everything, as the official code does.
+
+Seconds are CPU time of the process, all its threads together, or on a GPU the time between two events of
+the device. The candidates of a space and a regularizer take turns, and each round gives one ratio; rounds go
+on until the 95 % interval of every mean ratio is within ±5 %, or time is up.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
+from scipy import stats
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from tqdm import tqdm
@@ -34,9 +40,9 @@ from ldarts_lib.runs.threads import cores
 Implementation = Literal["reference", "fast", "batched"]
 Cost = Literal["none", "central", "forward", "exact"]
 SPACES = ("darts", "s2", "nasbench201")
-COLUMNS = ("space", "supernet", "regularizer", "seconds", "n", "ratio", "MiB", "calls")
-MEBIBYTE = 2**20
-MINUTES = 10
+COLUMNS = ("space", "supernet", "regularizer", "seconds", "n", "ratio", "±%", "MiB", "calls")
+MEBIBYTE, PRECISION = 2**20, 0.05
+FEWEST = 5  # rounds before an interval is believed
 
 
 @dataclass(frozen=True)
@@ -60,10 +66,10 @@ class Row:
     Attributes:
         checkpoint: whether each cell is computed again in the backward pass.
         seconds, fastest, slowest: median, least and most of the n measured steps.
-        ratio: median over the rounds of the reference's seconds, with the same regularizer, by this one's.
+        ratio: mean (geometric) of the rounds: the reference's seconds, with this regularizer, by this one's.
+        uncertainty: half its 95 % interval, relative; None after a single round.
         peak_memory_mb: largest sum of the tensors of one step beyond what existed before, in MiB.
-        operator_calls: calls of PyTorch operators in one step, views and allocations included.
-        kernel_calls: those that compute, without views and allocations.
+        operator_calls, kernel_calls: of PyTorch in one step, with and without views and allocations.
     """
 
     space: str
@@ -75,6 +81,7 @@ class Row:
     slowest: float
     n: int
     ratio: float
+    uncertainty: float | None
     peak_memory_mb: float
     operator_calls: int
     kernel_calls: int
@@ -83,8 +90,10 @@ class Row:
     def cells(self) -> tuple[str, ...]:
         """The line as text, for the table with the head :data:`COLUMNS`."""
         name = f"{self.implementation}, checkpoints" if self.checkpoint else self.implementation
-        numbers = (f"{self.seconds:.3f}", str(self.n), f"{self.ratio:.2f}", f"{self.peak_memory_mb:.0f}")
-        return self.space, name, self.regularizer, *numbers, f"{self.operator_calls:,}"
+        width = "?" if self.uncertainty is None else f"{100 * self.uncertainty:.0f}"
+        steps = f"{self.seconds:.3f}", str(self.n), f"{self.ratio:.2f}", width
+        used = f"{self.peak_memory_mb:.0f}", f"{self.operator_calls:,}"
+        return self.space, name, self.regularizer, *steps, *used
 
 
 class TextbookBilevel(Bilevel):
@@ -94,17 +103,28 @@ class TextbookBilevel(Bilevel):
         return gradients(self.supernet, validation, weights)
 
 
-def measured(spaces: Sequence[str], rounds: int | None, *, quick: bool, device: torch.device) -> list[Row]:
+def measured(
+    spaces: Sequence[str], rounds: int | None, *, quick: bool, batch: int | None, device: torch.device
+) -> list[Row]:
     """The benchmark of the chapter, or a quick one of small networks, on a CPU in two processes."""
     alone = not quick or torch.get_num_threads() > 1 or device.type != "cpu" or cores() == 1
+    scale = QUICK if quick else OFFICIAL
     return benchmark(
-        scale=QUICK if quick else OFFICIAL,
-        spaces=spaces,
-        rounds=(1 if quick else 3) if rounds is None else rounds,
+        scale=replace(scale, batch=batch or scale.batch),
+        spaces=spaces or (SPACES[1:] if quick else SPACES),
+        costs=("none", "central", "exact") if quick else get_args(Cost),
+        rounds=rounds,
+        minutes=0.75 if quick else 25,
         checkpoints=not quick,
         workers=1 if alone else 2,
         device=device,
     )
+
+
+def unsettled(rows: Sequence[Row]) -> str:
+    """What to say if an interval is wider than ±5 %; nothing if none is."""
+    wide = sum(row.uncertainty is None or row.uncertainty > PRECISION for row in rows)
+    return f"±5 % was not reached in time for {wide} of {len(rows)} rows; see --rounds" if wide else ""
 
 
 def benchmark(
@@ -113,7 +133,8 @@ def benchmark(
     spaces: Sequence[str] = SPACES,
     implementations: Sequence[Implementation] = get_args(Implementation),
     costs: Sequence[Cost] = get_args(Cost),
-    rounds: int = 3,
+    rounds: int | None = None,
+    minutes: float = 25,
     checkpoints: bool = True,
     workers: int = 1,
     device: torch.device | str = "cpu",
@@ -123,21 +144,21 @@ def benchmark(
     Args:
         implementations: ``reference`` must be among them, the ratios are to it.
         costs: estimators of the regularizer's gradient, and ``none``.
-        rounds: measured steps of each candidate, after the one that counts calls and memory; at most as many
-            as begin within ten minutes, of which each space and cost has an equal share.
+        rounds: measured steps of each candidate, after the one that counts calls and memory; None for as many
+            as an interval of ±5 % takes, if they fit into the ``minutes`` (all together, by the clock).
         checkpoints: whether to measure the fast supernet with a checkpoint per cell, too (``central``).
-        workers: processes side by side, with one thread each if there are several; less wall time, and
-            seconds that suffer a little from the neighbour.
+        workers: processes side by side, with one thread each if there are several.
     """
-    if rounds < 1:
+    if rounds is not None and rounds < 1:
         raise ProtocolError(f"rounds = {rounds}: expected at least 1")
-    tasks = [(space, cost) for space in spaces for cost in costs]
+    pairs = [(space, cost) for space in spaces for cost in costs]
+    begin, share = time.monotonic(), minutes * 60 * workers / len(pairs)
+    tasks = [(*pair, begin + share * (k // workers + 1)) for k, pair in enumerate(pairs)]
     measure = partial(
         _measure,
         scale=scale,
         implementations=tuple(implementations),
         rounds=rounds,
-        share=MINUTES * 60 / len(tasks),
         checkpoints=checkpoints,
         device=torch.device(device),
     )
@@ -150,17 +171,15 @@ def benchmark(
 
 
 def _measure(
-    task: tuple[str, Cost],
+    task: tuple[str, Cost, float],
     *,
     scale: Scale,
     implementations: Sequence[Implementation],
-    rounds: int,
-    share: float,
+    rounds: int | None,
     checkpoints: bool,
     device: torch.device,
 ) -> list[Row]:
-    space, cost = task
-    deadline = time.monotonic() + share
+    space, cost, deadline = task
     keys = [(implementation, False) for implementation in implementations]
     if checkpoints and cost == "central" and "fast" in implementations:
         keys.append(("fast", True))
@@ -172,18 +191,30 @@ def _measure(
     for key, problem in problems.items():
         with Usage() as usage[key]:
             problem.step(*batches)
-    for done in range(rounds):
-        if done and time.monotonic() > deadline:
-            break
+    reference = seconds["reference", False]
+    while True:
+        begin = time.monotonic()
         for key, problem in problems.items():
             seconds[key].append(_timed(lambda problem=problem: problem.step(*batches), device))
+        ratios = {key: _ratio(reference, own) for key, own in seconds.items()}
+        done, now = len(reference), time.monotonic()
+        settled = done >= FEWEST and all(half <= PRECISION for _, half in ratios.values())
+        if done == rounds or (rounds is None and (settled or now + (now - begin) > deadline)):
+            break
     rows = []
     for key, own in seconds.items():
-        ratio = statistics.median(r / s for r, s in zip(seconds["reference", False], own, strict=True))
-        steps = statistics.median(own), min(own), max(own), len(own), ratio
+        ratio, half = ratios[key]
+        steps = statistics.median(own), min(own), max(own), done, ratio, half if done > 1 else None
         used = usage[key].peak / MEBIBYTE, usage[key].calls, usage[key].kernels
         rows.append(Row(space, key[0], cost, key[1], *steps, *used))
     return rows
+
+
+def _ratio(reference: Sequence[float], own: Sequence[float]) -> tuple[float, float]:
+    """The mean of the logarithm of the rounds' ratios, as a ratio, and half of Student's 95 % interval."""
+    logs = [math.log(r / s) for r, s in zip(reference, own, strict=True)]
+    n, ratio = len(logs), math.exp(statistics.fmean(logs))
+    return ratio, float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(logs) / n**0.5 if n > 1 else math.inf
 
 
 def _batch(scale: Scale, draw: torch.Generator, device: torch.device) -> Batch:
@@ -223,12 +254,16 @@ def _problem(
 
 
 def _timed(step: Callable[[], object], device: torch.device) -> float:
-    wait = partial(torch.cuda.synchronize, device) if device.type == "cuda" else lambda: None
-    wait()
-    begin = time.perf_counter()
+    if device.type != "cuda":
+        begin = time.process_time()
+        step()
+        return time.process_time() - begin
+    before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    before.record()
     step()
-    wait()
-    return time.perf_counter() - begin
+    after.record()
+    torch.cuda.synchronize(device)
+    return before.elapsed_time(after) / 1000
 
 
 class Usage(TorchDispatchMode):

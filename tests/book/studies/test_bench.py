@@ -1,8 +1,12 @@
-"""The benchmark of the search step: what can be counted, and the command."""
+"""The benchmark of the search step: what can be counted, when it ends, and the command."""
 
+import time
+
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from ldarts_book.studies import bench
 from ldarts_book.studies.bench import Scale, Usage, benchmark
@@ -24,7 +28,7 @@ def test_every_candidate_is_measured_and_what_can_be_counted_is_less_than_the_re
         assert 0 < row.fastest <= row.seconds <= row.slowest and row.n == 2
         assert 0 < row.kernel_calls < row.operator_calls
     reference, fast, batched, recomputed = rows
-    assert reference.ratio == 1
+    assert (reference.ratio, reference.uncertainty) == (1, 0) and fast.uncertainty > 0
     assert batched.operator_calls <= 0.35 * reference.operator_calls
     assert fast.peak_memory_mb < 0.8 * reference.peak_memory_mb
     assert recomputed.peak_memory_mb < 0.6 * fast.peak_memory_mb
@@ -43,6 +47,41 @@ def test_usage_counts_calls_and_live_bytes():
     assert d.sum() == 6000
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    """Steps that take what is told: seconds of the reference, and of the fast supernet, round by round."""
+
+    def of(reference, fast):
+        told = iter(np.ravel([reference, fast], order="F"))
+        monkeypatch.setattr(bench, "_timed", lambda step, device: float(next(told)))
+        few = {"spaces": ["nasbench201"], "implementations": ["reference", "fast"], "costs": ["none"]}
+        return lambda **options: benchmark(scale=TINY, checkpoints=False, **few, **options)[1]
+
+    return of
+
+
+def test_the_ratio_is_the_mean_of_the_rounds_ratios_with_students_interval(clock):
+    reference, fast = np.array([3.0, 4.0, 5.0, 4.2]), np.array([1.5, 1.8, 2.4, 2.0])
+    row = clock(reference, fast)(rounds=4)
+    found = stats.ttest_1samp(np.log(reference / fast), 0).confidence_interval()
+    assert row.n == 4 and row.ratio == pytest.approx(stats.gmean(reference / fast))
+    assert row.uncertainty == pytest.approx((found.high - found.low) / 2)
+
+
+def test_rounds_go_on_until_the_interval_is_narrow_or_time_is_up(clock):
+    noisy = [3.0, 5.0, 4.0, *[4.0] * 60]
+    row = clock(noisy, np.ones(63))()
+    assert 3 < row.n < 63 and row.uncertainty <= bench.PRECISION and bench.unsettled([row]) == ""
+    assert clock([2.0] * 9, np.ones(9))().n == bench.FEWEST
+    row = clock(noisy, np.ones(63))(minutes=0)
+    assert (row.n, row.uncertainty) == (1, None) and row.cells[6] == "?"
+    assert "not reached for 1 of 1 rows" in bench.unsettled([row])
+
+
+def test_seconds_are_those_of_this_process():
+    assert bench._timed(lambda: time.sleep(0.2), torch.device("cpu")) < 0.1
+
+
 def test_the_command_line_writes_the_rows(ldarts, monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "QUICK", TINY)
     monkeypatch.setattr(bench, "cores", lambda: 1)
@@ -52,7 +91,7 @@ def test_the_command_line_writes_the_rows(ldarts, monkeypatch, tmp_path):
     table = pd.read_json(file)
     assert {"space", "seconds", "ratio", "peak_memory_mb", "operator_calls"} <= set(table.columns)
     calls = table.pivot(index="implementation", columns="regularizer", values="operator_calls")
-    assert calls.shape == (3, 4) and calls.notna().all().all()
-    none, forward, central = calls.loc["reference", ["none", "forward", "central"]]
-    assert none < forward < central
+    assert calls.shape == (3, 3) and calls.notna().all().all()
+    none, exact, central = calls.loc["reference", ["none", "exact", "central"]]
+    assert none < central < exact
     assert ldarts("bench", "--rounds", "0")[0] == 2
