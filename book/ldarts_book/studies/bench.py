@@ -56,7 +56,7 @@ class Scale:
 
 
 OFFICIAL = Scale(16, {"stages": 5, "chain": 8}, 32, 64)
-QUICK = Scale(8, {"stages": 1, "chain": 5}, 16, 32)
+QUICK = Scale(8, {"stages": 1, "chain": 5}, 16, 16)
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def test_rounds_go_on_until_the_interval_is_narrow_or_time_is_up(clock):
     assert clock([2.0] * 9, np.ones(9))().n == bench.FEWEST
     row = clock(noisy, np.ones(63))(minutes=0)
     assert (row.n, row.uncertainty) == (1, None) and row.cells[6] == "?"
-    assert "not reached for 1 of 1 rows" in bench.unsettled([row])
+    assert "not reached in time for 1 of 1 rows" in bench.unsettled([row])
 
 
 def test_seconds_are_those_of_this_process():
