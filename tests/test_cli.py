@@ -30,7 +30,7 @@ COMMANDS = {
     "query": ("ARCH", "estimate", "nor_conv_3x3", "six digits"),
     "data": ("NAME", "LDARTS_DATA"),
     "info": (),
-    "bench": ("--quick", "--spaces", "--rounds", "--threads", "--device", "--json"),
+    "bench": ("--quick", "--spaces", "--batch", "--rounds", "--threads", "--device", "--json"),
     "study": tuple(STUDY.split()),
     "sweep": ("GRID", "--out", "--parts", "--jobs", "--gpus", "--device", "--profile", "--dry-run"),
     "plan": ("GRID", "--out", "--parts", "--check", "--cluster"),
