@@ -426,8 +426,8 @@ def bench(
     a ratio. Rounds go on until the 95 % interval of the mean ratio is within ±5 %, for at most 25 minutes.
 
     Args:
-        quick: Small networks (C = 8, 5 cells or one per stage, 16x16 images, batch 16), without the forward
-            difference; under a minute on two cores, in two processes side by side.
+        quick: Small networks (C = 8, 5 cells or one per stage, 16x16 images, batch 16), without forward
+            difference and, on a CPU, batched supernet; under a minute on two cores, in two processes.
         spaces: Search spaces; by default darts, s2 and nasbench201, with --quick the last two.
         batch: Images of a batch; by default 64, and 16 with --quick.
         rounds: Exactly so many measured steps of each candidate, however long they take.

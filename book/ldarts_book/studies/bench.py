@@ -111,7 +111,8 @@ def measured(
     scale = QUICK if quick else OFFICIAL
     return benchmark(
         scale=replace(scale, batch=batch or scale.batch),
-        spaces=spaces or (SPACES[1:] if quick else SPACES),
+        spaces=spaces or (SPACES[:0:-1] if quick else SPACES),  # first those that leave time to others
+        implementations=get_args(Implementation)[: 2 if quick and device.type == "cpu" else 3],
         costs=("none", "central", "exact") if quick else get_args(Cost),
         rounds=rounds,
         minutes=0.75 if quick else 25,
@@ -142,8 +143,7 @@ def benchmark(
     """Measure every combination; the implementations of a space and a cost take turns, round by round.
 
     Args:
-        implementations: ``reference`` must be among them, the ratios are to it.
-        costs: estimators of the regularizer's gradient, and ``none``.
+        implementations, costs: ``reference`` must be among the former, the ratios are to it.
         rounds: measured steps of each candidate, after the one that counts calls and memory; None for as many
             as an interval of ±5 % takes, if they fit into the ``minutes`` (all together, by the clock).
         checkpoints: whether to measure the fast supernet with a checkpoint per cell, too (``central``).
