@@ -16,9 +16,13 @@ threads.prepare()  # before torch is imported
 # isort: split
 import pytest
 import torch
+from hypothesis import settings
 
 from ldarts_lib import cli
 from ldarts_lib.tables.tables import Table, open_table
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=30)
+settings.load_profile("repeatable")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

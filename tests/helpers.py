@@ -11,16 +11,12 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import settings
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet
 from ldarts_lib.spaces.space import SPACES, Space
-
-settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=30)
-settings.load_profile("repeatable")
 
 DEPTHS = {"stages": 1, "chain": 5}  # three normal cells each
 NODES = {"darts": 2, "darts8": 2, "s2": 2, "s3": 3, "s4": 2}  # s1, whose edges differ, and nasbench201 stay

@@ -48,7 +48,7 @@ def test_what_is_averaged_is_recorded_in_parts(tmp_path, monkeypatch):
     assert wants.recorded_averages(tmp_path).empty
     for level, seeds in ((-0.25, [3, 4]), (0.9, [4, 5])):  # that of seed 4 is there already
         one = pd.DataFrame([{"state": "at rest", "epoch": 79, "valid_images": level, **columns}])
-        monkeypatch.setattr(wants, "averaged", lambda _, one=one: one)
+        monkeypatch.setattr(wants, "averaged_alignment", lambda _, one=one: one)
         wants.record_averages(["DARTS"], seeds, tmp_path)
     found = wants.recorded_averages(tmp_path)
     assert found[["seed", "valid_images"]].to_numpy().tolist() == [[3, -0.25], [4, -0.25], [5, 0.9]]

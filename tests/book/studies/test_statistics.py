@@ -125,7 +125,7 @@ def test_what_cannot_be_compared_is_refused():
     with pytest.raises(ValueError, match=r"unknown baseline 'darts'; choose one of .*DARTS"):
         statistics.report(results(DARTS=[0.4, 0.5]), baseline="darts")
     with pytest.raises(ValueError, match="'b' has other seeds than 'DARTS'"):
-        statistics.report(results(DARTS=[0.4, 0.5], b=[0.5]))
+        statistics.report(results(DARTS=[0.4, 0.5], b=[0.5, 0.6, 0.7]))
 
 
 def test_the_interval_covers_the_mean_about_as_often_as_it_says():
