@@ -34,7 +34,10 @@ def state_of(method, seed=0, **settings):
     return SearchState(chosen, IMAGES)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in ("darts-es", "oles"))) for name in METHODS],
+)
 def test_a_search_goes_on_bit_for_bit_and_is_the_same_in_a_pack(method):
     whole, first, second, *packed = [state_of(method, seed) for seed in (0, 0, 0, 0, 1)]
     pack = PackedSearch(packed, IMAGES)

@@ -82,6 +82,7 @@ def test_seconds_are_those_of_this_process():
     assert bench._timed(lambda: time.sleep(0.2), torch.device("cpu")) < 0.1
 
 
+@pytest.mark.slow
 def test_the_command_line_writes_the_rows(ldarts, monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "QUICK", TINY)
     monkeypatch.setattr(bench, "cores", lambda: 1)
