@@ -47,7 +47,7 @@ class EdgeRule:
         if self.keep < 1:  # 1/keep or 0 for each edge, image and network
             like = {"device": x.device, "dtype": x.dtype}
             drawn = [torch.rand(edges, len(x), generator=one, **like) for one in self.generators]
-            kept = (torch.stack(drawn, -1) < self.keep) / torch.tensor(self.keep, **like)
+            kept = (torch.stack(drawn, -1) < self.keep).to(x.dtype) / self.keep
         if self.partial == 1:
             return joined, [(None, keep) for keep in kept]
         p, beta = joined[..., :-1], joined[..., -1:]

@@ -7,6 +7,8 @@ convolution that both share here, while the paper's auxiliary one has weights of
 
 from typing import ClassVar
 
+import torch
+from pydantic import PrivateAttr
 from torch import Tensor
 
 from ldarts_lib.bilevel.remedies.remedy import ByKind, Remedy
@@ -24,16 +26,19 @@ class DartsMinus(Remedy):
 
     skip: NonNegative = 1.0
     """β, the weight of the auxiliary skip, in the first epoch."""
+    _skips: dict[str, Tensor] = PrivateAttr(default_factory=dict)
 
     def check(self, space: Space) -> None:
-        if any(_SKIP not in names for cell in space.cells.values() for names in cell.candidates):
-            raise ValueError(f"darts-minus needs {_SKIP} on every edge, which space {space.name!r} lacks")
+        for kind, cell in space.cells.items():
+            if any(_SKIP not in names for names in cell.candidates):
+                raise ValueError(f"darts-minus needs {_SKIP} on every edge, which space {space.name!r} lacks")
+            # 1 at the skips, else 0: [edges, operations]
+            self._skips[kind] = torch.tensor(
+                [[float(o == _SKIP) for o in names] for names in cell.candidates]
+            )
 
     def weights(self, alphas: ByKind, supernet: Supernet, share: float) -> ByKind:
+        for kind, alpha in alphas.items():
+            self._skips[kind] = self._skips[kind].to(alpha)  # moves to the device once
         beta, p = self.skip * (1 - share), super().weights(alphas, supernet, share)
-        return {kind: one + beta * _where(kind, supernet.space, one) for kind, one in p.items()}
-
-
-def _where(kind: str, space: Space, like: Tensor) -> Tensor:
-    """1 at the skips, else 0: [edges, operations]."""
-    return like.new_tensor([[float(o == _SKIP) for o in names] for names in space.cells[kind].candidates])
+        return {kind: one + beta * self._skips[kind] for kind, one in p.items()}

@@ -27,14 +27,13 @@ class Oles(Remedy):
     """Steps of the mean."""
 
     def after_step(self, bilevel: Any, of_weights: Gradients, of_alpha: Gradients) -> None:
-        copies, owned = bilevel.supernet.copies, _owned(bilevel)
+        copies, operations = bilevel.supernet.copies, _operations(bilevel)
 
         def inner(one: Gradients, other: Gradients) -> Tensor:
             """⟨a_o, b_o⟩ of each operation o: [(copies,) operations]."""
-            pairs = ((one.weights[place], other.weights[place]) for _, place in owned)
-            each = torch.stack([(a * b).reshape(copies, -1).sum(-1) for a, b in pairs])
-            owners = torch.tensor([owner for owner, _ in owned], device=each.device)
-            return each.new_zeros(owned[-1][0] + 1, copies).index_add(0, owners, each).T.squeeze(0)
+            products = torch._foreach_mul(one.weights, other.weights)
+            each = [product.reshape(copies, -1).sum(-1) for product in products]
+            return torch.stack([sum(each[place] for place in o) for o in operations], -1).squeeze(0)
 
         squares = inner(of_weights, of_weights) * inner(of_alpha, of_alpha)
         cosine = inner(of_weights, of_alpha) / squares.sqrt().clamp_min(torch.finfo(squares.dtype).tiny)
@@ -45,16 +44,16 @@ class Oles(Remedy):
 
     def held_parameters(self, bilevel: Any) -> Held:
         held, copies = [], bilevel.supernet.copies
-        for owner, place in _owned(bilevel) if self.kept else ():
-            ours = bilevel.parameters[place]
-            rows = self.kept["frozen"][..., owner].view(copies).repeat_interleave(len(ours) // copies)
-            held.append((ours, rows.view(-1, *[1] * (ours.dim() - 1))))
+        for number, places in enumerate(_operations(bilevel) if self.kept else ()):
+            frozen = self.kept["frozen"][..., number].view(copies)
+            for ours in (bilevel.parameters[place] for place in places):
+                rows = frozen.repeat_interleave(len(ours) // copies)
+                held.append((ours, rows.view(-1, *[1] * (ours.dim() - 1))))
         return held
 
 
-def _owned(bilevel: Any) -> list[tuple[int, int]]:
-    """Of each parameter of an operation the operation's number, and its own place among all."""
+def _operations(bilevel: Any) -> list[list[int]]:
+    """Of each operation with parameters their places among all."""
     places = {parameter: place for place, parameter in enumerate(bilevel.parameters)}
-    modules = [one for cell in bilevel.supernet.macro.cells for edge in cell.edges for one in edge.operations]
-    trained = filter(None, ([*module.parameters()] for module in modules))
-    return [(owner, places[p]) for owner, parameters in enumerate(trained) for p in parameters]
+    modules = (one for cell in bilevel.supernet.macro.cells for edge in cell.edges for one in edge.operations)
+    return [found for one in modules if (found := [places[p] for p in one.parameters()])]
