@@ -13,12 +13,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ldarts_book.studies.secants import SCENES, SLOPE, moved
+from ldarts_book.studies.secants import SCENES, SLOPE, STEPS, moved
 from ldarts_book.studies.theory import copies, drawn, searched
 from ldarts_lib.bilevel.alignment import Form
 from ldarts_lib.bilevel.gradients import flat, gradients
@@ -213,6 +214,37 @@ def means(rows: pd.DataFrame) -> pd.DataFrame:
             "batches": single - square,
         }
     )
+
+
+MEANS = {
+    "projection": "projection of the mean on the exact one",
+    "cosine": "cosine of the means",
+    "single": "length of a single difference",
+}
+"""Columns of :func:`means` that are drawn, and the titles of their panels."""
+
+
+def panels_of_means(found: pd.DataFrame, scenes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """:data:`MEANS` of the differences over ε0, a line per scene."""
+    lengths = found.drop(["control", "exact"], level="vector", errors="ignore").reset_index()
+    lengths = lengths.assign(length=lengths["vector"].astype(float)).sort_values("length")
+    by_scene = dict(list(lengths.groupby("scene")))
+    return {
+        title: {name: (by_scene[name]["length"], by_scene[name][column].clip(-2, 999)) for name in scenes}
+        for column, title in MEANS.items()
+    }
+
+
+def panels_of_climbs(found: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """The mean rise of Λ over the length of the step, a line per direction, of a scene of :func:`climbs`."""
+    mean, titles = found.groupby(level="vector").mean(), {"mean": "a mean", "single": "one"}
+    return {
+        f"Λ of other batches, step along {title}": {
+            f"ε0 = {vector}" if vector[0] == "0" else vector: (list(STEPS), row.tolist())
+            for vector, row in mean[[f"{kind} {step:g}" for step in STEPS]].iterrows()
+        }
+        for kind, title in titles.items()
+    }
 
 
 def climbs(rows: pd.DataFrame) -> pd.DataFrame:

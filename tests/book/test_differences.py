@@ -163,6 +163,13 @@ def test_means_and_climbs_of_a_record():
     rise = differences.climbs(pd.concat(parts)).loc["a", 1, "0.1"]
     assert rise["mean 0.01"] == 0.06 and rise["slope"] == pytest.approx(4.0)
     assert rise["slope exact"] == 5.0
+    means = differences.means(pd.concat(parts)).query("single.notna()")
+    (lengths, drawn) = differences.panels_of_means(means, ["a"])["length of a single difference"]["a"]
+    assert lengths.tolist() == [0.1] and drawn.tolist() == [found["single"]]
+    steps = [f"{kind} {step:g}" for kind in ("mean", "single") for step in differences.STEPS]
+    some = pd.DataFrame([range(8), range(2, 10)], columns=steps, index=[[0, 1], ["0.1", "0.1"]])
+    panels = differences.panels_of_climbs(some.rename_axis(["seed", "vector"]))
+    assert [*panels.values()][1] == {"ε0 = 0.1": (list(differences.STEPS), [5, 6, 7, 8])}
     commands = differences.lacking(pd.concat(parts))
     assert len(commands) == len(differences.SCENES) and commands[0].endswith("--record data/recorded")
     assert set(differences.recorded_means().columns) == {"seed", "vector", "measure", "value", "scene"}
