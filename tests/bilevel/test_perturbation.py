@@ -59,6 +59,19 @@ def test_an_edge_keeps_the_operation_that_the_supernet_misses_most(tmp_path, mon
     assert not (tmp_path / perturbation.SELECTED).exists()
 
 
+def test_a_node_keeps_the_edges_without_which_the_supernet_is_worst(tmp_path, monkeypatch):
+    space = replace(small_space("s4"), name="small")
+    searched(tmp_path, space, method="darts", depth=5, batch_size=20, split=0.98)
+    real = perturbation._Selection._quality
+
+    def quality(self, kind, removed):  # of whole edges: without a later one it is worse
+        return real(self, kind, removed) if isinstance(removed, tuple) else (-removed, 0.0)
+
+    monkeypatch.setattr(perturbation._Selection, "_quality", quality)
+    found = perturbation.select_by_perturbation(tmp_path, progress=False)
+    assert [edge.source for edge in found.normal.edges if edge.target == 3] == [1, 2]
+
+
 def test_a_selection_goes_on_bit_for_bit_where_nodes_keep_two_edges(ldarts, tmp_path, monkeypatch):
     folder, space = tmp_path / "run", replace(small_space("s4"), name="small")
     before = searched(folder, space, method="darts", depth=5, batch_size=20, split=0.98)

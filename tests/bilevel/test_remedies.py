@@ -20,8 +20,8 @@ from ldarts_lib.networks.supernet import MixedOperation, Supernet, architecture_
 EPOCHS = 5
 
 
-def scene(method, epoch=2, supernet=Supernet, **settings):
-    """Both half-steps of a small network in float64, in an epoch of five; t/(T−1) = 1/2 in the middle."""
+def scene(method, epoch=1, supernet=Supernet, **settings):
+    """Both half-steps of a small network in float64, in the second epoch of five; t/(T−1) = 1/4."""
     generator = torch.Generator().manual_seed(0)
     reference = small_supernet("nasbench201", generator=generator)
     net = supernet(
@@ -53,7 +53,7 @@ def test_the_decay_of_beta_darts_is_the_softmax():
     grad, cells = alpha_gradient(bilevel)
     p = before.softmax(-1)
     total = naive_gradient(before, lambda a: (a.softmax(-1) * cells.sum(0)).sum())
-    torch.testing.assert_close(grad, total + 8 / 2 * p / len(p), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(grad, total + 8 / 4 * p / len(p), rtol=1e-9, atol=1e-12)
 
 
 def test_fair_darts_follows_sigmoids_and_the_zero_one_loss():
@@ -66,12 +66,12 @@ def test_fair_darts_follows_sigmoids_and_the_zero_one_loss():
 
 
 def test_darts_minus_adds_a_skip_to_every_edge(monkeypatch):
-    """β is 1 in the first epoch, 1/2 in the middle and 0 in the last."""
+    """β is 1 in the first epoch, 3/4 in the second of five and 0 in the last."""
     bilevel, batch = scene("darts-minus"), small_batch()
     weights = cell_copies(bilevel.mixtures(), bilevel.supernet.layout)
     found = bilevel.supernet(batch.inputs, weights)
     mixed = MixedOperation.forward
-    monkeypatch.setattr(MixedOperation, "forward", lambda edge, x, w: mixed(edge, x, w) + x / 2)
+    monkeypatch.setattr(MixedOperation, "forward", lambda edge, x, w: mixed(edge, x, w) + x * 3 / 4)
     softmax = architecture_weights(bilevel.alphas, bilevel.supernet.layout)
     torch.testing.assert_close(found, bilevel.supernet(batch.inputs, softmax))
     bilevel.start_epoch(EPOCHS - 1)
@@ -93,7 +93,7 @@ def test_drnas_draws_from_a_dirichlet_distribution():
 
 
 def test_gdas_draws_one_operation_and_only_that_one_passes_a_gradient():
-    """τ is 5.05 in the middle; Gumbel noise is −log of an exponential variable."""
+    """τ = 10 − (10 − 0.1)/4; Gumbel noise is −log of an exponential variable."""
     bilevel = scene("gdas")
     alpha = bilevel.alphas["normal"].detach().clone()
     torch.manual_seed(0)  # the seed of the supernet's generator
@@ -102,7 +102,7 @@ def test_gdas_draws_one_operation_and_only_that_one_passes_a_gradient():
     grad, cells = alpha_gradient(bilevel)
 
     def naive(a):
-        soft = ((a.log_softmax(-1) + noise) / 5.05).softmax(-1)
+        soft = ((a.log_softmax(-1) + noise) / 7.525).softmax(-1)
         return sum(soft[e, o] * cells[:, e, o].sum() for e, o in enumerate(drawn.tolist()))
 
     torch.testing.assert_close(grad, naive_gradient(alpha, naive))
@@ -124,12 +124,12 @@ def onto_simplex(p):
 
 
 def test_sdarts_rs_trains_at_perturbed_weights_and_alpha_sees_its_own():
-    """ε = 0.03 + (0.8 − 0.03)/2 in the middle; one δ for all cells."""
-    bilevel, batch = scene("sdarts-rs", radius=0.8), small_batch()
+    """ε = 0.03 + (1.6 − 0.03)/4; one δ for all cells."""
+    bilevel, batch = scene("sdarts-rs", radius=1.6), small_batch()
     layout = bilevel.supernet.layout
     p = architecture_weights(bilevel.alphas, layout)["normal"].detach()
     torch.manual_seed(0)  # the seed of the supernet's generator
-    delta = 0.415 * torch.empty_like(p[:1]).uniform_(-1, 1)
+    delta = 0.4225 * torch.empty_like(p[:1]).uniform_(-1, 1)
     moved = onto_simplex(p + delta).requires_grad_()
     expected = gradients(bilevel.supernet, batch, {"normal": moved})
     found = bilevel.weight_step(batch)
@@ -140,7 +140,7 @@ def test_sdarts_rs_trains_at_perturbed_weights_and_alpha_sees_its_own():
 
 def test_sdarts_adv_ascends_the_loss_by_signs_within_a_cube():
     bilevel, batch = scene("sdarts-adv", ascents=3), small_batch()
-    net, reach = bilevel.supernet.eval(), 0.03 + 0.27 / 2
+    net, reach = bilevel.supernet.eval(), 0.03 + 0.27 / 4
     p = architecture_weights(bilevel.alphas, net.layout)["normal"].detach()
 
     def loss(w):
