@@ -450,7 +450,7 @@ def bench(
 def study(
     names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME ...", help_behavior_hint="")] = (),
     size: Size = "demo",
-    variants: Annotated[tuple[str, ...], arg(metavar="VARIANT ...", help_behavior_hint="")] = (),
+    variants: Annotated[tuple[str, ...] | None, arg(metavar="VARIANT ...", help_behavior_hint="")] = None,
     seeds: Number = None,
     first_seed: Number = None,
     out: Path = Path("runs/study"),
@@ -458,7 +458,6 @@ def study(
     workers: Workers = None,
     device: Device = "cpu",
     threads: Threads = None,
-    plan: bool = False,
 ) -> None:
     """Compare variants of the search over many seeds, in one study or several.
 
@@ -466,22 +465,22 @@ def study(
 
     Args:
         names: Studies, or all that search; without a name they are listed: what each asks and costs.
-        variants: Make only these; a record is made in parts, which are added to what it holds.
+        variants: Make only these; a record is made in parts, which are added to what it holds. Without a
+            name it makes nothing and lists them: what each changes of the preset.
         seeds: Number of seeds; by default the study's own.
         first_seed: The smallest seed; by default the study's own seeds.
         out: Parent of the run directories.
         record: RECORD/NAME has the rows and provenance.json of each study; by default OUT.
-        plan: Only print what the variants and settings of studies change of the preset.
     """
     prepare(threads=threads)
     from ldarts_book import studies
 
-    if plan:
+    if variants == ():
         return _print_table(("study", "seeds", "variant or setting", "changes"), studies.listing(names))
     if not names:
         title = "ldarts study NAME ... makes studies; ldarts study all makes all that search"
         return _print_table(("study", "asks", "searches", "core hours"), studies.overview(), title)
-    part = {"variants": variants, "first_seed": first_seed, "seeds": seeds, "record": record}
+    part = {"variants": variants or (), "first_seed": first_seed, "seeds": seeds, "record": record}
     studies.make_records(names, out, **part, size=size, workers=workers, device=device)
 
 

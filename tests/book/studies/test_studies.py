@@ -86,9 +86,9 @@ def test_studies_are_listed_with_what_they_vary(ldarts):
     assert list(settings) == [*studies.SHOWN, *STUDIES["robustness"].settings]
     assert settings["Λ-DARTS"] == "method=lambda" and settings["epochs=40"] == "epochs=40"
     assert {row[0] for row in studies.listing()} == set(STUDIES)
-    code, text, _ = ldarts("study", "robustness", "--plan")
+    code, text, _ = ldarts("study", "robustness", "--variants")
     assert code == 0 and all(name in text for name in settings)
-    assert "unknown study 'kind'; choose from demonstration" in ldarts("study", "kind", "--plan")[2]
+    assert "unknown study 'kind'; choose from demonstration" in ldarts("study", "kind", "--variants")[2]
 
 
 def test_each_method_of_the_table_is_tried_around_its_published_strength():
