@@ -50,8 +50,8 @@ OPTIONS = {
     "SPACE": "nasbench201, darts (darts8: with the operation none), s1, s2, s3, s4, or ptb, the recurrent "
     "cell of a language model; or the TOML or YAML file of a space of one's own.",
     "METHOD": "darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign, "
-    "lambda-projected, controls: lambda-random, lambda-noise, lambda-blurred, lambda-flipped, and, some also "
-    "as lambda+NAME, what others do:\n"
+    "lambda-projected, lambda-edge (edge by edge), controls: lambda-random, lambda-noise, lambda-blurred, "
+    "lambda-flipped, and, some also as lambda+NAME, what others do:\n"
     + "\n".join(f"{name}: {what}" for name, (_, what) in described().items()),
     "SIZE": "Preset: smoke (seconds), demo (a minute or two of CPU), paper (the published settings; a GPU).",
     "DATA": "Images, by default noisy-digits; `ldarts info` lists them and says which are present. Or a "

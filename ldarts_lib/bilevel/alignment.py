@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Form = Literal["cosine", "sign", "projected", "random", "noise", "blurred", "flipped"]
+Form = Literal["cosine", "sign", "projected", "edge", "random", "noise", "blurred", "flipped"]
 REPLACED_FORMS = ("noise", "blurred", "flipped")
 RANDOM_FORMS = ("random", *REPLACED_FORMS)
 """The forms that draw random numbers, controls; those before replace the weight gradient that was found."""
@@ -71,6 +71,21 @@ def projected_alignment(g: Tensor, operations: int) -> Tensor:
     return layer_alignment(remove_offset(g, operations))
 
 
+def felt(g: Tensor, p: Tensor) -> Tensor:
+    """J(p_e) g_{l,e}, what α feels of each cell: both and the result [..., cells, edges, operations]."""
+    return p * (g - (p * g).sum(-1, keepdim=True))  # J(p) = diag(p) − p pᵀ
+
+
+def edge_alignments(g: Tensor, p: Tensor) -> Tensor:
+    """Λ of what α feels on each edge: [..., edges]. An edge with a single live operation has 0."""
+    return layer_alignment(_by_edge(felt(g.view_as(p), p)))
+
+
+def edge_alignment(g: Tensor, p: Tensor) -> Tensor:
+    """R_e, the mean of :func:`edge_alignments`; p of each cell is [..., cells, edges, operations]."""
+    return edge_alignments(g, p).mean(-1)
+
+
 def decision_scores(g: Tensor) -> Tensor:
     """Who decides: cos(g_l, Σg) of each cell with the sum that moves α: [..., cells]."""
     total = g.sum(-2, keepdim=True)
@@ -103,9 +118,21 @@ def projected_delta(g: Tensor, operations: int) -> Tensor:
     return cosine_delta(remove_offset(g, operations))
 
 
+def edge_delta(g: Tensor, p: Tensor) -> Tensor:
+    """∂R_e/∂g of :func:`edge_alignment` at fixed p: [..., cells, edges×operations]."""
+    # δ_{l,e} = J(p_e) δ_l(J(p_e) g_e) / E with δ_l of the cosine form and E the number of edges
+    delta = cosine_delta(_by_edge(felt(g.view_as(p), p))) / p.shape[-2]
+    return felt(_by_edge(delta), p).flatten(-2)
+
+
 def random_delta(g: Tensor, noise: Tensor) -> Tensor:
     """A control: rows of the direction of ``noise`` (standard normal), as long as the cosine form's δ."""
     return unit_rows(noise) * cell_norms(cosine_delta(g)).unsqueeze(-1)
+
+
+def _by_edge(g: Tensor) -> Tensor:
+    """[..., cells, edges, operations] ↔ [..., edges, cells, operations]."""
+    return g.transpose(-2, -3)
 
 
 def _mean_of_pairs(matrix: Tensor) -> Tensor:

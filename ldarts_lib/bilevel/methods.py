@@ -12,7 +12,7 @@ from ldarts_lib.errors import ProtocolError
 from ldarts_lib.settings import validated
 
 _Plain = Literal[
-    "darts", "darts-2nd", "lambda", "lambda-sign", "lambda-projected",
+    "darts", "darts-2nd", "lambda", "lambda-sign", "lambda-edge", "lambda-projected",
     "lambda-random", "lambda-noise", "lambda-blurred", "lambda-flipped",
 ]  # fmt: skip
 _JOINED = tuple(f"lambda+{name}" for name, remedy in REMEDIES.items() if remedy.with_lambda)
@@ -27,6 +27,7 @@ FORMS: dict[str, Form] = {
     "lambda": "cosine",
     "lambda-sign": "sign",
     "lambda-projected": "projected",
+    "lambda-edge": "edge",
     "lambda-random": "random",
     "lambda-noise": "noise",
     "lambda-blurred": "blurred",

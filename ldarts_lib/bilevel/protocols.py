@@ -94,11 +94,11 @@ class SearchProtocol(_Search, SpaceSettings, PictureSettings):
     """Data set, or the name of a folder of pictures."""
     method: Method
     """darts (first order), darts-2nd (unrolled), lambda (cosine alignment), lambda-sign, lambda-projected
-    (cosine without the offset that α cannot feel), and controls: lambda-random (random directions of p as
-    long as those of lambda), lambda-noise (random vectors as long as the regularizer's gradient),
-    lambda-flipped (that gradient with a random sign) and lambda-blurred (the exact one with the estimator's
-    error as noise); or a remedy of others (table :data:`~ldarts_lib.bilevel.remedies.table.REMEDIES`),
-    some also as lambda+NAME."""
+    (cosine without the offset that α cannot feel), lambda-edge (cosine of what α feels, edge by edge), and
+    controls: lambda-random (random directions of p as long as those of lambda), lambda-noise (random vectors
+    as long as the regularizer's gradient), lambda-flipped (that gradient with a random sign) and
+    lambda-blurred (the exact one with the estimator's error as noise); or a remedy of others (table
+    :data:`~ldarts_lib.bilevel.remedies.table.REMEDIES`), some also as lambda+NAME."""
     size: Size
     """The preset that the other settings come from."""
     seed: Seed = 0
@@ -205,6 +205,9 @@ class SearchProtocol(_Search, SpaceSettings, PictureSettings):
                 raise ValueError(
                     f"method {self.method!r} aligns {kind} cells, but depth {self.depth} has only {cells}"
                 )
+            if self.form == "edge" and (each := self.search_space.cells[kind].shape[1]) < 3:
+                where = f"space {self.space!r} has {each} operations on an edge"
+                raise ValueError(f"method {self.method!r} needs three, {where}: all cosines would be ±1")
         return self
 
     def learning_rate(self, epoch: int) -> float:

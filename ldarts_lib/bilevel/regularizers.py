@@ -1,4 +1,4 @@
-"""The two regularizers of Λ-DARTS and three ways to their weight gradient.
+"""The regularizers of Λ-DARTS and three ways to their weight gradient.
 
 The weights are trained on L − λR, where R is the layer alignment of the training batch, a function of the
 cells' gradients g_l = ∂L/∂p_l. With δ_l = ∂R/∂g_l held fixed, the weight gradient of R is that of
@@ -26,6 +26,7 @@ from ldarts_lib.bilevel.alignment import (
     REPLACED_FORMS,
     Form,
     cosine_delta,
+    edge_delta,
     projected_delta,
     random_delta,
     sign_delta,
@@ -53,11 +54,12 @@ class Regularizer:
     """Which alignment, and how its weight gradient is found.
 
     Attributes:
-        form: ``cosine`` (Λ itself), ``sign``, ``projected`` (Λ without the offset that α cannot feel), or a
-            control: ``random`` (see :func:`~ldarts_lib.bilevel.alignment.random_delta`), or one that replaces
-            the weight gradient of the cosine form: ``noise`` by a random vector of its length, ``flipped`` by
-            its product with a random sign, which has no mean, and ``blurred`` by the exact gradient and, in
-            each entry with a random sign, the estimator's error.
+        form: ``cosine`` (Λ itself), ``sign``, ``projected`` (Λ without the offset that α cannot feel),
+            ``edge`` (the mean over the edges of Λ of what α feels there, J(p) g), or a control: ``random``
+            (see :func:`~ldarts_lib.bilevel.alignment.random_delta`), or one that replaces the weight gradient
+            of the cosine form: ``noise`` by a random vector of its length, ``flipped`` by its product with a
+            random sign, which has no mean, and ``blurred`` by the exact gradient and, in each entry with a
+            random sign, the estimator's error.
         estimator: ``central``, ``forward`` or ``exact``.
         epsilon: ε0, the length of the perturbation of p over all cells together (unused by ``exact``).
         kinds: the cells that are aligned, ``normal`` ones only or ``all``; then R is the mean over the kinds.
@@ -156,19 +158,20 @@ def penalized_gradients(
 
 
 def perturbation(
-    regularizer: Regularizer, cells: Mapping[str, Tensor], noise: Mapping[str, Tensor] | None = None
+    regularizer: Regularizer, cells: Mapping[str, Tensor], given: Mapping[str, Tensor] | None = None
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Which way a finite difference moves the architecture weights.
 
     Args:
         cells: the cells' gradients, as in :class:`~ldarts_lib.bilevel.gradients.Gradients`.
-        noise: for the form ``random``, standard normal numbers like the aligned cells' gradients.
+        given: per aligned kind, for the form ``edge`` the weights p, for ``random`` standard normal numbers,
+            both like the cells' gradients.
 
     Returns:
         δ/‖δ‖ per aligned kind, in the shape of the cells' gradients (zero if δ is), and ‖δ‖, over all cells
         and kinds together: a scalar, or [copies].
     """
-    deltas = _deltas(regularizer, cells, noise or {})
+    deltas = _deltas(regularizer, cells, given or {})
     # d = δ/‖δ‖, with the norm over all cells and kinds together
     lengths = [torch.linalg.vector_norm(_rows(delta), dim=(-2, -1)) for delta in deltas.values()]
     length = torch.stack(lengths).norm(dim=0)
@@ -181,10 +184,10 @@ def _by_differences(
     supernet: Supernet, batch: Batch, weights: Mapping[str, Tensor], regularizer: Regularizer, update: bool
 ) -> tuple[Gradients, tuple[Tensor, ...]]:
     require_full_precision(supernet, batch.inputs.device)
-    noise = _noise(supernet, weights, regularizer)
+    given = _given(supernet, weights, regularizer)
     state = supernet.random_state()
     base = gradients(supernet, batch, weights, update_statistics=update)
-    directions, length = perturbation(regularizer, base.cells, noise)
+    directions, length = perturbation(regularizer, base.cells, given)
 
     def gradient_at(distance: float) -> tuple[Tensor, ...]:
         supernet.set_random_state(state)
@@ -233,14 +236,14 @@ def _differentiable_pass(
 ) -> tuple[Gradients, Tensor, Tensor]:
     """The cells' gradients, and as differentiable scalars the loss and ⟨δ, g⟩ with δ held fixed."""
     # δ is a constant here: ∂R/∂ω = ∂⟨δ, g(ω)⟩/∂ω
-    noise = _noise(supernet, weights, regularizer)
+    given = _given(supernet, weights, regularizer)
     output = supernet(batch.inputs, weights, update_statistics=update)
     loss = batch.losses(output)
     leaves, options = tuple(weights.values()), {"create_graph": True, "materialize_grads": True}
     with supernet.architecture_only():
         cells = dict(zip(weights, torch.autograd.grad(loss.sum(), leaves, **options), strict=True))
     detached = {kind: g.detach() for kind, g in cells.items()}
-    deltas = _deltas(regularizer, detached, noise)
+    deltas = _deltas(regularizer, detached, given)
     inner = sum((cells[kind] * delta).sum() for kind, delta in deltas.items())
     return Gradients(loss.detach(), output.detach(), detached), loss, inner
 
@@ -249,24 +252,25 @@ def _by_parameters(supernet: Supernet, value: Tensor, **options: bool) -> tuple[
     return torch.autograd.grad(value, tuple(supernet.parameters()), materialize_grads=True, **options)
 
 
-def _noise(supernet: Supernet, weights: Mapping[str, Tensor], regularizer: Regularizer) -> dict[str, Tensor]:
-    """What the random form needs, drawn before the passes so that they see the same random numbers."""
-    if regularizer.form != "random":
-        return {}
-    return {kind: supernet.normal_like(weights[kind]) for kind in regularizer.aligned(weights)}
+def _given(supernet: Supernet, weights: Mapping[str, Tensor], regularizer: Regularizer) -> dict[str, Tensor]:
+    """p, or noise that is drawn before the passes so that they see the same random numbers."""
+    take = {"edge": Tensor.detach, "random": supernet.normal_like}.get(regularizer.form)
+    return {kind: take(weights[kind]) for kind in regularizer.aligned(weights)} if take else {}
 
 
 def _deltas(
-    regularizer: Regularizer, cells: Mapping[str, Tensor], noise: Mapping[str, Tensor]
+    regularizer: Regularizer, cells: Mapping[str, Tensor], given: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
     """δ of each aligned kind, in the shape of its cells' gradients."""
     kinds, deltas = regularizer.aligned(cells), {}
     for kind in kinds:
         g = _rows(cells[kind])
         if regularizer.form == "random":
-            delta = random_delta(g, _rows(noise[kind]))
+            delta = random_delta(g, _rows(given[kind]))
         elif regularizer.form == "projected":
             delta = projected_delta(g, cells[kind].shape[-1])
+        elif regularizer.form == "edge":
+            delta = edge_delta(g, given[kind].movedim(0, -3))
         else:
             delta = sign_delta(g) if regularizer.form == "sign" else cosine_delta(g)
         deltas[kind] = delta.movedim(-2, 0).view_as(cells[kind]) / len(kinds)

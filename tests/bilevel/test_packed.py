@@ -95,7 +95,7 @@ def test_a_pack_is_its_networks(monkeypatch, depth, reduction, few):
             torch.testing.assert_close(one, two)
 
 
-@pytest.mark.parametrize("form", ["cosine", "sign", "random"])
+@pytest.mark.parametrize("form", ["cosine", "sign", "edge", "random"])
 @pytest.mark.parametrize("estimator", ["exact", "central", "forward"])
 def test_each_network_has_its_own_regularizer(form, estimator):
     packed, singles = pack()

@@ -15,14 +15,17 @@ from ldarts_lib.settings import SIZES
 from ldarts_lib.spaces.published import published
 from ldarts_lib.spaces.space import PTB, SPACES
 
+REFUSED = {("darts-minus", "s1"), ("darts-minus", "s4")} | {("lambda-edge", s) for s in ("s1", "s2", "s4")}
+"""Edges without a skip, and edges of two operations."""
+
 
 @pytest.mark.parametrize("space", SPACES)
 @pytest.mark.parametrize("size", SIZES)
 def test_every_preset_is_valid(space, size):
     for dataset in DATASETS:
         for method in METHODS:
-            if method == "darts-minus" and space in ("s1", "s4"):
-                continue  # refused: edges without a skip
+            if (method, space) in REFUSED:
+                continue
             settings = protocol(space, dataset, method, size)
             assert (settings.space, settings.dataset) == (space, dataset)
             assert (settings.method, settings.size) == (method, size)
@@ -134,6 +137,12 @@ def test_the_learning_rate_is_a_cosine():
     expected = [0.3, 0.2 + 0.1 / math.sqrt(2), 0.2, 0.2 - 0.1 / math.sqrt(2), 0.1]
     assert found == pytest.approx(expected)
     assert protocol(epochs=1, weight_lr=0.3).learning_rate(0) == pytest.approx(0.3)
+
+
+def test_the_form_by_edge_needs_more_than_a_sign_on_each_edge():
+    assert protocol("s3", method="lambda-edge").form == "edge"
+    with pytest.raises(ProtocolError, match="'s2' has 2 operations on an edge: all cosines would be ±1"):
+        protocol("s2", method="lambda-edge")
 
 
 def test_the_regularizer_of_a_method():

@@ -10,6 +10,8 @@ from torch import nn
 from helpers import random_weights, small_batch, small_supernet, statistics
 from ldarts_lib.bilevel.alignment import (
     cosine_delta,
+    edge_alignment,
+    edge_delta,
     layer_alignment,
     projected_alignment,
     projected_delta,
@@ -23,8 +25,25 @@ from ldarts_lib.spaces.space import SPACES
 
 SEEDS = st.integers(0, 2**32)
 PROJECTED = (partial(projected_delta, operations=2), partial(projected_alignment, operations=2))
-FORMS = [(cosine_delta, layer_alignment), (sign_delta, sign_alignment), PROJECTED]
-EACH_DELTA = pytest.mark.parametrize(("delta", "alignment"), FORMS, ids=["cosine", "sign", "projected"])
+
+
+def by_edge(function):
+    """With edges of several operations, whose p differ from cell to cell."""
+
+    def of_rows(g):
+        draw = torch.Generator().manual_seed(0)
+        operations = 3 if g.shape[1] % 4 else 4
+        p = torch.randn(9, g.shape[1] // operations, operations, generator=draw).softmax(-1)
+        return function(g, p[-len(g) :].to(g.dtype))
+
+    return of_rows
+
+
+BY_EDGE = by_edge(edge_delta), by_edge(edge_alignment)
+FORMS = [(cosine_delta, layer_alignment), (sign_delta, sign_alignment), PROJECTED, BY_EDGE]
+EACH_DELTA = pytest.mark.parametrize(
+    ("delta", "alignment"), FORMS, ids=["cosine", "sign", "projected", "edge"]
+)
 EACH_FORM = pytest.mark.parametrize("form", ["cosine", "sign"])
 EACH_ESTIMATOR = pytest.mark.parametrize("estimator", ["central", "forward", "exact"])
 
@@ -96,6 +115,18 @@ def test_one_cell_is_refused(delta, alignment):
         delta(torch.ones(1, 4))
 
 
+def naive_edge_alignment(g, p):
+    """Mean over edges and pairs of cells of the cosine of J(p_e) g_{l,e}, with J written out, in loops."""
+    cells, edges, _ = g.shape
+    found = []
+    for e in range(edges):
+        felt = [(torch.diag(p[c, e]) - torch.outer(p[c, e], p[c, e])) @ g[c, e] for c in range(cells)]
+        found += [
+            (felt[a] @ felt[b]) / (felt[a].norm() * felt[b].norm()) for a in range(cells) for b in range(a)
+        ]
+    return torch.stack(found).mean()
+
+
 def brute_force(net, batch, weights, form):
     """∂R/∂ω by differentiating the alignment of ∇p L itself, nothing held fixed."""
     logits = net(batch.inputs, weights, update_statistics=False)
@@ -105,6 +136,7 @@ def brute_force(net, batch, weights, form):
         "cosine": layer_alignment,
         "sign": sign_alignment,
         "projected": lambda rows: projected_alignment(rows, g.shape[-1]),
+        "edge": lambda rows: naive_edge_alignment(rows.view_as(g), weights["normal"].detach()),
     }[form](g.flatten(1))
     return torch.autograd.grad(alignment, tuple(net.parameters()), materialize_grads=True)
 
@@ -115,7 +147,9 @@ def scene(space, seed=0, **settings):
     return net, small_batch(seed, dtype), random_weights(net, seed)
 
 
-OTHER_FORMS = [(space, form) for space in ("nasbench201", "s1") for form in ("sign", "projected")]
+OTHER_FORMS = [(space, form) for space in ("nasbench201", "s1") for form in ("sign", "projected")] + [
+    ("nasbench201", "edge"), ("s3", "edge"),
+]  # fmt: skip
 EACH_SPACE = [(space, "cosine") for space in SPACES if space != "darts"]  # darts8 has all that it has
 SOME_SPACES = [(space, "cosine") for space in ("nasbench201", "s2", "s4")]
 

@@ -88,6 +88,7 @@ METHODS: Mapping[str, Look] = {
         "darts-2nd": ("#7a3b00", "v", "dashed"),
         "lambda-sign": ("#3a9bdc", "D", "dashed"),
         "lambda-projected": ("#117a65", "P", "dashdot"),
+        "lambda-edge": ("#000073", r"$\mathbf{e}$", "dashed"),
         "lambda-random": ("#9b7fb8", "^", "dashdot"),
         "lambda-noise": ("#5c5c5c", "p", "dotted"),
         "lambda-blurred": ("#12355b", "2", "dashdot"),

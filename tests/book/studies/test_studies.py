@@ -92,7 +92,9 @@ def test_studies_are_listed_with_what_they_vary(ldarts):
 
 
 def test_each_method_of_the_table_is_tried_around_its_published_strength():
-    for name, family in studies.FAMILIES.items():
+    by_edge = studies.FAMILIES["Λ-DARTS, by edge"]
+    assert [protocol(**own).lambda_max for own in by_edge.values()] == [1.0, 0.1, 0.3]
+    for name, family in {n: f for n, f in studies.FAMILIES.items() if f != by_edge}.items():
         usual, weak, strong = (protocol(**own) for own in family.values())
         (field,) = {*next(reversed(family.values()))} - {*family[name]}
         values = [getattr(p, field, None) or (p.remedy or {}).get(field) for p in (weak, usual, strong)]
@@ -101,6 +103,14 @@ def test_each_method_of_the_table_is_tried_around_its_published_strength():
             REMEDIES.get(usual.method), "strength", "lambda_max"
         )
     assert {own["method"] for family in studies.FAMILIES.values() for own in family.values()} >= {*REMEDIES}
+
+
+def test_the_difference_by_edge_has_the_strength_that_the_record_chose():
+    chosen = protocol(**studies.VARIANTS[f"Λ-DARTS, by edge, ε0 = 0.0001, λ = {studies.EDGE_CHOSEN:g}"])
+    assert (chosen.form, chosen.estimator, chosen.lambda_max) == ("edge", "central", studies.EDGE_CHOSEN)
+    if not {*studies.FAMILIES["Λ-DARTS, by edge"]} & {*studies.missing("remedy-strengths")["variant"]}:
+        exact = studies.VARIANTS[studies.chosen("remedy-strengths")["Λ-DARTS, by edge"]]
+        assert protocol(**exact).lambda_max == chosen.lambda_max
 
 
 def test_kinds_differ_in_what_they_align():
