@@ -14,10 +14,10 @@ from ldarts_lib.tables.tables import Table
 def references(benchmark: Table, seconds: float) -> dict[str, float]:
     """What searches are held against: a random cell, random search of equal cost, and the best cell.
 
-    Random search trains as many cells once as the seconds allow, and takes the best of them.
+    Random search trains as many random cells once as the seconds allow, and takes the best of them.
     """
     table = benchmark.frame
-    tries = max(int(seconds / table["seconds"].mean()), 1)
+    tries = max(int(seconds / np.average(table["seconds"], weights=table["cells"])), 1)
     return {
         "random cell": random_cell(benchmark),
         "random search": random_search(table, [tries])["by one seed"].item(),

@@ -83,15 +83,14 @@ def test_a_choice_flatters_itself():
     assert (chosen - fresh).max() > 0.1
 
 
-def test_short_searches_beat_random_search_of_their_cost(digits201):
+def test_short_searches_find_about_what_random_search_of_their_cost_does(digits201):
     lengths = studies.judged("lengths")
     fresh = studies.summary(lengths[lengths["seed"].isin(studies.CONFIRMING)])
-    for name in ("DARTS, 10 epochs", "DARTS, 20 epochs"):
+    for name in ("DARTS, 10 epochs", "DARTS, 20 epochs", "Λ-DARTS"):
         row = fresh.loc[name]
-        assert row["collapsed"] == 0
-        assert row["mean"] > studies.references(digits201, row["seconds"])["random search"]
-    long = fresh.loc["Λ-DARTS"]
-    assert long["mean"] < studies.references(digits201, long["seconds"])["random search"]
+        found = studies.references(digits201, row["seconds"])["random search"]
+        assert (row["low"] < found < row["high"]) == ("20" in name)
+        assert (row["mean"] > found) == ("10" in name)
 
 
 def test_darts_ends_below_chance(digits201):
