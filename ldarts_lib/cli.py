@@ -53,7 +53,8 @@ OPTIONS = {
     "lambda-projected, lambda-edge (edge by edge), controls: lambda-random, lambda-noise, lambda-blurred, "
     "lambda-flipped, and, some also as lambda+NAME, what others do:\n"
     + "\n".join(f"{name}: {what}" for name, (_, what) in described().items()),
-    "SIZE": "Preset: smoke (seconds), demo (a minute or two of CPU), paper (the published settings; a GPU).",
+    "SIZE": "Preset: smoke (seconds), demo (a minute or two of CPU), paper (the published settings; a GPU), "
+    "official (those of the released scripts; a GPU).",
     "DATA": "Images, by default noisy-digits; `ldarts info` lists them and says which are present. Or a "
     "folder with one folder of pictures per class, or with such folders in train and test. For ptb a text: "
     "civics (the default), ptb, or a folder with train.txt, valid.txt and test.txt.",

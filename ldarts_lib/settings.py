@@ -14,7 +14,7 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Size = Literal["smoke", "demo", "paper"]
+Size = Literal["smoke", "demo", "paper", "official"]
 SIZES: tuple[str, ...] = get_args(Size)
 _NUMBER = BeforeValidator(lambda value: int(value) if str(value).isdigit() else value)
 """A number may be given as text."""

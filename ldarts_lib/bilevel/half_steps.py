@@ -59,7 +59,7 @@ class Bilevel:
         self.alpha_optimizer = torch.optim.Adam(
             list(alphas.values()),
             lr=protocol.alpha_lr,
-            betas=(0.5, 0.999),
+            betas=(protocol.alpha_beta, 0.999),
             weight_decay=protocol.alpha_weight_decay,
             fused=True,
             capturable=next(iter(alphas.values())).is_cuda,
@@ -105,22 +105,28 @@ class Bilevel:
         for parameter, gradient in zip(self.parameters, found.weights, strict=True):
             parameter.grad = gradient
         with held(self.remedy.held_parameters(self)):
-            norm, factor = self.clip()
+            norm, factor = self.clip(self._accumulated(found.cells) if self.protocol.clip_alpha else [])
             self.weight_optimizer.step()
         alone = torch.stack([norm, torch.zeros_like(norm)], -1)
         parts = alone if found.norms is None else found.norms
         return replace(found, norms=torch.cat([parts, torch.stack([norm, factor], -1)], -1))
 
-    def clip(self) -> tuple[Tensor, Tensor]:
+    def clip(self, more: Sequence[Tensor] = ()) -> tuple[Tensor, Tensor]:
         """Shorten the gradient of ω to the protocol's length, or by its factor; returns its length before,
-        and the factor."""
+        with that of ``more``, and the factor."""
         gradients = [parameter.grad for parameter in self.parameters]
-        norm = joint_norm(gradients, self.supernet.copies)
+        norm = joint_norm([*gradients, *more], self.supernet.copies)
         factor = (self.protocol.clip / (norm + 1e-6)).clamp_max(1.0)
         if self.clip_factor is not None:
             factor = torch.full_like(norm, self.clip_factor)
         scale_copies(gradients, factor)
         return norm, factor
+
+    def _accumulated(self, cells: Mapping[str, Tensor]) -> list[Tensor]:
+        """∇α of a pass over ω, on top of that of the last step of α, which only the next one clears."""
+        found = [softmax_backward(alpha, cells[kind]) for kind, alpha in self.alphas.items()]
+        earlier = [alpha.grad for alpha in self.alphas.values()]
+        return [g if e is None else g + e for g, e in zip(found, earlier, strict=True)]
 
     def alpha_step(self, training: Batch, validation: Batch) -> Gradients:
         """Move α along the gradient of the validation loss; returns that batch's gradients.

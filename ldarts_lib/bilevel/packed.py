@@ -38,7 +38,7 @@ def can_pack(protocol: SearchProtocol) -> bool:
         and protocol.supernet == "fast"
         and protocol.precision in ("float32", "float64")
         and protocol.method != "darts-2nd"
-        and not protocol.cuda_graph
+        and not (protocol.cuda_graph or protocol.clip_alpha)
         and protocol.new_remedy().packs
     )
 

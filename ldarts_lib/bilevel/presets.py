@@ -1,4 +1,8 @@
-"""What each size of a search changes of the defaults of its protocol."""
+"""What each size of a search changes of the defaults of its protocol.
+
+Size ``official`` follows the scripts of dr-faustus/Lambda-DARTS, commit c7ac3ba; size ``paper`` the defaults
+of its parsers, and on SVHN the λ and ε0 of the script for SVHN, though not its batch size.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,8 @@ from typing import Any
 
 from pydantic import ValidationInfo
 
+from ldarts_lib.datasets.downloads import LISTS
+from ldarts_lib.errors import ProtocolError
 from ldarts_lib.runs.directory import Run
 from ldarts_lib.settings import SMALL_DROPOUTS, TEXT
 
@@ -19,10 +25,26 @@ _NASBENCH201 = {
 _DARTS = {"paper": {"depth": 8}, "demo": {"channels": 4, "depth": 5, "epochs": 15}}
 DEMO_STEPS, _LEAST_EPOCHS = 640, 8
 """Of a search at size demo: those of 80 epochs on 500 images in batches of 64."""
+# NAS-Bench201: DARTS-V1.sh and .py, DARTS-V2.sh and .py, DARTS.config. DARTS family: run_search.sh, and for
+# the sign form, which no script has, the λ of sota/cnn/train_search.py.
+_OFFICIAL: dict[str, dict[str, Any]] = {
+    "nasbench201": {"depth": 5, "step_order": "weights-first", "epochs": 100, "alpha_batches": "drawn"}
+    | {"last_batch": "short", "clip_alpha": True},
+    "darts": {"depth": 8, "batch_size": 96, "last_batch": "short", "epsilon": 1e-3},
+}
+_OFFICIAL_METHODS: dict[str, dict[str, dict[str, Any]]] = {
+    "nasbench201": {
+        "darts": {},
+        "darts-2nd": {"step_order": "alpha-first"},
+        "lambda": {"alpha_lr": 1e-4, "lambda_max": 0.25},
+    },
+    "darts": {"darts": {}, "darts-2nd": {}, "lambda": {"lambda_max": 0.25}, "lambda-sign": {}},
+}
 _SVHN = {"lambda_max": 0.25, "epsilon": 1e-3}
 _DEMO = {"alpha_lr": 1e-2, "lambda_max": 1.0, "estimator": "exact"}
-_SMALL = {"weight_lr": 5.0, "alpha_lr": 3e-2, "lambda_max": 0.05, **SMALL_DROPOUTS}
+_SMALL = {"weight_lr": 5.0, "alpha_lr": 3e-2, "alpha_beta": 0.5, "lambda_max": 0.05, **SMALL_DROPOUTS}
 _PTB = {"units": 200, "cells": 2, "epochs": 50, "batch_size": 256, "dropout_words": 0.0, "weight_decay": 5e-7}
+_PTB |= {"alpha_beta": 0.9}
 _SMALL_TEXTS: dict[str, dict[str, Any]] = {
     "demo": {"units": 32, "epochs": 16, "batch_size": 32, "bptt": 15, **_SMALL},
     "smoke": {"units": 16, "epochs": 2, "batch_size": 64, "bptt": 8, **_SMALL},
@@ -41,11 +63,21 @@ def preset(names: Mapping[str, Any], facts: Mapping[str, Any], batches: Mapping[
     if names["space"] == "ptb":
         return _PTB | _SMALL_TEXTS.get(size, {}) | TEXT.get(facts["dataset"], {})
     stages = own["macro"] == "stages" if own else names["space"] == "nasbench201"
+    if size == "official":
+        return _official("nasbench201" if stages else "darts", names["method"], facts["dataset"])
     family = _NASBENCH201 if stages else _DARTS
     if size == "paper":
         return family["paper"] | (_SVHN if facts["dataset"] == "svhn" else {})
     epochs = own_epochs(facts["pictures"], batches) if facts.get("pictures") else {}
     return family["paper"] | family["demo"] | _DEMO | epochs | ({"epochs": 2} if size == "smoke" else {})
+
+
+def _official(family: str, method: str, dataset: str) -> dict[str, Any]:
+    if method not in (known := _OFFICIAL_METHODS[family]):
+        few = ", ".join(known)
+        raise ProtocolError(f"method = {method!r}: the official code has none here; choose one of {few}")
+    halves = "listed" if family == "nasbench201" and dataset in LISTS else "stored"
+    return {"halves": halves} | _OFFICIAL[family] | known[method]
 
 
 def factors_of(given: Any, info: ValidationInfo) -> Any:

@@ -2,8 +2,9 @@
 
 :func:`protocol` gives the preset of a (space, data set, method, size); any field can be overridden. Sizes:
 ``smoke`` (seconds of CPU: does it run?), ``demo`` (a minute of CPU: does it show?), ``paper`` (a GPU: the
-defaults of the official code; for recurrent cells its ``sota/rnn/run.sh``). NAS-Bench-201 runs 50 epochs, as
-many as the paper's Figure 1; where scripts and defaults differ is a table in the chapter *robustness*.
+defaults of the official code's parsers, but 50 epochs on NAS-Bench-201, as in the paper's Figure 1; for
+recurrent cells its ``sota/rnn/run.sh``), ``official`` (its scripts, value for value). Where the two part, and
+what of the official code is not followed, is the page *Beside the official code*.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ldarts_lib.bilevel.presets import factors_of, preset
 from ldarts_lib.bilevel.regularizers import Estimator, Kinds, Regularizer
 from ldarts_lib.bilevel.remedies.remedy import Remedy
 from ldarts_lib.datasets.catalogue import DATASETS
-from ldarts_lib.datasets.images import ImageDataset
+from ldarts_lib.datasets.images import Halves, ImageDataset
 from ldarts_lib.datasets.own import with_pictures
 from ldarts_lib.fast.execution import Strategy
 from ldarts_lib.networks.macro import Reduction
@@ -89,6 +90,7 @@ class SearchProtocol(_Search, SpaceSettings, PictureSettings):
     """
 
     BUILT_IN: ClassVar[tuple[str, ...]] = DATASETS
+    alpha_beta: ClassVar[float] = 0.5
 
     dataset: str
     """Data set, or the name of a folder of pictures."""
@@ -119,6 +121,12 @@ class SearchProtocol(_Search, SpaceSettings, PictureSettings):
     """Images per step, on each half."""
     split: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Share of the search images that trains ω; the rest trains α."""
+    halves: Halves = "seeded"
+    """Which images train ω: drawn by the seed, the first stored ones, or those that NAS-Bench-201 lists."""
+    alpha_batches: Literal["passes", "drawn"] = "passes"
+    """Images of a step of α, in passes over their half, or drawn with replacement, as many as those of ω."""
+    last_batch: Literal["filled", "short"] = "filled"
+    """Of a pass, filled up with images from its start, or short."""
     step_order: Order = "alpha-first"
     """Which half-step comes first."""
 
@@ -134,6 +142,8 @@ class SearchProtocol(_Search, SpaceSettings, PictureSettings):
     """Largest norm of the gradient of ω."""
     clip_factors: Annotated[tuple[Positive, ...] | None, BeforeValidator(factors_of)] = None
     """What the gradient of ω is multiplied by in each epoch instead, or the run directory to take it from."""
+    clip_alpha: bool = False
+    """Count the gradient of α, as the scripts of NAS-Bench-201 accumulate it, in the norm that is clipped."""
 
     alpha_lr: Positive = 3e-4
     """Learning rate of α (Adam, betas 0.5 and 0.999)."""
@@ -196,6 +206,12 @@ class SearchProtocol(_Search, SpaceSettings, PictureSettings):
         if self.cuda_graph and (self.search_space.random or self.remedy or self.form in RANDOM_FORMS):
             where = f"space {self.space!r} with method {self.method!r}"
             raise ValueError(f"cuda_graph cannot replay the random numbers of {where}, or its remedy")
+        if self.cuda_graph and (self.clip_alpha or self.last_batch == "short"):
+            raise ValueError(
+                "cuda_graph replays one step: it goes neither with clip_alpha nor with short batches"
+            )
+        if self.clip_alpha and self.remedy is not None:
+            raise ValueError(f"clip_alpha is for α that nothing else moves, not for method {self.method!r}")
         if (self.cuda_graph or self.checkpoint_cells) and (own := self.search_space.registered):
             what = "cuda_graph" if self.cuda_graph else "checkpoint_cells"
             raise ValueError(f"{what} does not go with operations of one's own, here {', '.join(own)}")
@@ -225,7 +241,9 @@ class RecurrentProtocol(_Search, LanguageSettings):
     """darts (first order), lambda (cosine alignment of the cells), lambda-sign."""
 
     alpha_lr: Positive = 3e-3
-    """Learning rate of α (Adam, betas 0.5 and 0.999)."""
+    """Learning rate of α (Adam)."""
+    alpha_beta: Share = 0.5
+    """First beta of Adam, the share of the old in its mean gradient; the second is 0.999."""
     alpha_weight_decay: NonNegative = 1e-3
     """Weight decay of α."""
     step_order: Order = "alpha-first"
@@ -250,6 +268,7 @@ class RecurrentProtocol(_Search, LanguageSettings):
     regularized_cells: ClassVar[Kinds] = "normal"
     cuda_graph: ClassVar[bool] = False
     clip_factors: ClassVar[None] = None
+    clip_alpha: ClassVar[bool] = False
 
     @model_validator(mode="after")
     def _consistent(self) -> RecurrentProtocol:

@@ -73,7 +73,7 @@ class SearchState(State):
     def _read(self, dataset: ImageDataset, device: torch.device | str) -> None:
         """Take from the data what trains ω and what trains α."""
         size = self.protocol.batch_size
-        halves = dataset.halves(fraction=self.protocol.split, seed=self.protocol.seed)
+        halves = dataset.halves(self.protocol.halves, fraction=self.protocol.split, seed=self.protocol.seed)
         if size > (smallest := min(map(len, halves))):
             raise ProtocolError(
                 f"batch_size = {size} is larger than a half of the images of {dataset.name}, {smallest}; "
@@ -137,10 +137,12 @@ class SearchState(State):
     def pairs(self) -> Iterator[tuple[Batch, Batch]]:
         """The batches of ω and of α of the steps of one epoch."""
         size, dtype = self.protocol.batch_size, floating_type(self.protocol)
-        training = self.training.epoch(size, self.batches, augment=True)
-        again = (self.validation.epoch(size, self.batches, augment=True) for _ in count())
-        both = zip(training, chain.from_iterable(again), strict=False)
-        for (images, labels), (others, theirs) in islice(both, self.steps):
+        how = {"augment": True, "fill": self.protocol.last_batch == "filled"}
+        training = self.training.epoch(size, self.batches, **how)
+        again = (self.validation.epoch(size, self.batches, **how) for _ in count())
+        passes, drawn = chain.from_iterable(again), self.protocol.alpha_batches == "drawn"
+        for images, labels in islice(training, self.steps):
+            others, theirs = self.validation.drawn(len(labels), self.batches) if drawn else next(passes)
             yield Batch(images.to(dtype), labels), Batch(others.to(dtype), theirs)
 
     def genotype(self) -> Genotype:
@@ -160,6 +162,7 @@ class SearchState(State):
         return {
             "supernet": bilevel.supernet.state_dict(),
             "alphas": {kind: alpha.detach() for kind, alpha in bilevel.alphas.items()},
+            "alpha_gradients": {kind: alpha.grad for kind, alpha in bilevel.alphas.items()},
             "weight_optimizer": bilevel.weight_optimizer.state_dict(),
             "alpha_optimizer": bilevel.alpha_optimizer.state_dict(),
             "batches": self.batches.get_state(),
@@ -183,6 +186,8 @@ class SearchState(State):
         with torch.no_grad():
             for kind, alpha in bilevel.alphas.items():
                 alpha.copy_(saved["alphas"][kind])
+                earlier = saved.get("alpha_gradients", {}).get(kind)
+                alpha.grad = None if earlier is None else earlier.to(alpha.device)
         bilevel.weight_optimizer.load_state_dict(saved["weight_optimizer"])
         bilevel.alpha_optimizer.load_state_dict(saved["alpha_optimizer"])
         self.trajectory = Trajectory.of(saved["trajectory"])

@@ -64,7 +64,7 @@ class Batches:
         return -(-len(self) // batch_size)
 
     def epoch(
-        self, batch_size: int, generator: torch.Generator, *, augment: bool
+        self, batch_size: int, generator: torch.Generator, *, augment: bool, fill: bool = True
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """All images once, in random order, as standardized batches with their labels.
 
@@ -73,6 +73,7 @@ class Batches:
 
         Args:
             generator: on the CPU; one state gives the same batches on every device.
+            fill: false for a last batch that may be smaller, and no image twice.
 
         Yields:
             images [batch, channels, height, width] and labels [batch] (int64).
@@ -82,13 +83,22 @@ class Batches:
         """
         steps = self.steps(batch_size)
         order = torch.randperm(len(self), generator=generator)
-        order = torch.cat([order, order[: steps * batch_size - len(self)]])
+        if fill:
+            order = torch.cat([order, order[: steps * batch_size - len(self)]])
         order = order.to(self.images.device, non_blocking=True)
         for chosen in order.split(batch_size):
-            images = self.images[chosen]
-            if augment:
-                images = augmented(images, self.augmentation, generator)
-            yield self._standardized(images), self.labels[chosen]
+            yield self._batch(chosen, generator if augment else None)
+
+    def drawn(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """As many images, drawn with replacement and augmented, with their labels."""
+        chosen = torch.randint(len(self), (count,), generator=generator)
+        return self._batch(chosen.to(self.images.device, non_blocking=True), generator)
+
+    def _batch(self, chosen: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        images = self.images[chosen]
+        if generator is not None:
+            images = augmented(images, self.augmentation, generator)
+        return self._standardized(images), self.labels[chosen]
 
     def all(self) -> tuple[Tensor, Tensor]:
         """All images, standardized, in their stored order, and their labels."""

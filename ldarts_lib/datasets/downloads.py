@@ -7,6 +7,7 @@ read here. ``cifar10-small`` is made of the files of CIFAR-10.
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import tarfile
@@ -39,6 +40,14 @@ _SUMS = """
     8f03f34ac4b42271a294f91bf480f29b
 """
 IMAGENET16_TRAIN: Files = tuple((f"train_data_batch_{n}", md5) for n, md5 in enumerate(_SUMS.split(), 1))
+_LISTED_AT = "https://github.com/dr-faustus/Lambda-DARTS, in NAS-Bench201/configs/nas-benchmark"
+_CIFAR_LISTS = ("cifar-split.txt", "2da7627956f17981dc0b841ab8385f37")
+LISTS = {
+    "cifar10": _CIFAR_LISTS,
+    "cifar100": _CIFAR_LISTS,
+    "imagenet16-120": ("ImageNet16-120-split.txt", "106aae0b5917ef58b972ba74a5e9d164"),
+}
+"""The file with NAS-Bench-201's halves of a data set, and its MD5."""
 IMAGENET16_TEST: Files = (("val_data", "3410e3017fdaefba8d5073aaa65e4bd6"),)
 
 
@@ -140,6 +149,18 @@ def read(name: str, root: Path) -> tuple[Split, Split]:
     if name == "svhn":
         return (training.data, training.labels), (test.data, test.labels)
     return tuple((split.data.transpose(0, 3, 1, 2), np.asarray(split.targets)) for split in (training, test))
+
+
+def listed(name: str) -> list[list[int]]:
+    """The numbers of the search images that train ω, and of those that train α, in the code of NAS-Bench-201.
+
+    Raises:
+        DatasetMissing, DatasetCorrupt: as :func:`read`, of the file with the lists.
+    """
+    file, folder = LISTS[name], data_root()
+    Download(f"halves of {name}", file[0], _LISTED_AT, 1, "", (file,)).verify(folder)
+    lists = json.loads((folder / file[0]).read_text())
+    return [[int(number) for number in lists[part][1]] for part in ("train", "valid")]
 
 
 def data_root(root: str | os.PathLike | None = None) -> Path:

@@ -30,7 +30,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -42,6 +42,7 @@ from ldarts_lib.datasets.batches import Augmentation, Batches
 from ldarts_lib.datasets.decoded import FINGERPRINT, decoded, require_memory
 from ldarts_lib.errors import DatasetCorrupt, UnknownName
 
+Halves = Literal["seeded", "stored", "listed"]
 PADDING = 4
 """Of pictures of one's own, as of CIFAR."""
 _CIFAR10 = 10, (0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)
@@ -174,7 +175,12 @@ class ImageDataset:
         return Batches(self.test_images, self.test_labels, **facts)
 
     def halves(
-        self, *, fraction: float = 0.5, seed: int = 0, dtype: torch.dtype = torch.float32
+        self,
+        how: Halves = "seeded",
+        *,
+        fraction: float = 0.5,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float32,
     ) -> tuple[Batches, Batches]:
         """The search images in two parts: for the weights ω and the architecture parameters α.
 
@@ -182,19 +188,23 @@ class ImageDataset:
         cut where they stand. The others are shuffled by the seed first.
 
         Args:
+            how: ``stored`` cuts all where they stand; ``listed`` are the halves of NAS-Bench-201.
             fraction: share of the images that trains ω.
             dtype: floating type of the batches.
 
         Raises:
             ValueError: one part would be empty.
+            DatasetMissing, DatasetCorrupt: the lists are not at hand, or others.
         """
+        if how == "listed":
+            return tuple(self._batches(torch.tensor(part), dtype) for part in downloads.listed(self.name))
         count = len(self.search_labels)
         first = round(fraction * count) if 0 < fraction < 1 else 0
         if not 0 < first < count:
             empty = f"a fraction of {fraction} leaves one part of {count} images empty"
             raise ValueError(f"{empty}; choose one between 0 and 1")
         order = torch.arange(count)
-        if self.name not in (*embedded.EMBEDDED, downloads.SMALL):
+        if how == "seeded" and self.name not in (*embedded.EMBEDDED, downloads.SMALL):
             order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
         parts = order.to(self.search_labels.device).split([first, count - first])
         return tuple(self._batches(part, dtype) for part in parts)

@@ -3,7 +3,7 @@
 A *recipe* is what a paper does: ``cifar`` and ``cifar-small`` (DARTS on CIFAR and SVHN: cutout, drop path,
 an auxiliary head), ``imagenet`` (the mobile setting of the Λ-DARTS code), ``nasbench201`` (Dong & Yang,
 2020), ``ptb`` (a language model, the defaults of ``rnn/train.py`` of DARTS). As for searches there are three
-sizes: ``smoke`` (seconds of CPU), ``demo`` (a minute or two of CPU) and ``paper``.
+sizes: ``smoke`` (seconds of CPU), ``demo`` (a minute or two of CPU) and ``paper``; ``official`` is the last.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ _PAPER: dict[str, dict[str, Any]] = {
     "cifar-small": {"channels": 16, "depth": 8},
     "imagenet": {"channels": 48, "depth": 14, "stem": "imagenet"}
     | {"epochs": 250, "batch_size": 1024, "learning_rate": 0.5, "schedule": "linear", "warm_up": 5}
-    | {"weight_decay": 3e-5, "label_smoothing": 0.1, **_PLAIN},
+    | {"weight_decay": 3e-5, "label_smoothing": 0.1, "auxiliary": 0.0, **_PLAIN},
     "nasbench201": {"channels": 16, "depth": 5, "auxiliary": 0.0}
     | {"epochs": 200, "batch_size": 256, "learning_rate": 0.1, "nesterov": True, "clip": None}
     | {"weight_decay": 5e-4, **_PLAIN},
@@ -243,7 +243,8 @@ _PAPER: dict[str, dict[str, Any]] = {
 _SMALL: dict[str, dict[str, Any]] = {
     "cifar": {"channels": 6, "depth": 6, "resolution": 32},
     "cifar-small": {"channels": 4, "depth": 5, "resolution": 32},
-    "imagenet": {"channels": 8, "depth": 5, "resolution": 224, "warm_up": 1, "learning_rate": 0.1},
+    "imagenet": {"channels": 8, "depth": 5, "resolution": 224, "warm_up": 1, "learning_rate": 0.1}
+    | {"auxiliary": 0.4},  # so that the head on these images is tried
     "nasbench201": {"channels": 4, "depth": 1, "reduction": "light", "learning_rate": 0.05},
 }
 _EPOCHS = {
@@ -292,8 +293,8 @@ def _made(names: dict, facts: dict, overrides: dict) -> TrainingProtocol | Langu
         return validated(LanguageTrainingProtocol, names | facts | settings | overrides)
     operations = (o for cell in parse(names["genotype"]).cells.values() for o in cell.operations)
     settings = {**_PAPER.get(recipe, {}), "imports": tuple(modules_of(operations)) or None}
-    if size != "paper":
-        settings = settings | _SMALL.get(recipe, {}) | _EPOCHS.get(size, {})
+    if size in _EPOCHS:
+        settings = settings | _SMALL.get(recipe, {}) | _EPOCHS[size]
         if facts.get("fingerprint") is not None:  # as large as they are decoded, and at size demo all of them
             settings |= {"images": None} if size == "demo" else {}
             settings |= {"resolution": None} if recipe != "imagenet" else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 from pathlib import Path
 
@@ -130,6 +131,26 @@ def test_halves_of_a_downloaded_set_partition_a_seeded_shuffle(small_copy):
     for half in halves:  # each image keeps its label
         places = (half.images.flatten(1)[:, None] == data.search_images.flatten(1)).all(-1)
         assert torch.equal(data.search_labels[places.int().argmax(1)], half.labels)
+
+
+def test_halves_are_also_as_stored_or_as_nasbench201_lists_them(small_copy, monkeypatch, tmp_path):
+    data = load_images("cifar10", root=small_copy("cifar10"))
+    assert torch.equal(data.halves("stored", seed=1)[0].images, data.search_images[:30])
+    monkeypatch.setenv("LDARTS_DATA", str(tmp_path))
+    with pytest.raises(
+        DatasetMissing, match=r"cifar-split\.txt is missing; fetch .* in NAS-Bench201/configs"
+    ):
+        data.halves("listed")
+    lists = {"train": ["int", ["0", "2", "5"]], "valid": ["int", ["1", "3"]]}
+    (tmp_path / "cifar-split.txt").write_text(text := json.dumps(lists))
+    with pytest.raises(DatasetCorrupt, match=r"cifar-split\.txt has the MD5 checksum"):
+        data.halves("listed")
+    monkeypatch.setitem(
+        downloads.LISTS, "cifar10", ("cifar-split.txt", hashlib.md5(text.encode()).hexdigest())
+    )
+    of_weights, of_alpha = data.halves("listed")
+    assert torch.equal(of_weights.images, data.search_images[[0, 2, 5]])
+    assert torch.equal(of_alpha.labels, data.search_labels[[1, 3]])
 
 
 def copies(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -26,7 +26,7 @@ def test_the_published_settings():
     imagenet = of("imagenet")
     assert (imagenet.channels, imagenet.depth, imagenet.epochs, imagenet.batch_size) == (48, 14, 250, 1024)
     assert (imagenet.learning_rate, imagenet.weight_decay, imagenet.label_smoothing) == (0.5, 3e-5, 0.1)
-    assert (imagenet.cutout, imagenet.drop_path, imagenet.auxiliary, imagenet.warm_up) == (0, 0, 0.4, 5)
+    assert (imagenet.cutout, imagenet.drop_path, imagenet.auxiliary, imagenet.warm_up) == (0, 0, 0, 5)
     tabular = of("nasbench201")
     assert (tabular.channels, tabular.depth, tabular.epochs, tabular.batch_size) == (16, 5, 200, 256)
     assert (tabular.learning_rate, tabular.nesterov, tabular.weight_decay) == (0.1, True, 5e-4)

@@ -21,6 +21,8 @@ from ldarts_lib.runs.metrics import read_metrics
 
 _COSTS = json.loads((files("ldarts_data") / "gpu_hours.json").read_text(encoding="utf-8"))
 """Hours of searches and trainings on CIFAR-10, or the text, and the training images of the data sets."""
+LARGE = ("paper", "official")
+"""The sizes that need a GPU."""
 HARDWARE: str = _COSTS["hardware"]
 """What the hours are of."""
 SOURCES: dict[str, str] = _COSTS["sources"]
@@ -28,8 +30,8 @@ SOURCES: dict[str, str] = _COSTS["sources"]
 
 
 def gpu_hours(job: Job) -> float:
-    """An estimate of what a job of size paper costs on :data:`HARDWARE`, by :data:`SOURCES`; else 0."""
-    if job.size != "paper":
+    """An estimate of what a job of a large size costs on :data:`HARDWARE`, by :data:`SOURCES`; else 0."""
+    if job.size not in LARGE:
         return 0.0
     if job.kind == "evaluate":
         hours = _COSTS["training"][job.recipe]
@@ -119,7 +121,7 @@ def obstacles(grid: Grid, *, gpu_here: bool = True) -> list[str]:
     With ``gpu_here`` its jobs run on this machine, and not on the nodes of a cluster.
     """
     found = []
-    if grid.size == "paper" and gpu_here:
+    if grid.size in LARGE and gpu_here:
         import torch
 
         if not torch.cuda.is_available():

@@ -43,7 +43,7 @@ def show_plan(
     """
     grid, console = read_grid(name, parts), Console(highlight=False)
     console.print(plan_table(plan(grid, out), f"{name}, size {grid.size}, in {out}"))
-    if grid.size == "paper":
+    if grid.size in plans.LARGE:
         console.print(f"\nGPU-hours are estimates for {plans.HARDWARE}:")
         for what, source in plans.SOURCES.items():
             console.print(f"  {what}: {source}", markup=False, soft_wrap=True)

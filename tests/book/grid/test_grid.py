@@ -60,7 +60,7 @@ def refused(grid, text):
         ("{recipe: cifar}", "{recipe: cifar-small, datasets: [digits], seeds: [4]}", ["line 10", "twice"]),
         ("{recipe: cifar}", "{recipe: cifar, best_by: x-y}", ["'x-y'", "cifar-small-digits-seed3"]),
         ("datasets: [digits]", "datasets: [imagenet]", ["'cifar-small'", "'imagenet'"]),
-        ("size: smoke", "size: full", ["line 1", "'full'", "'smoke', 'demo' or 'paper'"]),
+        ("size: smoke", "size: full", ["line 1", "'full'", "'smoke', 'demo', 'paper' or 'official'"]),
         ("size: smoke", "", ["size", "missing"]),
         ("size: smoke", "size: smoke\nfoo: 1", ["line 2", "unknown key 'foo'", "size, parts"]),
         ("    methods: [darts, lambda]\n", "", ["line 3", "methods missing"]),
