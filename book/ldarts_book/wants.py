@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from importlib.resources import files
-from itertools import product
 from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from ldarts_book import studies
+from ldarts_book.studies.predictions import WATCHES
 from ldarts_book.studies.theory import cells, copies, drawn, searched
-from ldarts_lib.bilevel.alignment import layer_alignment
-from ldarts_lib.bilevel.half_steps import softmax_backward
-from ldarts_lib.bilevel.protocols import SearchProtocol, protocol
-from ldarts_lib.bilevel.state import SearchState
-from ldarts_lib.datasets.batches import Batches
-from ldarts_lib.networks.batches import Batch
+from ldarts_lib.bilevel import alignment
+from ldarts_lib.bilevel.protocols import SearchProtocol
 
-RECORD = Path(str(files("ldarts_data"))) / "recorded" / "agreement"
+RECORD = Path(str(files("ldarts_data"))) / "recorded" / "predictions"
+LOOK = ["variant", "seed", "state", "epoch", "half"]
+"""What names one look at a search."""
 
 
 def first_gradients(settings: SearchProtocol) -> Tensor:
@@ -30,53 +27,142 @@ def first_gradients(settings: SearchProtocol) -> Tensor:
     return cells(supernet, drawn(state.validation), copies(supernet, state.bilevel.alphas)).flatten(1)
 
 
-def averaged_alignment(settings: SearchProtocol, every: int = 10, moves: int = 200) -> pd.DataFrame:
-    """Λ of single batches and of gradients averaged over all images of a half, in a search and at rest.
+def recorded_wishes(folder: str | Path = RECORD) -> pd.DataFrame:
+    """The rows of :mod:`~ldarts_book.studies.predictions`; none if they were not made."""
+    parts = [pd.read_csv(path) for path in sorted(Path(folder).glob("*.csv.gz"))]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
-    At rest ω is fixed after the last epoch, and α has moved on along the averaged gradient of its half.
 
-    Columns: ``state``, ``epoch``, Λ of ``train_batches``, ``train_images``, ``valid_batches`` and
-    ``valid_images``, and ``slope``, the norm of the averaged gradient of α.
+def unmade(folder: str | Path = RECORD) -> list[str]:
+    """The commands of the parts that are not recorded."""
+    left = [name for name in WATCHES if not (Path(folder) / f"{name}.csv.gz").exists()]
+    return [f"ldarts study predictions --variants {name} --record data/recorded" for name in left]
+
+
+def at_the_end(found: pd.DataFrame) -> pd.DataFrame:
+    """Of what follows the last looks of each variant at the images of α, in the search and at rest."""
+    found = found[found["half"] == "valid"]
+    return found[found["epoch"] == found.groupby("variant")["epoch"].transform("max")]
+
+
+def by_look(rows: pd.DataFrame) -> pd.DataFrame:
+    """How far the cells agree at each look.
+
+    Columns: Λ of single ``batches`` and of the ``mean`` gradients g; of these ``projected``; ``felt``, of
+    f_l = J(p) g_l; ``by_edge``, the mean over the edges of Λ of f on one; ``cancelled``, 1 − ‖Σf_l‖²/Σ‖f_l‖²,
+    which is 1 where α rests, 0 for orthogonal f_l; and ``largest``, the mean over the edges of the largest p.
     """
-    state, rows = searched(settings), []
-    alpha = state.bilevel.alphas["normal"]
-    for epoch in range(settings.epochs):
-        state.run_epoch(epoch)
-        if (epoch + 1) % every == 0:
-            rows.append({"state": "search", "epoch": epoch, **_agreement(state)})
-    for _ in range(moves):
-        alpha.grad = softmax_backward(alpha, _gradients(state, state.validation).mean(0))
-        state.bilevel.alpha_optimizer.step()
-    return pd.DataFrame([*rows, {"state": "at rest", "epoch": epoch, **_agreement(state)}])
+    found = []
+    for look, g, p, part in _looks(rows):
+        f, n = alignment.felt(g, p.unsqueeze(1)), p.shape[-1]
+        lengths = f.square().sum((1, 2, 3))
+        values = {
+            "batches": part["batches"][:, 0, 0],
+            "mean": alignment.layer_alignment(g.flatten(2)),
+            "projected": alignment.projected_alignment(g.flatten(2), n),
+            "felt": alignment.layer_alignment(f.flatten(2)),
+            "by_edge": alignment.edge_alignment(g, p.unsqueeze(1).expand_as(g)),
+            "cancelled": 1 - f.sum(1).square().sum((1, 2)) / lengths,
+            "largest": p.amax(-1).mean(-1),
+        }
+        found.append(look.assign(**{name: value.numpy() for name, value in values.items()}))
+    return pd.concat(found, ignore_index=True)
 
 
-def _gradients(state: SearchState, half: Batches) -> Tensor:
-    """g on every batch of a half: [batches, cells, edges, operations]."""
-    supernet = state.bilevel.supernet
-    batches = half.epoch(state.protocol.batch_size, torch.Generator().manual_seed(0), augment=False)
-    weights = copies(supernet, state.bilevel.alphas)
-    return torch.stack([cells(supernet, Batch(*batch), weights) for batch in batches])
+def by_cell(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of each ``cell`` the ``norm`` of g_l, its ``cosine`` with the sum S, and its ``share`` π_l in F."""
+    found = []
+    for look, g, p, _ in _looks(rows):
+        f = alignment.felt(g, p.unsqueeze(1)).flatten(2)
+        total = f.sum(1, keepdim=True)
+        # π_l = ⟨f_l, F⟩ / ‖F‖²
+        shares = (f * total).sum(-1) / total.square().sum(-1)
+        measures = alignment.cell_norms(g.flatten(2)), alignment.decision_scores(g.flatten(2)), shares
+        for cell, values in enumerate(zip(*(x.unbind(1) for x in measures), strict=True)):
+            named = zip(("norm", "cosine", "share"), values, strict=True)
+            found.append(look.assign(cell=cell + 1, **{name: x.numpy() for name, x in named}))
+    return pd.concat(found, ignore_index=True)
 
 
-def _agreement(state: SearchState) -> dict[str, float]:
-    found = {}
-    for name, half in (("train", state.training), ("valid", state.validation)):
-        g = _gradients(state, half)
-        found[f"{name}_batches"] = layer_alignment(g.flatten(-2)).mean().item()
-        found[f"{name}_images"] = layer_alignment(g.mean(0).flatten(-2)).item()
-    return found | {"slope": softmax_backward(state.bilevel.alphas["normal"], g.mean(0)).norm().item()}
+def by_edge(rows: pd.DataFrame) -> pd.DataFrame:
+    """What the cells want of each ``edge``.
+
+    Columns: the operation that is ``ahead``, with the lowest slope S, and its ``margin`` over all others;
+    whether every cell has the same favourite (``common``); Λ of the ``felt`` gradients there, and of those of
+    single ``batches``; the operation with the ``largest`` weight, and this weight ``p``.
+    """
+    found = []
+    for look, g, p, part in _looks(rows):
+        lowest, favourites = g.sum(1).topk(2, largest=False), g.argmin(-1)
+        values = {
+            "ahead": lowest.indices[..., 0],
+            "margin": lowest.values[..., 1] - lowest.values[..., 0],
+            "common": (favourites == favourites[:, :1]).all(1),
+            "felt": alignment.edge_alignments(g, p.unsqueeze(1).expand_as(g)),
+            "batches": part["batches_felt"][..., 0],
+            "largest": p.argmax(-1),
+            "p": p.amax(-1),
+        }
+        edges = range(p.shape[1])
+        each = [look.assign(edge=e, **{name: x[:, e].numpy() for name, x in values.items()}) for e in edges]
+        found.append(pd.concat(each))
+    return pd.concat(found, ignore_index=True)
 
 
-def record_averages(variants: Sequence[str], seeds: Sequence[int], out: str | Path) -> None:
-    """Writes a file of :func:`averaged_alignment` for each search that has none."""
-    for variant, seed in product(variants, seeds):
-        path = Path(out) / f"{studies.folder({'variant': variant, 'seed': seed})}.csv"
-        if not path.exists():
-            found = averaged_alignment(protocol(seed=seed, **studies.VARIANTS[variant]))
-            studies.write_table(found.round(4).assign(variant=variant, seed=seed), path)
-    studies.write_provenance(Path(out), f"record_averages({variants!r}, {seeds!r}, ...)", torch.device("cpu"))
+def foretold(rows: pd.DataFrame, rate: float, steps: int, decay: float) -> pd.DataFrame:
+    """The saturation of each edge at the end of a search, and what the slopes along it foretell.
+
+    With F = J(p) S of the mean gradient, plain descent moves α by −ηF in a step, and Adam, whose gradient has
+    the noise of a batch, by −ηF/√E[F²] with the mean over the past. A row per search and ``edge``: of its
+    ``largest`` weight at the end ``p``, what it would be ``by_descent`` and ``by_adam``; the smallest
+    ``margin`` that this operation had over all others (negative if it was not always ahead), and
+    ``at_least``, what a margin that persists guarantees under descent, 1 − n(n−1)/(n² + μt).
+
+    Args:
+        rate, decay: η and the weight decay of α.
+        steps: of α in an epoch.
+    """
+    found = []
+    searched = rows[(rows["state"] == "search") & (rows["half"] == "valid")]
+    for _, search in searched.groupby(["variant", "seed"], sort=False):
+        ((look, g, p, part),) = _looks(search)
+        n, slope, square = p.shape[-1], g.sum(1), part["square"]
+        logits = p.log() - p.log().mean(-1, keepdim=True)
+        felt = alignment.felt(slope, p) + decay * logits
+        lengths = steps * torch.tensor(look["epoch"].diff().to_numpy()[1:])[:, None, None]
+        between = [(x[1:] + x[:-1]) / 2 for x in (felt, square)]
+        past = (lengths * between[1]).cumsum(0) / lengths.cumsum(0)
+        ends = {
+            "by_descent": logits[0] - rate * (lengths * between[0]).sum(0),
+            "by_adam": logits[0] - rate * (lengths * between[0] / past.sqrt().clamp_min(1e-12)).sum(0),
+        }
+        k = p[-1].argmax(-1, keepdim=True)
+        own, others = _at(slope, k), slope.scatter(-1, k.expand(len(slope), *k.shape), float("inf"))
+        margin = (others.amin(-1) - own).amin(0)
+        time = rate * lengths.sum()
+        least = 1 - n * (n - 1) / (n**2 + margin.clamp_min(0) * time)
+        values = {"p": _at(p[-1], k), **{name: _at(a.softmax(-1), k) for name, a in ends.items()}}
+        values |= {"margin": margin, "at_least": least.where(margin > 0, 0.0), "largest": k[:, 0]}
+        name = look[["variant", "seed"]].iloc[:1]
+        found += [
+            name.assign(edge=e, **{key: x[e].item() for key, x in values.items()}) for e in range(len(k))
+        ]
+    return pd.concat(found, ignore_index=True)
 
 
-def recorded_averages(folder: str | Path = RECORD) -> pd.DataFrame:
-    """All that :func:`record` wrote; no rows if it was not run here."""
-    return pd.concat([pd.DataFrame(), *map(pd.read_csv, sorted(Path(folder).glob("*.csv")))])
+def _at(x: Tensor, k: Tensor) -> Tensor:
+    """x of operation k on each edge: [..., edges, operations], [edges, 1] → [..., edges]."""
+    return x.gather(-1, k.expand(*x.shape[:-2], *k.shape))[..., 0]
+
+
+def _looks(rows: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, Tensor, Tensor, dict[str, Tensor]]]:
+    """Of each variant its looks, g [looks, cells, edges, operations], and p and the rest without cells."""
+    for _, part in rows.groupby("variant", sort=False):
+        shape = [part[name].max() + 1 for name in ("edge", "operation")]
+        held = {
+            name: torch.tensor(part[name].to_numpy()).view(-1, *shape)
+            for name in part
+            if name not in (*LOOK, "edge", "operation") and part[name].notna().all()
+        }
+        g = torch.stack([held[name] for name in held if name.startswith("g_")], 1)
+        yield part[LOOK].iloc[:: shape[0] * shape[1]], g, held["p"], held

@@ -4,12 +4,26 @@ import pytest
 import torch
 
 from ldarts_book import studies, wants
-from ldarts_book.studies.theory import searched
-from ldarts_lib.bilevel.alignment import layer_alignment
-from ldarts_lib.bilevel.gradients import gradients
+from ldarts_book.studies.theory import softmax_jacobian
 from ldarts_lib.bilevel.protocols import protocol
-from ldarts_lib.networks.batches import Batch
-from ldarts_lib.networks.supernet import architecture_weights
+
+
+def recorded(g, p, square=1.0, **look):
+    """The rows of one look at a search: g [cells, edges, operations], p [edges, operations]."""
+    look = {"variant": "DARTS", "seed": 3, "state": "search", "epoch": 0, "half": "valid"} | look
+    index = pd.MultiIndex.from_product(map(range, p.shape), names=["edge", "operation"])
+    columns = {"p": p, **{f"g_{cell}": one for cell, one in enumerate(g)}, "square": p * 0 + square}
+    columns |= {"batches": p * 0 + 0.25, "batches_felt": p * 0 + torch.arange(len(p))[:, None] / 10}
+    flat = {name: x.double().flatten().numpy() for name, x in columns.items()}
+    return pd.DataFrame(flat, index).reset_index().assign(**look)
+
+
+def cosine(a, b):
+    return (a.flatten() @ b.flatten() / (a.norm() * b.norm())).item()
+
+
+def of_pairs(rows):
+    return np.mean([cosine(rows[a], rows[b]) for a in range(len(rows)) for b in range(a)])
 
 
 def test_who_decides_is_counted_over_the_searches_and_every_cell_has_a_gradient():
@@ -28,27 +42,87 @@ def test_who_decides_is_counted_over_the_searches_and_every_cell_has_a_gradient(
     assert g.shape == (3, 30) and g.norm(dim=1).min() > 0
 
 
-def test_averaged_gradients_are_means_over_all_images_of_a_half_and_alpha_comes_to_rest():
-    settings = protocol(method="darts", size="smoke", channels=2, batch_size=250, epochs=1)
-    found = wants.averaged_alignment(settings, every=1, moves=4)
-    assert found["state"].tolist() == ["search", "at rest"]
-    assert found["slope"][1] < found["slope"][0]
-    state = searched(settings, 1)
-    supernet = state.bilevel.supernet
-    weights = architecture_weights(state.bilevel.alphas, supernet.layout)
-    for name, half in (("train", state.training), ("valid", state.validation)):
-        g = torch.zeros(3, 30)
-        for batch in half.epoch(250, torch.Generator().manual_seed(0), augment=False):
-            g += gradients(supernet, Batch(*batch), weights).cells["normal"].flatten(1) / 2
-        assert found[f"{name}_images"][0] == pytest.approx(layer_alignment(g).item(), abs=1e-4)
+@pytest.fixture(scope="module")
+def drawn():
+    draw = torch.Generator().manual_seed(0)
+    looks = [
+        (
+            torch.randn(cells, 2, 4, generator=draw).double(),
+            torch.randn(2, 4, generator=draw).softmax(-1).double(),
+        )
+        for cells in (3, 12)
+    ]
+    return looks, pd.concat([recorded(*look, variant=f"{len(look[0])} cells") for look in looks])
 
 
-def test_what_is_averaged_is_recorded_in_parts(tmp_path, monkeypatch):
-    columns = dict.fromkeys(("train_batches", "train_images", "valid_batches", "slope"), 0.5)
-    assert wants.recorded_averages(tmp_path).empty
-    for level, seeds in ((-0.25, [3, 4]), (0.9, [4, 5])):  # that of seed 4 is there already
-        one = pd.DataFrame([{"state": "at rest", "epoch": 79, "valid_images": level, **columns}])
-        monkeypatch.setattr(wants, "averaged_alignment", lambda _, one=one: one)
-        wants.record_averages(["DARTS"], seeds, tmp_path)
-    found = wants.recorded_averages(tmp_path)
-    assert found[["seed", "valid_images"]].to_numpy().tolist() == [[3, -0.25], [4, -0.25], [5, 0.9]]
+def test_agreement_and_deciders_equal_loops_over_the_cells(drawn):
+    looks, rows = drawn
+    found, cells = wants.by_look(rows), wants.by_cell(rows)
+    for (g, p), row in zip(looks, found.itertuples(), strict=True):
+        f = torch.einsum("eop,cep->ceo", softmax_jacobian(p), g)
+        total = f.sum(0)
+        expected = {
+            "batches": 0.25,
+            "mean": of_pairs(g),
+            "projected": of_pairs(g - g.mean(-1, keepdim=True)),
+            "felt": of_pairs(f),
+            "by_edge": (of_pairs(f[:, 0]) + of_pairs(f[:, 1])) / 2,
+            "cancelled": -sum(
+                (f[a] * f[b]).sum().item() for a in range(len(f)) for b in range(len(f)) if a != b
+            )
+            / (f * f).sum().item(),
+            "largest": p.amax(1).mean().item(),
+        }
+        assert {name: getattr(row, name) for name in expected} == pytest.approx(expected)
+        mine = cells[cells["variant"] == row.variant]
+        shares = [(one * total).sum() / (total * total).sum() for one in f]
+        assert mine["cell"].tolist() == [*range(1, len(g) + 1)] and sum(mine["share"]) == pytest.approx(1)
+        np.testing.assert_allclose(mine["share"], shares)
+        np.testing.assert_allclose(mine["cosine"], [cosine(one, g.sum(0)) for one in g])
+        np.testing.assert_allclose(mine["norm"], [one.norm() for one in g])
+
+
+def test_cells_that_agree_on_the_whole_need_not_agree_on_an_edge():
+    one, other = torch.tensor([[[10.0, -10.0], [0.1, -0.1]], [[10.0, -10.0], [-0.1, 0.11]]]).double()
+    rows = recorded([one, other], torch.full((2, 2), 0.5))
+    assert wants.by_look(rows)["mean"][0] > 0.999 and abs(wants.by_look(rows)["by_edge"][0]) < 1e-9
+    found = wants.by_edge(rows)
+    assert found["ahead"].tolist() == [1, 0] and found["common"].tolist() == [True, False]
+    assert found["margin"].tolist() == pytest.approx([40, 0.01])
+    assert found["felt"].tolist() == pytest.approx([1, -1]) and found["batches"].tolist() == pytest.approx(
+        [0, 0.1]
+    )
+
+
+def test_a_constant_slope_foretells_where_descent_and_adam_end():
+    slope, p = torch.tensor([[0.0, 0.2, 0.5]]).double(), torch.full((1, 3), 1 / 3).double()
+    f = torch.einsum("eop,ep->eo", softmax_jacobian(p), slope)
+    looks = [recorded([slope / 2] * 2, p, f**2, epoch=epoch) for epoch in (0, 3)]
+    foretold = wants.foretold(pd.concat(looks), 0.01, 50, 0.0).iloc[0]
+    t = 0.01 * 3 * 50
+    assert foretold["by_descent"] == pytest.approx((-t * f).softmax(-1)[0, 0].item())
+    assert foretold["by_adam"] == pytest.approx((-t * f.sign()).softmax(-1)[0, 0].item())
+    assert foretold["margin"] == pytest.approx(0.2) and foretold["largest"] == 0
+    assert foretold["at_least"] == pytest.approx(1 - 6 / (9 + 0.2 * t))
+    looks[1] = recorded([slope, 0 * slope], p, 4 * f**2, epoch=3)
+    noisy = wants.foretold(pd.concat(looks), 0.01, 50, 0.0).iloc[0]
+    shorter = (-t * f.sign() / 2.5**0.5).softmax(-1)[0, 0].item()  # the mean of F² and 4 F²
+    assert noisy["by_adam"] == pytest.approx(shorter)
+    last = wants.foretold(pd.concat([looks[0], recorded([-slope] * 2, p, epoch=3)]), 0.01, 50, 0.0).iloc[0]
+    assert last["margin"] < 0 == last["at_least"]
+
+
+def test_the_record_is_read_as_far_as_it_was_made(tmp_path, drawn):
+    assert wants.recorded_wishes(tmp_path).empty
+    commands = wants.unmade(tmp_path)
+    assert commands[0] == "ldarts study predictions --variants darts-seed200 --record data/recorded"
+    for name, (_, part) in zip(("darts-seed200", "darts-seed210"), drawn[1].groupby("variant"), strict=True):
+        studies.write_table(part.dropna(axis=1), tmp_path / f"{name}.csv.gz")
+    assert wants.unmade(tmp_path) == [
+        c for c in commands if c.split()[4] not in ("darts-seed200", "darts-seed210")
+    ]
+    read = wants.recorded_wishes(tmp_path)
+    pd.testing.assert_frame_equal(
+        wants.by_look(read).sort_values("variant", ignore_index=True),
+        wants.by_look(drawn[1]).sort_values("variant", ignore_index=True),
+    )

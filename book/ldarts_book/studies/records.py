@@ -32,7 +32,7 @@ TOGETHER = 10
 The studies have whole tens of seeds, so that a search has the same neighbours, and with them the same
 roundings, whichever studies are made."""
 
-_OWN = ("digits201", "costs", "secants")  # have no searches that are compared
+_OWN = ("digits201", "costs", "secants", "predictions")  # have no searches that are compared
 
 
 class NotRecorded(StudyError):
@@ -183,6 +183,7 @@ def overview() -> list[tuple[str, str, str, str]]:
         hours = f"{took:.1f}" + (f", {lacks:.1f} more not run here" if lacks else "")
         found.append((study.name, study.asks, str(len(list(planned(study).searches()))), hours))
     found.append(("secants", "is the finite difference the exact gradient and noise, in the mean?", "", "5"))
+    found.append(("predictions", "what do the cells want of each edge, and does the theory hold?", "", "3"))
     found.append(("costs", "what does a search of each method cost, in trainings of a cell?", "", "0.5"))
     return [*found, ("digits201", "how good is every cell? The table Digits-201", "0", "6, trainings")]
 
@@ -205,7 +206,7 @@ def make_records(
         names: of studies; ``all`` are those of the table :data:`~ldarts_book.studies.study.STUDIES`.
         record: parent of the records, RECORD/NAME, by default ``out``.
     """
-    from ldarts_book.studies import digits201, secants
+    from ldarts_book.studies import digits201, predictions, secants
     from ldarts_lib.datasets import downloads
     from ldarts_lib.runs.environment import device_report, resolve_device
 
@@ -218,8 +219,9 @@ def make_records(
         digits201.make(Path(out) / "digits201", seeds=seeds or 3, workers=workers, device=where)
     if "costs" in names:
         print(digits201.measure_costs(Path(record or out) / "costs", variants, size).to_string(index=False))
-    if "secants" in names:
-        secants.make_secants(Path(record or out) / "secants", variants, where)
+    parts = {"secants": secants.make_secants, "predictions": predictions.make_predictions}
+    for name in parts.keys() & {*names}:
+        parts[name](Path(record or out) / name, variants, where)
     several = STUDIES if "all" in names else [name for name in names if name in STUDIES]
     plans = [STUDIES[name] if variants else planned(STUDIES[name]) for name in several]
     parts = [plan.part(variants, first_seed, seeds) for plan in plans]

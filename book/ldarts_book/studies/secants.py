@@ -13,8 +13,9 @@ A row has scene, seed, vector, measure, value. The vectors are ``exact``, the ε
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +72,30 @@ SCENES: Mapping[str, Scene] = dict(_scenes())
 
 
 def make_secants(out: str | Path, scenes: Sequence[str] = (), device: torch.device | str = "cpu") -> None:
-    """What ``ldarts study secants`` does: make parts that are not there, each in a file of its own."""
-    if unknown := [name for name in scenes if name not in SCENES]:
-        raise StudyError(f"secants: unknown variant {unknown[0]!r}; choose from {'; '.join(SCENES)}")
-    for name in scenes or SCENES:
+    """What ``ldarts study secants`` does: make the parts that are not there."""
+
+    def rows(name: str) -> pd.DataFrame:
+        return scene_rows(SCENES[name], device).assign(scene=name)
+
+    make_parts("secants", out, {name: partial(rows, name) for name in SCENES}, scenes, device)
+
+
+def make_parts(
+    study: str,
+    out: str | Path,
+    parts: Mapping[str, Callable[[], pd.DataFrame]],
+    chosen: Sequence[str] = (),
+    device: torch.device | str = "cpu",
+) -> None:
+    """Make the parts of a record that are not there, each in a file of its own."""
+    if unknown := [name for name in chosen if name not in parts]:
+        raise StudyError(f"{study}: unknown variant {unknown[0]!r}; choose from {'; '.join(parts)}")
+    for name in chosen or parts:
         path = Path(out) / f"{'-'.join(name.replace(',', '').replace('= ', '').lower().split())}.csv.gz"
         if not path.exists():
-            print("secants:", name)
-            write_table(scene_rows(SCENES[name], device).assign(scene=name), path)
-            write_provenance(path.parent, f'ldarts study secants --variants "{name}"', torch.device(device))
+            print(f"{study}:", name)
+            write_table(parts[name](), path)
+            write_provenance(path.parent, f'ldarts study {study} --variants "{name}"', torch.device(device))
 
 
 def scene_rows(scene: Scene, device: torch.device | str = "cpu") -> pd.DataFrame:
