@@ -1,28 +1,42 @@
-"""How the shared α moves under a fixed slope, and what the loss of a real supernet does up to a vertex.
+"""Where the shared α rests, how it saturates, who decides, and what the loss does up to a vertex.
 
 The statements of the chapter on collapse: for one edge or a stack of edges, with p = softmax(α) and a slope
-S = Σ_l g_l, and for the step from p to the architecture that argmax derives. No search uses any of it.
+S = Σ_l g_l, and for real supernets whose ω is held fixed. No search uses any of it.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+import pandas as pd
 import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
-from ldarts_book.studies.theory import Weights, alpha_gradient, loss, searched, shared
+from ldarts_book.studies.theory import (
+    Weights,
+    alpha_gradient,
+    copies,
+    loss,
+    searched,
+    shared,
+    spread,
+    weighted_alignment,
+)
+from ldarts_lib.bilevel.alignment import felt
 from ldarts_lib.bilevel.gradients import gradients
 from ldarts_lib.bilevel.half_steps import Bilevel
 from ldarts_lib.bilevel.protocols import SearchProtocol
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet
 
-Optimizer = Literal["gradient", "adam"]
+Optimizer = Literal["gradient", "mirror", "adam"]
+Slope = Tensor | Callable[[int, Tensor], Tensor]
+"""S, [..., operations], or what gives it for the number of a step, from 0, and its α."""
 
 ADAM_BETAS = (0.5, 0.999)
 """Those of the α optimizer of a search."""
@@ -30,61 +44,100 @@ ADAM_BETAS = (0.5, 0.999)
 _DIFFERENCE = 1e-7
 
 
-def spread(slope: Tensor) -> Tensor:
-    """Largest minus smallest entry of S on each edge: [..., operations] → [...]."""
-    return slope.amax(-1) - slope.amin(-1)
+def unsaturated_bound(p: Tensor, slope: Tensor) -> Tensor:
+    """A bound of 1 − p_k, k the strongest operation: √2 ‖J(p)S‖ Σ_{o≠k} 1/|S_o − S_k|, [..., n] → [...]."""
+    strongest = p.argmax(-1, keepdim=True)
+    apart = (slope - slope.gather(-1, strongest)).abs().scatter(-1, strongest, math.inf)
+    return 2**0.5 * alpha_gradient(p.log(), slope).norm(dim=-1) * (1 / apart).sum(-1)
 
 
-def gradient_floor(p: Tensor, slope: Tensor) -> Tensor:
-    """A lower bound of ‖J(p)S‖ on each edge: 2 c p_max p_min / √operations, c the spread of S.
+def margin_floor(start: Tensor, push: Tensor) -> Tensor:
+    """The weight that gradient descent with a margin gives the strongest operation at least.
 
-    ``p_max`` and ``p_min`` are the weights of an operation with the largest and of one with the smallest
-    entry of S: [..., operations] → [...].
+    With k that operation, 1/p_k − 1 is at most Σ_{o≠k} 1/(p_k(0)/p_o(0) + p_k(0) Σ_t η_t μ_t).
+
+    Args:
+        start: p at the start, [operations].
+        push: Σ_t η_t μ_t, [...].
     """
-    best, worst = (p.gather(-1, s.argmin(-1, keepdim=True)) for s in (slope, -slope))
-    return 2 * spread(slope) * (best * worst).squeeze(-1) / p.shape[-1] ** 0.5
+    best = start.max()
+    others = start.sort().values[:-1]
+    return 1 / (1 + (1 / (best / others + best * push.unsqueeze(-1))).sum(-1))
 
 
-def two_operation_time(gap: Tensor, slope: float) -> Tensor:
-    """When the flow of two operations, started at p = (1/2, 1/2), has the logit gap a.
+def margin_time(weight: Tensor, margin: float, operations: int) -> Tensor:
+    """When the flow from p = const has certainly given its best operation a weight, if it keeps a margin.
 
     ::
 
-        t = (exp(a) + 2a − exp(−a)) / 2s,   s = S_2 − S_1 > 0,  a = α_1 − α_2
+        t = (n − 1)/(nμ) · [Φ(p) − Φ(1/n)],   Φ(p) = 1/(1 − p) − 1/p + 2 log(p/(1 − p))
     """
-    return (gap.exp() + 2 * gap - (-gap).exp()) / (2 * slope)
+
+    uniform = torch.full_like(weight, 1 / operations)
+    late, early = (1 / (1 - p) - 1 / p + 2 * (p / (1 - p)).log() for p in (weight, uniform))
+    return (operations - 1) / (operations * margin) * (late - early)
 
 
 def descend(
-    slope: Tensor,
+    slope: Slope,
     start: Tensor,
     *,
     steps: int,
     learning_rate: float,
     optimizer: Optimizer = "gradient",
     decay: float = 0.0,
+    betas: tuple[float, float] = ADAM_BETAS,
 ) -> Tensor:
-    """The path of α under a fixed slope S and one of PyTorch's optimizers: [steps + 1, ..., operations].
+    """The path of α under a slope and one of PyTorch's optimizers: [steps + 1, ..., operations].
 
     Args:
-        slope: S, [..., operations].
         start: the first α, [..., operations].
-        optimizer: ``gradient`` (plain gradient descent) or ``adam`` (with the betas of a search).
+        optimizer: ``gradient`` (plain gradient descent), ``mirror`` (S itself in place of J(p)S) or ``adam``.
         decay: w of the weight decay, which adds wα to the gradient.
     """
     alpha = start.clone().requires_grad_()
-    kinds = {"gradient": torch.optim.SGD, "adam": partial(torch.optim.Adam, betas=ADAM_BETAS)}
-    moves = kinds[optimizer]([alpha], lr=learning_rate, weight_decay=decay)
+    adam = partial(torch.optim.Adam, betas=betas)
+    moves = (adam if optimizer == "adam" else torch.optim.SGD)([alpha], lr=learning_rate, weight_decay=decay)
     path = [start]
-    for _ in range(steps):
-        alpha.grad = alpha_gradient(alpha, slope)
+    for step in range(steps):
+        now = slope(step, path[-1]) if callable(slope) else slope
+        alpha.grad = now.expand_as(alpha).clone() if optimizer == "mirror" else alpha_gradient(alpha, now)
         moves.step()
         path.append(alpha.detach().clone())
     return torch.stack(path)
 
 
+def alone(supernet: Supernet, batch: Batch, alphas: Weights, *, steps: int) -> pd.DataFrame:
+    """Let α of the normal cells descend the loss of one batch at fixed ω; a row per step.
+
+    Adam takes the steps, with a learning rate that falls from 0.05 to zero along a cosine.
+    """
+    alpha = alphas["normal"].detach().clone().requires_grad_()
+    moves = torch.optim.Adam([alpha], lr=0.05, betas=ADAM_BETAS)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(moves, steps)
+    rows = []
+    while len(rows) <= steps:
+        weights = copies(supernet, {**alphas, "normal": alpha})
+        found = gradients(supernet, batch, weights, of_parameters=False)
+        g, p = found.cells["normal"], weights["normal"].detach()
+        f = felt(g, p)
+        rows.append(
+            {
+                "loss": found.loss.item(),
+                "largest weight": p.max().item(),
+                "spread of the sum": spread(g.sum(0)).mean().item(),
+                "spread of a cell": spread(g).mean().item(),
+                "alignment": weighted_alignment(f.flatten(1)).item(),
+            }
+        )
+        alpha.grad = f.sum(0)
+        moves.step()
+        schedule.step()
+    return pd.DataFrame(rows).rename_axis("step")
+
+
 def adam_growth(learning_rate: float, betas: tuple[float, float] = ADAM_BETAS) -> float:
-    """By how much Adam lets the logit gap of two operations grow per step, near saturation.
+    """By how much Adam without noise lets the logit gap of two operations grow per step, late and saturated.
 
     There the gradient falls like exp(−gap). If the gap grows by γ per step, Adam's two averages are geometric
     series, and γ solves
@@ -106,6 +159,16 @@ def adam_growth(learning_rate: float, betas: tuple[float, float] = ADAM_BETAS) -
     return brentq(excess, 0.0, -0.5 * math.log(second), xtol=1e-15)
 
 
+def adam_drift(learning_rate: float, ratio: Tensor | float) -> Tensor:
+    """How fast Adam moves the gap of two logits per step, far from saturation and under noise: 2ηr/√(1 + r²).
+
+    Args:
+        ratio: r, mean over standard deviation of the difference of the two slopes.
+    """
+    ratio = torch.as_tensor(ratio, dtype=torch.float64)
+    return 2 * learning_rate * ratio / (1 + ratio**2).sqrt()
+
+
 def decayed_balance(slope: float, decay: float) -> float:
     """The logit gap a at which weight decay balances the slope, for two operations.
 
@@ -121,17 +184,6 @@ def decayed_balance(slope: float, decay: float) -> float:
         return decay * gap / 2 - weight * (1 - weight) * slope
 
     return brentq(excess, 0.0, slope / (2 * decay), xtol=1e-15)
-
-
-def mean_decision(cells: int, alignment: Tensor | float) -> Tensor:
-    """Mean of cos(g_l, Σg) over cells of equal gradient norm: √[(1 + (cells − 1)Λ)/cells].
-
-    Args:
-        cells: L, at least 2.
-        alignment: Λ, from −1/(L − 1) to 1.
-    """
-    total = 1 + (cells - 1) * torch.as_tensor(alignment, dtype=torch.float64)
-    return (total / cells).sqrt()
 
 
 def train_at(protocol: SearchProtocol, alphas: Weights, device: torch.device | str = "cpu") -> Bilevel:
@@ -172,8 +224,8 @@ class LossLine:
 
     Attributes:
         positions: τ, [points], from 0 to 1.
-        losses: L at p + τ(e − p), [points].
-        slopes: ⟨S, e − p⟩ at the same points, [points].
+        losses: 𝓛 at p + τ(v − p), [points].
+        slopes: ⟨S, v − p⟩ at the same points, [points].
     """
 
     positions: Tensor
@@ -182,12 +234,12 @@ class LossLine:
 
     @property
     def gap(self) -> float:
-        """L(e) − L(p)."""
+        """𝓛(v) − 𝓛(p)."""
         return (self.losses[-1] - self.losses[0]).item()
 
     @property
     def remainder(self) -> float:
-        """What the first order ⟨S, e − p⟩ leaves of the gap."""
+        """What the first order ⟨S, v − p⟩ leaves of the gap."""
         return self.gap - self.slopes[0].item()
 
     @property
@@ -227,11 +279,11 @@ def slope_by_difference(supernet: Supernet, batch: Batch, alphas: Weights) -> Te
 
 
 def _move(alphas: Weights) -> dict[str, Tensor]:
-    """e − p, from p = softmax(α) to its vertex."""
+    """v − p, from p = softmax(α) to its vertex."""
     p = {kind: alpha.detach().softmax(-1) for kind, alpha in alphas.items()}
     return {kind: vertex - p[kind] for kind, vertex in nearest_vertex(p).items()}
 
 
 def _between(alphas: Weights, position: float) -> dict[str, Tensor]:
-    """p + τ(e − p)."""
+    """p + τ(v − p)."""
     return {kind: alphas[kind].detach().softmax(-1) + position * d for kind, d in _move(alphas).items()}

@@ -14,8 +14,7 @@ from scipy.special import softmax
 
 from helpers import drawn_alphas, small_batch, small_supernet
 from ldarts_book import why
-from ldarts_book.studies.theory import alpha_gradient, gradient_flow, loss, shared
-from ldarts_lib.bilevel.alignment import decision_scores, layer_alignment, unit_rows
+from ldarts_book.studies.theory import cells, copies, gradient_flow, loss, shared, weighted_alignment
 from ldarts_lib.bilevel.protocols import protocol
 
 SEEDS = st.integers(0, 2**32)
@@ -34,21 +33,78 @@ def gap(path):
 
 
 @given(seed=SEEDS, operations=st.integers(2, 7))
-def test_the_floor_lies_below_the_gradient_and_is_reached_by_two_operations(seed, operations):
+def test_what_is_not_saturated_lies_below_its_bound(seed, operations):
     alpha, slope = 3 * draw(seed, 50, operations), draw(seed + 1, 50, operations)
-    found = why.gradient_floor(alpha.softmax(-1), slope)
-    length = alpha_gradient(alpha, slope).norm(dim=-1)
-    assert (found <= length * (1 + 1e-9)).all()
-    assert (found > 0).all()
+    p = alpha.softmax(-1)
+    found = why.unsaturated_bound(p, slope)
+    assert (1 - p.amax(-1) <= found * (1 + 1e-9)).all()
+    row, k = 7, p[7].argmax()
+    apart = sum(1 / (slope[row, o] - slope[row, k]).abs() for o in range(operations) if o != k)
+    length = (p[row] * (slope[row] - p[row] @ slope[row])).norm()
+    torch.testing.assert_close(found[row], math.sqrt(2) * length * apart)
+    torch.testing.assert_close(why.unsaturated_bound(real(0.5, 0.5), real(3, 1)), torch.tensor(0.5).double())
+
+
+@given(seed=SEEDS, operations=st.integers(2, 6), exponent=st.floats(-2, 2))
+def test_no_slope_with_a_margin_gives_less_than_the_floor_at_steps_of_any_length(seed, operations, exponent):
+    numbers, rate = np.random.default_rng(seed), 10**exponent
+    start = draw(seed, operations).sort(descending=True).values
+    margins = torch.tensor(numbers.uniform(0, 1, 20))
+
+    def adversary(step, alpha):
+        slope = torch.tensor(numbers.uniform(1, 5, operations))
+        slope[0], slope[1 + alpha[1:].argmax()] = 0.0, margins[step]
+        return slope + 7
+
+    path = why.descend(adversary, start, steps=20, learning_rate=rate).softmax(-1)[:, 0]
+    push = rate * torch.cat([torch.zeros(1), margins.cumsum(0)])
+    assert (path >= why.margin_floor(start.softmax(0), push) * (1 - 1e-9)).all()
+    assert (path.diff() >= -1e-12).all()
+    n, even = operations, torch.full((operations,), 1 / operations)
+    torch.testing.assert_close(1 - why.margin_floor(even, push), n * (n - 1) / (n * n + push))
+
+
+@pytest.mark.parametrize("operations", [2, 5])
+def test_the_slowest_flow_of_a_margin_takes_its_time(operations):
+    slope = 0.7 * (torch.arange(operations) > 0).double()
+    weights = real(0.6, 0.9, 0.99)
+    times = why.margin_time(weights, 0.7, operations)
+    path = gradient_flow(slope, torch.zeros_like(slope), times).softmax(-1)
+    torch.testing.assert_close(path[:, 0], weights, rtol=1e-7, atol=0)
+    a = weights.logit()
     if operations == 2:
-        torch.testing.assert_close(found, length)
-    assert why.spread(real([1, -2, 0.5], [4, 4, 4])).tolist() == [3, 0]
+        torch.testing.assert_close(times, (a.exp() + 2 * a - (-a).exp()) / 1.4)
+    faster = gradient_flow(slope * torch.arange(operations), torch.zeros_like(slope), times).softmax(-1)
+    assert (faster[:, 0] >= weights * (1 - 1e-7)).all()
 
 
-def test_time_of_two_operations_inverts_the_flow():
-    gaps = real(0.1, 1.0, 4.0, 9.0)
-    times = why.two_operation_time(gaps, 0.7)
-    torch.testing.assert_close(gap(gradient_flow(real(0, 0.7), real(0, 0), times)), gaps, rtol=1e-7, atol=0)
+def test_mirror_descent_is_exponential_and_a_slope_may_follow_the_path():
+    slope = real(0.3, -0.2, 1.0)
+    path = why.descend(slope, real(0, 0, 0), steps=20, learning_rate=0.5, optimizer="mirror")
+    torch.testing.assert_close(path, -0.5 * torch.arange(21)[:, None] * slope)
+    seen = []
+    target = real(0.2, 0.5, 0.3)
+
+    def inner(step, alpha):
+        seen.append(step)
+        return alpha.softmax(-1) - target
+
+    end = why.descend(inner, real(1, 0, 0), steps=400, learning_rate=5.0)[-1]
+    assert seen == [*range(400)]
+    torch.testing.assert_close(end.softmax(-1), target, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("ratio", [0.3, 3.0])
+def test_adam_drifts_by_signal_over_noise(ratio):
+    noise = np.random.default_rng(0)
+
+    def slope(step, alpha):
+        return torch.tensor([0.0, 50.0]) * (1 + noise.standard_normal((1000, 1)) / ratio)
+
+    options = {"learning_rate": 3e-4, "optimizer": "adam"}
+    path = why.descend(slope, torch.zeros(1000, 2).double(), steps=300, **options)
+    speed = (gap(path[300]) - gap(path[100])).mean() / 200
+    torch.testing.assert_close(speed, why.adam_drift(3e-4, ratio), rtol=0.05, atol=0)
 
 
 @pytest.mark.parametrize("optimizer", ["gradient", "adam"])
@@ -81,9 +137,10 @@ def test_adam_grows_by_what_its_recursion_repeats(rate, betas):
     assert 2 * rate * mean / math.sqrt(square) == pytest.approx(growth, rel=0.02)
 
 
-def test_adam_itself_grows_by_that_much(monkeypatch):
-    monkeypatch.setattr(why, "ADAM_BETAS", betas := (0.5, 0.99))  # a tenth of the steps until it does
-    path = why.descend(real(0, 1), real(0, 0), steps=1500, learning_rate=1e-2, optimizer="adam")
+def test_adam_itself_grows_by_that_much():
+    betas = (0.5, 0.99)  # a tenth of the steps until it does
+    options = {"learning_rate": 1e-2, "optimizer": "adam", "betas": betas}
+    path = why.descend(real(0, 1), real(0, 0), steps=1500, **options)
     late = (gap(path[-1]) - gap(path[-101])).item() / 100
     assert late == pytest.approx(why.adam_growth(1e-2, betas), rel=0.03)
 
@@ -107,11 +164,20 @@ def test_descent_ends_where_decay_balances_the_slope(slope, decay):
     assert gap(path[-1]).item() == pytest.approx(why.decayed_balance(slope, decay), rel=1e-6)
 
 
-@given(seed=SEEDS, cells=st.integers(2, 20), pull=st.floats(-0.5, 3))
-def test_mean_decision_is_that_of_gradients_of_equal_norm(seed, cells, pull):
-    g = 7 * unit_rows(draw(seed, cells, 30) + pull * draw(seed + 1, 30))
-    expected = decision_scores(g).mean()
-    torch.testing.assert_close(why.mean_decision(cells, layer_alignment(g)), expected, rtol=1e-9, atol=1e-12)
+def test_alpha_alone_descends_and_leaves_the_weights():
+    net, batch = small_supernet("nasbench201").eval(), small_batch()
+    alphas = {"normal": torch.zeros(6, 5).double()}
+    before = [parameter.clone() for parameter in net.parameters()]
+    rows = why.alone(net, batch, alphas, steps=6)
+    assert all(torch.equal(*pair) for pair in zip(before, net.parameters(), strict=True))
+    assert not alphas["normal"].any()
+    assert rows.loss.iloc[-1] < rows.loss.iloc[0] and len(rows) == 7
+    g = cells(net, batch, copies(net, alphas))
+    assert rows["largest weight"][0] == pytest.approx(0.2)
+    wide = (g.sum(0).amax(-1) - g.sum(0).amin(-1)).mean().item()
+    assert rows["spread of the sum"][0] == pytest.approx(wide)
+    expected = weighted_alignment((g - g.mean(-1, keepdim=True)).flatten(1)).item()
+    assert rows["alignment"][0] == pytest.approx(expected)  # at uniform p, J(p) removes the mean
 
 
 def test_the_nearest_vertex_keeps_the_strongest_operations_and_a_sharper_p_gives_them_a_weight():

@@ -119,7 +119,7 @@ def loss_lines(lines: Mapping[str, _LossLine]) -> Figure:
     loss, first = OTHERS[:2]
     for ax, (title, line) in zip(axes, lines.items(), strict=True):
         tau, losses = np.asarray(line.positions), np.asarray(line.losses)
-        # L(p) + τ ⟨S, e − p⟩ ± K τ² / 2, theorem "Discretization gap" of the chapter why
+        # 𝓛(p) + τ ⟨S, v − p⟩ ± K τ² / 2, theorem "Discretization gap" of the chapter why
         guess = losses[0] + tau * float(line.slopes[0])
         bound = line.bending * tau**2 / 2
         ax.fill_between(tau, guess - bound, guess + bound, color=PALE, lw=0, label="bound $K/2$")

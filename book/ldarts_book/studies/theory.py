@@ -7,6 +7,7 @@ gradient of the loss by p, as in the chapter *optimization*.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 
@@ -34,14 +35,15 @@ class Refuted(AssertionError):
 
 
 def confirm_equal(found: Tensor, expected: Tensor, *, within: float = 1e-9) -> float:
-    """The relative error ‖found − expected‖ / ‖expected‖.
+    """The relative error ‖found − expected‖ / ‖expected‖, the largest of all rows.
 
     Raises:
         Refuted: it is above ``within``, or not a number, or the shapes differ.
     """
     if found.shape != expected.shape:
         raise Refuted(f"the shapes {tuple(found.shape)} and {tuple(expected.shape)} differ")
-    error = (torch.linalg.vector_norm(found - expected) / torch.linalg.vector_norm(expected)).item()
+    errors, lengths = ((torch.atleast_1d(x)).norm(dim=-1) for x in (found - expected, expected))
+    error = torch.where(errors == 0, 0.0, errors / lengths).max().item()
     if not error <= within:
         raise Refuted(f"relative error {error:.3g}, allowed {within:.3g}: found {found}, expected {expected}")
     return error
@@ -51,13 +53,12 @@ def confirm_order(smaller: Tensor, larger: Tensor, *, slack: float = 1e-9) -> fl
     """The smallest difference ``larger − smaller``.
 
     Raises:
-        Refuted: it is below zero by more than ``slack``, relative to the largest value, or not a number.
+        Refuted: one is below zero by more than ``slack``, relative to the two values, or not a number.
     """
-    margin = (larger - smaller).min().item()
-    scale = max(smaller.abs().max().item(), larger.abs().max().item())
-    if not margin >= -slack * scale:
-        raise Refuted(f"the order fails by {-margin:.3g}: smaller {smaller}, larger {larger}")
-    return margin
+    margins = larger - smaller
+    if not (margins >= -slack * torch.maximum(smaller.abs(), larger.abs())).all():
+        raise Refuted(f"the order fails by {-margins.min():.3g}: smaller {smaller}, larger {larger}")
+    return margins.min().item()
 
 
 def searched(settings: SearchProtocol, epochs: int = 0, device: torch.device | str = "cpu") -> SearchState:
@@ -113,6 +114,52 @@ def shared_gradients(supernet: Supernet, batch: Batch, alphas: Weights) -> dict[
     leaves = {kind: alpha.detach().clone().requires_grad_() for kind, alpha in alphas.items()}
     value = loss(supernet, batch, shared(supernet, {kind: a.softmax(-1) for kind, a in leaves.items()}))
     return dict(zip(leaves, torch.autograd.grad(value, tuple(leaves.values())), strict=True))
+
+
+def shares(felt: Tensor) -> Tensor:
+    """Who decides: π_l = ⟨f_l, F⟩ / ‖F‖² with F = Σ_l f_l; they sum to one: [..., cells, n] → [..., cells].
+
+    Args:
+        felt: f_l, the gradients J(p) g_l, flattened.
+    """
+    total = felt.sum(-2, keepdim=True)
+    return (felt * total).sum(-1) / (total**2).sum(-1)
+
+
+def spread(slope: Tensor) -> Tensor:
+    """Largest minus smallest entry of S on each edge: [..., operations] → [...]."""
+    return slope.amax(-1) - slope.amin(-1)
+
+
+def weighted_alignment(g: Tensor) -> Tensor:
+    """The mean cosine of all pairs of rows, weighted by the product of their lengths: [..., rows, n] → [...].
+
+    Where the rows sum to zero it is at most −1/(rows − 1).
+    """
+    lengths = g.norm(dim=-1)
+    squares = (lengths**2).sum(-1)
+    return ((g.sum(-2) ** 2).sum(-1) - squares) / (lengths.sum(-1) ** 2 - squares)
+
+
+def margin(slope: Tensor, best: Tensor | int) -> Tensor:
+    """The smallest S_o − S_k over o ≠ k, k the operation ``best``: [..., operations] → [...]."""
+    best = torch.as_tensor(best, device=slope.device).expand(slope.shape[:-1]).unsqueeze(-1)
+    return (slope - slope.gather(-1, best)).scatter(-1, best, math.inf).amin(-1)
+
+
+def certified_favourites(g: Tensor) -> Tensor:
+    """The edges on which all cells must want the same operation, by their directions: [..., edges].
+
+    With ε the largest distance of two directions u_l = g_l/‖g_l‖, and ū = Σ_l g_l / Σ_l ‖g_l‖, these are the
+    edges where the smallest entry of ū is below the others by more than √2 ε.
+
+    Args:
+        g: the cells' gradients, or anything in their place, [..., cells, edges, operations].
+    """
+    lengths = g.flatten(-2).norm(dim=-1)[..., None, None]
+    u, mean = g / lengths, g.sum(-3) / lengths.sum(-3)
+    apart = (u.unsqueeze(-3) - u.unsqueeze(-4)).flatten(-2).norm(dim=-1).amax((-2, -1))
+    return margin(mean, mean.argmin(-1)) > 2**0.5 * apart.unsqueeze(-1)
 
 
 def softmax_jacobian(p: Tensor) -> Tensor:
