@@ -42,6 +42,7 @@ class TensorImages:
     """Images that lie on the device; ``part`` is the number of this process and that of all."""
 
     def __init__(self, dataset: ImageDataset, protocol: TrainingProtocol, part: tuple[int, int]) -> None:
+        dataset = dataset.divided(protocol.held_out) if protocol.held_out else dataset
         parts = ("search_images", "search_labels", "test_images", "test_labels")
         few = {name: getattr(dataset, name)[: protocol.images] for name in parts}
         self.dataset, self.protocol = replace(dataset, **few), protocol

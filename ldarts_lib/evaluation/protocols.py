@@ -1,7 +1,8 @@
 """Training protocols: every setting of the training of one architecture from scratch, in one validated value.
 
 A *recipe* is what a paper does: ``cifar`` and ``cifar-small`` (DARTS on CIFAR and SVHN: cutout, drop path,
-an auxiliary head), ``imagenet`` (the mobile setting of the Λ-DARTS code), ``nasbench201`` (Dong & Yang,
+an auxiliary head), ``choice`` (the small one for 100 epochs on a half of the training images, judged on the
+other half: how one of several cells is chosen), ``imagenet`` (the mobile setting of the Λ-DARTS code), ``nasbench201`` (Dong & Yang,
 2020), ``ptb`` (a language model, the defaults of ``rnn/train.py`` of DARTS). As for searches there are three
 sizes: ``smoke`` (seconds of CPU), ``demo`` (a minute or two of CPU) and ``paper``; ``official`` is the last.
 """
@@ -37,7 +38,7 @@ from ldarts_lib.spaces.definition import import_modules, modules_of
 from ldarts_lib.spaces.genotype import Genotype
 from ldarts_lib.spaces.notations import parse
 
-Recipe = Literal["cifar", "cifar-small", "imagenet", "nasbench201"]
+Recipe = Literal["cifar", "cifar-small", "choice", "imagenet", "nasbench201"]
 RECIPES: tuple[str, ...] = get_args(Recipe)
 LANGUAGE = "ptb"
 """Recipes of images, and that of texts."""
@@ -118,6 +119,9 @@ class TrainingProtocol(_Training, PictureSettings):
     images: Count | None = None
     """Train on so many images and test on as many, the first (ImageNet: evenly spread); all if None."""
 
+    held_out: Share = 0.0
+    """Share of the training images that is not trained on, but tested on in place of the test images."""
+
     epochs: Count = 600
     """Passes over the training images."""
     batch_size: Count = 96
@@ -168,6 +172,8 @@ class TrainingProtocol(_Training, PictureSettings):
             raise ValueError("auxiliary: only an architecture with a reduction cell has an auxiliary head")
         if self.stem == "imagenet" and not chain:
             raise ValueError("stem 'imagenet' needs an architecture with a reduction cell")
+        if self.held_out and self.dataset == IMAGENET:
+            raise ValueError("held_out: only of images that fit on a device")
         if self.resolution is not None:
             self.require_pixels(self.resolution)
         if self.stem == "imagenet" and (self.channels < 8 or self.channels % 2):
@@ -233,6 +239,7 @@ _PLAIN = {"cutout": 0, "drop_path": 0.0}
 _PAPER: dict[str, dict[str, Any]] = {
     "cifar": {},
     "cifar-small": {"channels": 16, "depth": 8},
+    "choice": {"channels": 16, "depth": 8, "epochs": 100, "held_out": 0.5},
     "imagenet": {"channels": 48, "depth": 14, "stem": "imagenet"}
     | {"epochs": 250, "batch_size": 1024, "learning_rate": 0.5, "schedule": "linear", "warm_up": 5}
     | {"weight_decay": 3e-5, "label_smoothing": 0.1, "auxiliary": 0.0, **_PLAIN},
@@ -243,6 +250,7 @@ _PAPER: dict[str, dict[str, Any]] = {
 _SMALL: dict[str, dict[str, Any]] = {
     "cifar": {"channels": 6, "depth": 6, "resolution": 32},
     "cifar-small": {"channels": 4, "depth": 5, "resolution": 32},
+    "choice": {"channels": 4, "depth": 5, "resolution": 32},
     "imagenet": {"channels": 8, "depth": 5, "resolution": 224, "warm_up": 1, "learning_rate": 0.1}
     | {"auxiliary": 0.4},  # so that the head on these images is tried
     "nasbench201": {"channels": 4, "depth": 1, "reduction": "light", "learning_rate": 0.05},

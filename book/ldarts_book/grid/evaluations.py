@@ -22,7 +22,7 @@ from ldarts_lib.tables.tables import looked_up
 
 LOOKUP = "lookup"
 FITTING = {
-    "darts": ("cifar", "cifar-small", "imagenet"),
+    "darts": ("cifar", "cifar-small", "choice", "imagenet"),
     "nasbench201": ("nasbench201", LOOKUP),
     "recurrent": (LANGUAGE,),
 }
