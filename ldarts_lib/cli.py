@@ -53,15 +53,14 @@ OPTIONS = {
     "lambda-projected, lambda-edge (edge by edge), controls: lambda-random, lambda-noise, lambda-blurred, "
     "lambda-flipped, and, some also as lambda+NAME, what others do:\n"
     + "\n".join(f"{name}: {what}" for name, (_, what) in described().items()),
-    "SIZE": "Preset: smoke (seconds), demo (a minute or two of CPU), paper (the published settings; a GPU), "
-    "official (those of the released scripts; a GPU).",
+    "SIZE": "Preset: smoke (seconds), demo (minutes of CPU), paper (a GPU), official (as released; a GPU).",
     "DATA": "Images, by default noisy-digits; `ldarts info` lists them and says which are present. Or a "
     "folder with one folder of pictures per class, or with such folders in train and test. For ptb a text: "
     "civics (the default), ptb, or a folder with train.txt, valid.txt and test.txt.",
     "PIXELS": "Height and width of the pictures of a folder, by default 32; a multiple of 4.",
-    "RECIPE": "cifar (36 channels, 20 cells, 600 epochs), cifar-small (16 and 8), imagenet (48 and 14, 250 "
-    "epochs), nasbench201 (200 epochs), ptb (a language model), or lookup (a table of NAS-Bench-201, nothing "
-    "is trained). By default cifar, nasbench201 or ptb, as fits the architecture.",
+    "RECIPE": "cifar (36 channels, 20 cells, 600 epochs), cifar-small (16 and 8), choice (on half of the "
+    "images), imagenet (48 and 14, 250 epochs), nasbench201 (200 epochs), ptb (a language model), lookup (a "
+    "table, nothing is trained). By default cifar, nasbench201 or ptb, as fits the architecture.",
     "EPOCHS": "Number of epochs; by default the preset's.",
     "DEVICE": "auto (a GPU if there is one), cpu, cuda, cuda:1, ...; mps is refused, as untested.",
     "WORKERS": "Processes at a time; by default one per core, or one per GPU.",

@@ -16,7 +16,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ldarts_lib.bilevel.alignment import RANDOM_FORMS, Form
+from ldarts_lib.bilevel.alignment import Form
+from ldarts_lib.bilevel.consistency import require_consistent
 from ldarts_lib.bilevel.methods import Method, TextMethod, form_of, refuse_unread, remedy_of, with_remedy
 from ldarts_lib.bilevel.presets import factors_of, preset
 from ldarts_lib.bilevel.regularizers import Estimator, Kinds, Regularizer
@@ -188,42 +189,7 @@ class SearchProtocol(_Search, SpaceSettings, PictureSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> SearchProtocol:
-        self.new_remedy()
-        if self.weight_lr_min > self.weight_lr:
-            raise ValueError(f"weight_lr_min = {self.weight_lr_min} is above weight_lr = {self.weight_lr}")
-        if self.precision in ("tf32", "bfloat16") and self.form and self.estimator != "exact":
-            raise ValueError(
-                f"precision {self.precision!r} does not go with the estimator {self.estimator!r}: its finite "
-                f"difference over a length of {self.epsilon} is lost in the rounding; use float32 or exact"
-            )
-        if self.activation != "relu" and self.supernet == "fast" and self.search_space.separable:
-            raise ValueError(
-                f"activation {self.activation!r} in space {self.space!r} needs supernet 'reference': the "
-                "fast one joins separable convolutions with their ReLU"
-            )
-        if self.supernet == "reference" and (self.precision == "bfloat16" or self.checkpoint_cells):
-            raise ValueError("precision 'bfloat16' and checkpoint_cells need the fast supernet")
-        if self.cuda_graph and (self.search_space.random or self.remedy or self.form in RANDOM_FORMS):
-            where = f"space {self.space!r} with method {self.method!r}"
-            raise ValueError(f"cuda_graph cannot replay the random numbers of {where}, or its remedy")
-        if self.cuda_graph and (self.clip_alpha or self.last_batch == "short"):
-            raise ValueError(
-                "cuda_graph replays one step: it goes neither with clip_alpha nor with short batches"
-            )
-        if self.clip_alpha and self.remedy is not None:
-            raise ValueError(f"clip_alpha is for α that nothing else moves, not for method {self.method!r}")
-        if (self.cuda_graph or self.checkpoint_cells) and (own := self.search_space.registered):
-            what = "cuda_graph" if self.cuda_graph else "checkpoint_cells"
-            raise ValueError(f"{what} does not go with operations of one's own, here {', '.join(own)}")
-        layout = self.search_space.layout(self.depth)
-        for kind in self.regularizer.aligned(self.search_space.cells) if self.regularizer else []:
-            if (cells := layout.count(kind)) < 2:
-                raise ValueError(
-                    f"method {self.method!r} aligns {kind} cells, but depth {self.depth} has only {cells}"
-                )
-            if self.form == "edge" and (each := self.search_space.cells[kind].shape[1]) < 3:
-                where = f"space {self.space!r} has {each} operations on an edge"
-                raise ValueError(f"method {self.method!r} needs three, {where}: all cosines would be ±1")
+        require_consistent(self)
         return self
 
     def learning_rate(self, epoch: int) -> float:

@@ -2,9 +2,9 @@
 
 A *recipe* is what a paper does: ``cifar`` and ``cifar-small`` (DARTS on CIFAR and SVHN: cutout, drop path,
 an auxiliary head), ``choice`` (the small one for 100 epochs on a half of the training images, judged on the
-other half: how one of several cells is chosen), ``imagenet`` (the mobile setting of the Λ-DARTS code), ``nasbench201`` (Dong & Yang,
-2020), ``ptb`` (a language model, the defaults of ``rnn/train.py`` of DARTS). As for searches there are three
-sizes: ``smoke`` (seconds of CPU), ``demo`` (a minute or two of CPU) and ``paper``; ``official`` is the last.
+other half: by which one of several cells is chosen), ``imagenet`` (the mobile setting of the Λ-DARTS code),
+``nasbench201`` (Dong & Yang, 2020), ``ptb`` (a language model, the defaults of ``rnn/train.py`` of DARTS).
+The sizes are those of searches; ``official`` is ``paper`` by another name.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from ldarts_lib.datasets.catalogue import DATASETS, IMAGENET
 from ldarts_lib.datasets.images import ImageDataset
 from ldarts_lib.datasets.own import with_pictures
 from ldarts_lib.errors import ProtocolError
+from ldarts_lib.evaluation.presets import LANGUAGE, recipe_preset
 from ldarts_lib.networks.macro import Reduction, Stem
 from ldarts_lib.settings import (
-    SMALL_DROPOUTS,
-    TEXT,
     Count,
     LanguageSettings,
     NonNegative,
@@ -40,8 +39,7 @@ from ldarts_lib.spaces.notations import parse
 
 Recipe = Literal["cifar", "cifar-small", "choice", "imagenet", "nasbench201"]
 RECIPES: tuple[str, ...] = get_args(Recipe)
-LANGUAGE = "ptb"
-"""Recipes of images, and that of texts."""
+"""Recipes of images."""
 _USUAL_RECIPE = {"darts": "cifar", "nasbench201": "nasbench201", "recurrent": LANGUAGE}
 
 _PIXELS: dict[Stem, tuple[int, int]] = {"small": (4, 32), "imagenet": (32, 224)}
@@ -170,10 +168,10 @@ class TrainingProtocol(_Training, PictureSettings):
         chain = self.parsed.kind == "darts"
         if self.auxiliary and not chain:
             raise ValueError("auxiliary: only an architecture with a reduction cell has an auxiliary head")
-        if self.stem == "imagenet" and not chain:
-            raise ValueError("stem 'imagenet' needs an architecture with a reduction cell")
         if self.held_out and self.dataset == IMAGENET:
             raise ValueError("held_out: only of images that fit on a device")
+        if self.stem == "imagenet" and not chain:
+            raise ValueError("stem 'imagenet' needs an architecture with a reduction cell")
         if self.resolution is not None:
             self.require_pixels(self.resolution)
         if self.stem == "imagenet" and (self.channels < 8 or self.channels % 2):
@@ -235,39 +233,6 @@ class LanguageTrainingProtocol(_Training, LanguageSettings):
         return self
 
 
-_PLAIN = {"cutout": 0, "drop_path": 0.0}
-_PAPER: dict[str, dict[str, Any]] = {
-    "cifar": {},
-    "cifar-small": {"channels": 16, "depth": 8},
-    "choice": {"channels": 16, "depth": 8, "epochs": 100, "held_out": 0.5},
-    "imagenet": {"channels": 48, "depth": 14, "stem": "imagenet"}
-    | {"epochs": 250, "batch_size": 1024, "learning_rate": 0.5, "schedule": "linear", "warm_up": 5}
-    | {"weight_decay": 3e-5, "label_smoothing": 0.1, "auxiliary": 0.0, **_PLAIN},
-    "nasbench201": {"channels": 16, "depth": 5, "auxiliary": 0.0}
-    | {"epochs": 200, "batch_size": 256, "learning_rate": 0.1, "nesterov": True, "clip": None}
-    | {"weight_decay": 5e-4, **_PLAIN},
-}
-_SMALL: dict[str, dict[str, Any]] = {
-    "cifar": {"channels": 6, "depth": 6, "resolution": 32},
-    "cifar-small": {"channels": 4, "depth": 5, "resolution": 32},
-    "choice": {"channels": 4, "depth": 5, "resolution": 32},
-    "imagenet": {"channels": 8, "depth": 5, "resolution": 224, "warm_up": 1, "learning_rate": 0.1}
-    | {"auxiliary": 0.4},  # so that the head on these images is tried
-    "nasbench201": {"channels": 4, "depth": 1, "reduction": "light", "learning_rate": 0.05},
-}
-_EPOCHS = {
-    "smoke": {"epochs": 2, "batch_size": 32, "images": 128},
-    "demo": {"epochs": 20, "batch_size": 64, "images": 1000, "test_every": 5},
-}
-
-_LANGUAGE = {"units": 850, "cells": 1}  # as in DARTS; the Λ-DARTS code stacks two
-_LANGUAGE |= {"epochs": 8000, "batch_size": 64, "dropout_words": 0.1, "weight_decay": 8e-7}
-_SMALL_LANGUAGE: dict[str, dict[str, Any]] = {
-    "demo": {"units": 100, "epochs": 80, "batch_size": 16, **SMALL_DROPOUTS},
-    "smoke": {"units": 32, "epochs": 8, "batch_size": 16, **SMALL_DROPOUTS},
-}
-
-
 def training_protocol(
     architecture: str,
     genotype: Genotype,
@@ -297,13 +262,8 @@ def training_protocol(
 def _made(names: dict, facts: dict, overrides: dict) -> TrainingProtocol | LanguageTrainingProtocol:
     recipe, size = names["recipe"], names["size"]
     if recipe == LANGUAGE:
-        settings = _LANGUAGE | _SMALL_LANGUAGE.get(size, {}) | TEXT.get(facts["dataset"], {})
-        return validated(LanguageTrainingProtocol, names | facts | settings | overrides)
-    operations = (o for cell in parse(names["genotype"]).cells.values() for o in cell.operations)
-    settings = {**_PAPER.get(recipe, {}), "imports": tuple(modules_of(operations)) or None}
-    if size in _EPOCHS:
-        settings = settings | _SMALL.get(recipe, {}) | _EPOCHS[size]
-        if facts.get("fingerprint") is not None:  # as large as they are decoded, and at size demo all of them
-            settings |= {"images": None} if size == "demo" else {}
-            settings |= {"resolution": None} if recipe != "imagenet" else {}
-    return validated(TrainingProtocol, names | facts | settings | overrides)
+        kind, more = LanguageTrainingProtocol, {}
+    else:
+        operations = (o for cell in parse(names["genotype"]).cells.values() for o in cell.operations)
+        kind, more = TrainingProtocol, {"imports": tuple(modules_of(operations)) or None}
+    return validated(kind, names | facts | more | recipe_preset(recipe, size, facts) | overrides)

@@ -48,6 +48,17 @@ def test_only_the_first_images_are_used():
     assert torch.equal(tested, load_images("digits").test_labels[:100])
 
 
+def test_held_out_images_are_tested_and_not_trained_on():
+    digits, halves = load_images("digits"), training_images(small(cutout=0, held_out=0.25, images=None), CPU)
+    assert (halves.training_count, halves.test_count) == (750, 250)
+    tested = torch.cat([labels for _, labels in halves.test()])
+    trained = torch.cat([labels for _, labels in halves.epoch(0)])[:750]
+    assert torch.equal(tested, digits.search_labels[750:])  # stored in random order
+    assert torch.equal(trained.bincount(), digits.search_labels[:750].bincount())
+    with pytest.raises(ProtocolError, match="held_out: only of images that fit on a device"):
+        training_protocol("V2", published("DARTS_V2"), "imagenet", "imagenet", held_out=0.5)
+
+
 def test_cutout_blanks_a_sixteenth_of_training_images_only():
     images = torch.cat([images for images, _ in epoch(small(cutout=16), 0)])
     blank = (images == 0).flatten(1).sum(1)

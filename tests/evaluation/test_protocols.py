@@ -23,6 +23,8 @@ def test_the_published_settings():
     assert (cifar.learning_rate, cifar.momentum, cifar.weight_decay, cifar.clip) == (0.025, 0.9, 3e-4, 5)
     assert (cifar.cutout, cifar.drop_path, cifar.auxiliary, cifar.label_smoothing) == (16, 0.2, 0.4, 0)
     assert cifar.model_copy(update={"recipe": "cifar-small", "channels": 16, "depth": 8}) == of("cifar-small")
+    small = {"recipe": "choice", "epochs": 100, "held_out": 0.5}
+    assert of("cifar-small").model_copy(update=small) == of("choice")
     imagenet = of("imagenet")
     assert (imagenet.channels, imagenet.depth, imagenet.epochs, imagenet.batch_size) == (48, 14, 250, 1024)
     assert (imagenet.learning_rate, imagenet.weight_decay, imagenet.label_smoothing) == (0.5, 3e-5, 0.1)

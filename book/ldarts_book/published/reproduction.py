@@ -262,7 +262,7 @@ def _summary(values: pd.Series, quantity: str) -> dict[str, Any]:
 
 
 def _ours(rows: pd.DataFrame, quantity: str, target: _Target, judged: pd.Series) -> dict[str, Any]:
-    """The columns of our side, of the searches in ``rows``; ``judged`` are the accuracies to choose one by."""
+    """The columns of our side, of the searches in ``rows``; ``judged``: accuracies to choose one by."""
     values, alone = _per_search(rows, quantity), "mean" not in target.statistics
     how = "by its test"
     if alone and len(judged):
