@@ -276,7 +276,9 @@ def _ours(rows: pd.DataFrame, quantity: str, target: _Target, judged: pd.Series)
     recipe = rows["recipe"].iloc[0]
     seeds = ", ".join(str(int(seed)) for seed in sorted(rows["searched_seed"].unique()))
     protocol = f"size paper, {recipe}: {RECIPES[recipe]}; searches with the seeds {seeds}"
-    if rows["path"].astype(str).str.contains("/best/").any():
+    if alone and len(judged):
+        protocol += f", the best of {len(judged)} by a short training"
+    elif rows["path"].astype(str).str.contains("/best/").any():
         protocol += ", the best of several by its test accuracy elsewhere"
     return found | {"protocol": protocol}
 
