@@ -18,7 +18,10 @@ from ldarts_lib.bilevel.gradients import flat
 from ldarts_lib.bilevel.regularizers import REGULARIZED_KIND, Regularizer, regularized_gradients
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet
+from ldarts_lib.spaces.space import CellSpace
 
+LINEAR = ("skip_connect", "avg_pool_3x3")
+"""Operations of NAS-Bench-201 that return s times as much for s times the input; the others normalize it."""
 Measure = Callable[[Tensor], Tensor]
 """A function of the rows g_l, [cells, edges×operations] → a scalar."""
 
@@ -123,6 +126,17 @@ def response_to_alpha(supernet: Supernet, batch: Batch, alphas: Weights) -> Tens
     _, g = _loss_and_rows(supernet, batch, weights)
     by_p = _jacobian(g.sum(0), (p,)).T.unflatten(1, p.shape[1:])
     return torch.einsum("reo,eop->rep", by_p, softmax_jacobian(p[0].detach())).flatten(1)
+
+
+def gauge_vectors(cell: CellSpace, p: Tensor) -> Tensor:
+    """The a_j of the chapter's lemma, of each node but the inputs: [nodes, edges, operations]."""
+    vectors = torch.zeros(cell.nodes, *p.shape, dtype=p.dtype, device=p.device)
+    for e, (target, source) in enumerate(cell.edges):
+        linear = torch.tensor([name in LINEAR for name in cell.candidates[e]], device=p.device)
+        vectors[target - cell.inputs, e] = p[e]
+        if source >= cell.inputs:
+            vectors[source - cell.inputs, e] = -p[e] * linear
+    return vectors
 
 
 def _loss_and_rows(
