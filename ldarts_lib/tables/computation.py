@@ -68,6 +68,7 @@ class Computation:
     applied: tuple[tuple[int, int], ...]
 
 
+@cache
 def computation(ops: str) -> Computation:
     """What a cell computes, in a form that does not depend on how it is written.
 
