@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ldarts_lib.bilevel.alignment import RANDOM_FORMS
+from ldarts_lib.datasets.downloads import LISTS
 
 
 def require_consistent(p: Any) -> None:
@@ -32,9 +33,9 @@ def require_consistent(p: Any) -> None:
         where = f"space {p.space!r} with method {p.method!r}"
         raise ValueError(f"cuda_graph cannot replay the random numbers of {where}, or its remedy")
     if p.cuda_graph and (p.clip_alpha or p.last_batch == "short"):
-        raise ValueError(
-            "cuda_graph replays one step: it goes neither with clip_alpha nor with short batches"
-        )
+        raise ValueError("cuda_graph replays one step: neither with clip_alpha nor with short batches")
+    if p.halves == "listed" and (p.dataset not in LISTS or p.split != 0.5):
+        raise ValueError(f"halves 'listed' needs split = 0.5 and one of {', '.join(LISTS)}")
     if p.clip_alpha and p.remedy is not None:
         raise ValueError(f"clip_alpha is for α that nothing else moves, not for method {p.method!r}")
     if (p.cuda_graph or p.checkpoint_cells) and (own := p.search_space.registered):

@@ -22,8 +22,10 @@ def test_what_the_scripts_do_not_have_is_refused_by_name():
             ProtocolError, match=rf"method = '{method}': .* choose one of darts, darts-2nd, lam"
         ):
             protocol(space, "cifar10", method, "official")
-    with pytest.raises(ProtocolError, match="it goes neither with clip_alpha nor with short batches"):
+    with pytest.raises(ProtocolError, match="neither with clip_alpha nor with short batches"):
         protocol("nasbench201", size="official", cuda_graph=True)
+    with pytest.raises(ProtocolError, match=r"halves 'listed' needs split = 0\.5 and one of cifar10"):
+        protocol("nasbench201", halves="listed")
     with pytest.raises(ProtocolError, match="clip_alpha is for α that nothing else moves"):
         protocol("nasbench201", method="oles", clip_alpha=True)
     assert not can_pack(protocol("nasbench201", size="official"))
