@@ -116,7 +116,7 @@ def foretold(rows: pd.DataFrame, rate: float, steps: int, decay: float) -> pd.Da
     the noise of a batch, by −ηF/√E[F²] with the mean over the past. A row per search and ``edge``: of its
     ``largest`` weight at the end ``p``, what it would be ``by_descent`` and ``by_adam``; the smallest
     ``margin`` that this operation had over all others (negative if it was not always ahead), and
-    ``at_least``, what a margin that persists guarantees under descent, 1 − n(n−1)/(n² + μt).
+    ``at_least``, what a margin that persists guarantees under descent, 1 − n(n−1)/(n² + Σημ).
 
     Args:
         rate, decay: η and the weight decay of α.
@@ -138,9 +138,9 @@ def foretold(rows: pd.DataFrame, rate: float, steps: int, decay: float) -> pd.Da
         }
         k = p[-1].argmax(-1, keepdim=True)
         own, others = _at(slope, k), slope.scatter(-1, k.expand(len(slope), *k.shape), float("inf"))
-        margin = (others.amin(-1) - own).amin(0)
-        time = rate * lengths.sum()
-        least = 1 - n * (n - 1) / (n**2 + margin.clamp_min(0) * time)
+        margins = others.amin(-1) - own
+        grown = rate * (lengths[..., 0] * (margins[1:] + margins[:-1]) / 2).sum(0)  # Σ ημ
+        margin, least = margins.amin(0), 1 - n * (n - 1) / (n**2 + grown)
         values = {"p": _at(p[-1], k), **{name: _at(a.softmax(-1), k) for name, a in ends.items()}}
         values |= {"margin": margin, "at_least": least.where(margin > 0, 0.0), "largest": k[:, 0]}
         name = look[["variant", "seed"]].iloc[:1]

@@ -108,6 +108,7 @@ def test_a_constant_slope_foretells_where_descent_and_adam_end():
     noisy = wants.foretold(pd.concat(looks), 0.01, 50, 0.0).iloc[0]
     shorter = (-t * f.sign() / 2.5**0.5).softmax(-1)[0, 0].item()  # the mean of F² and 4 F²
     assert noisy["by_adam"] == pytest.approx(shorter)
+    assert noisy["at_least"] == pytest.approx(1 - 6 / (9 + 0.2 * t))
     last = wants.foretold(pd.concat([looks[0], recorded([-slope] * 2, p, epoch=3)]), 0.01, 50, 0.0).iloc[0]
     assert last["margin"] < 0 == last["at_least"]
 
