@@ -45,7 +45,12 @@ _DIFFERENCE = 1e-7
 
 
 def unsaturated_bound(p: Tensor, slope: Tensor) -> Tensor:
-    """A bound of 1 − p_k, k the strongest operation: √2 ‖J(p)S‖ Σ_{o≠k} 1/|S_o − S_k|, [..., n] → [...]."""
+    """A bound of 1 − p_k, k the strongest operation: [..., operations] → [...].
+
+    ::
+
+        1 − p_k ≤ √2 ‖J(p)S‖ Σ_{o≠k} 1/|S_o − S_k|
+    """
     strongest = p.argmax(-1, keepdim=True)
     apart = (slope - slope.gather(-1, strongest)).abs().scatter(-1, strongest, math.inf)
     return 2**0.5 * alpha_gradient(p.log(), slope).norm(dim=-1) * (1 / apart).sum(-1)
@@ -54,7 +59,9 @@ def unsaturated_bound(p: Tensor, slope: Tensor) -> Tensor:
 def margin_floor(start: Tensor, push: Tensor) -> Tensor:
     """The weight that gradient descent with a margin gives the strongest operation at least.
 
-    With k that operation, 1/p_k − 1 is at most Σ_{o≠k} 1/(p_k(0)/p_o(0) + p_k(0) Σ_t η_t μ_t).
+    With k that operation::
+
+        1/p_k − 1 ≤ Σ_{o≠k} 1/(p_k(0)/p_o(0) + p_k(0) Σ_t η_t μ_t)
 
     Args:
         start: p at the start, [operations].
