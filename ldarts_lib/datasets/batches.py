@@ -30,7 +30,6 @@ class Batches:
         labels: [n], int64, class indices.
         mean, std: [1, channels, 1, 1] in the scale 0..1; batches are standardized by them.
         augmentation: what :meth:`epoch` does with ``augment=True``.
-        dtype: floating type of the batches.
     """
 
     def __init__(
@@ -41,12 +40,11 @@ class Batches:
         mean: Tensor,
         std: Tensor,
         augmentation: Augmentation,
-        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.images, self.labels = images, labels
-        self.augmentation, self.dtype = augmentation, dtype
+        self.augmentation = augmentation
         scale = 255 if images.dtype == torch.uint8 else 1
-        self._mean, self._std = scale * mean.to(dtype), scale * std.to(dtype)
+        self._mean, self._std = scale * mean.float(), scale * std.float()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -106,7 +104,7 @@ class Batches:
 
     def _standardized(self, images: Tensor) -> Tensor:
         # (x − μ) / σ, in each channel
-        return (images.to(self.dtype) - self._mean) / self._std
+        return (images.float() - self._mean) / self._std
 
 
 def augmented(images: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:

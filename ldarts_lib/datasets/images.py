@@ -175,12 +175,7 @@ class ImageDataset:
         return Batches(self.test_images, self.test_labels, **facts)
 
     def halves(
-        self,
-        how: Halves = "seeded",
-        *,
-        fraction: float = 0.5,
-        seed: int = 0,
-        dtype: torch.dtype = torch.float32,
+        self, how: Halves = "seeded", *, fraction: float = 0.5, seed: int = 0
     ) -> tuple[Batches, Batches]:
         """The search images in two parts: for the weights ω and the architecture parameters α.
 
@@ -190,14 +185,13 @@ class ImageDataset:
         Args:
             how: ``stored`` cuts all where they stand; ``listed`` are the halves of NAS-Bench-201.
             fraction: share of the images that trains ω.
-            dtype: floating type of the batches.
 
         Raises:
             ValueError: one part would be empty.
             DatasetMissing, DatasetCorrupt: the lists are not at hand, or others.
         """
         if how == "listed":
-            return tuple(self._batches(torch.tensor(part), dtype) for part in downloads.listed(self.name))
+            return tuple(self._batches(torch.tensor(part)) for part in downloads.listed(self.name))
         count = len(self.search_labels)
         first = round(fraction * count) if 0 < fraction < 1 else 0
         if not 0 < first < count:
@@ -207,7 +201,7 @@ class ImageDataset:
         if how == "seeded" and self.name not in (*embedded.EMBEDDED, downloads.SMALL):
             order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
         parts = order.to(self.search_labels.device).split([first, count - first])
-        return tuple(self._batches(part, dtype) for part in parts)
+        return tuple(self._batches(part) for part in parts)
 
     def divided(self, held_out: float) -> ImageDataset:
         """A share of its search images, the same for every seed, in the place of the test images."""
@@ -215,8 +209,8 @@ class ImageDataset:
         tests = {"test_images": out.images, "test_labels": out.labels}
         return replace(self, search_images=kept.images, search_labels=kept.labels, **tests)
 
-    def _batches(self, part: Tensor | slice, dtype: torch.dtype = torch.float32) -> Batches:
-        facts = {"mean": self.mean, "std": self.std, "augmentation": self.augmentation, "dtype": dtype}
+    def _batches(self, part: Tensor | slice) -> Batches:
+        facts = {"mean": self.mean, "std": self.std, "augmentation": self.augmentation}
         return Batches(self.search_images[part], self.search_labels[part], **facts)
 
 

@@ -88,8 +88,8 @@ def test_embedded_sets(name):
     standardized, _ = data.search().all()
     assert standardized.mean().abs() < 1e-5
     assert standardized.std() == pytest.approx(1, abs=1e-3)
-    halves = data.halves(dtype=torch.float64)
-    assert [len(half) for half in halves] == [500, 500] and halves[0].all()[0].dtype == torch.float64
+    halves = data.halves()
+    assert [len(half) for half in halves] == [500, 500]
     assert torch.equal(torch.cat([half.labels for half in halves]), data.search_labels)
 
 
