@@ -11,7 +11,7 @@ BIN := .venv/bin
 STAMP := .venv/installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint book bench study reproduce golden colab-check address clean
+.PHONY: help demo test lint book bench study reproduce golden colab colab-check address clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -46,6 +46,9 @@ reproduce: $(STAMP) ## search, evaluate, tables: SIZE=smoke (minutes), demo or p
 
 golden: $(STAMP) ## record the golden runs anew, after a wanted change of arithmetic (minutes)
 	$(BIN)/python tests/golden.py --record
+
+colab: $(STAMP) ## write book/colab anew: the chapters as notebooks that Colab shows well
+	$(BIN)/python book/_ext/colab_notebooks.py
 
 colab-check: ## execute every notebook with Colab's packages (PYTHON=python3.13; 6 GB, half an hour; CHAPTERS=why: only that)
 	@$(COLAB)/bin/python -c '' 2> /dev/null || $(PYTHON) -m venv --clear $(COLAB)

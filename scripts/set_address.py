@@ -28,11 +28,11 @@ def parse(address: str) -> tuple[str, str]:
 
 
 def forms(owner: str, name: str) -> list[str]:
-    """Return the ways in which files spell the book's home: GitHub, Colab, Binder, Pages."""
+    """Return the ways in which files spell the book's home: GitHub, its files, Colab, Pages."""
     return [
         f"github.com/{owner}/{name}",
         f"colab.research.google.com/github/{owner}/{name}",
-        f"mybinder.org/v2/gh/{owner}/{name}",
+        f"raw.githubusercontent.com/{owner}/{name}",
         f"{owner.lower()}.github.io/{name}",
     ]
 

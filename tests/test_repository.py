@@ -71,7 +71,7 @@ def test_versions_agree(repository: Path, project: dict) -> None:
 
 
 def test_every_address_of_the_book_follows_from_the_setting(repository: Path, slug: str) -> None:
-    launch = r"(?:colab\.research\.google\.com/github|mybinder\.org/v2/gh|git\+https://github\.com)"
+    launch = r"(?:colab\.research\.google\.com/github|raw\.githubusercontent\.com|git\+https://github\.com)"
     launch = rf"(?:{launch}|git clone (?:-\S+ )*https://github\.com)/([\w-]+/[\w.-]*\w)"
     texts = {
         path: path.read_text(encoding="utf-8")
@@ -102,7 +102,7 @@ def test_set_address_leaves_no_old_address(copy: Path, slug: str) -> None:
     old = [
         f"github.com/{slug}",
         f"colab.research.google.com/github/{slug}",
-        f"mybinder.org/v2/gh/{slug}",
+        f"raw.githubusercontent.com/{slug}",
         f"{owner}.github.io/{name}",
     ]
     page = copy / "book" / "page.md"

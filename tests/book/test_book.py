@@ -172,8 +172,7 @@ def test_launch_buttons_lead_home(repository: Path, whole_book: Path) -> None:
     slug = url.removeprefix("https://github.com/")
     page = (whole_book / "quickstart.html").read_text()
     for link in (
-        f"https://colab.research.google.com/github/{slug}/blob/main/book/quickstart.ipynb",
-        f"https://mybinder.org/v2/gh/{slug}/main?urlpath=lab/tree/book/quickstart.ipynb",
+        f"https://colab.research.google.com/github/{slug}/blob/main/book/colab/quickstart.ipynb",
         f"{url}/edit/main/book/quickstart.ipynb",
     ):
         assert link in page
