@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
+import json
 import os
 import re
 import shutil
@@ -12,10 +14,17 @@ from pathlib import Path
 from types import ModuleType
 
 import nbformat
+import numpy as np
 import pytest
 import yaml
 
+from ldarts_book import studies
+from ldarts_lib import open_table, parse
+from ldarts_lib.spaces.space import SPACES
+from ldarts_lib.tables.computation import encode
+
 pytestmark = pytest.mark.xdist_group("book")  # one worker builds the books that tests share
+OPS = SPACES["nasbench201"].cells["normal"].candidates[0]
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "_build", "runs", "*cache__", ".*_cache")
 
 
@@ -198,4 +207,48 @@ def test_pages_fit_the_screen(whole_book: Path, chromium: str, width: int, schem
             assert page.evaluate("document.documentElement.dataset.theme") == scheme
             wide = page.evaluate("document.documentElement.scrollWidth")
             assert wide <= width, f"{path.name} is {wide} pixels wide"
+        browser.close()
+
+
+def test_the_cell_builder_has_the_tables_and_the_searches(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(repository / "book" / "_ext"))
+    found = importlib.import_module("cell_builder").contents()
+    assert [look["label"] for look in found["operations"]] == ["none", "skip", "1×1", "3×3", "avg"]
+    tables = {name: np.frombuffer(base64.b64decode(text), "<u2") for name, text in found["tables"].items()}
+    for name, whole in (("digits-201", 1), ("nasbench201", 100)):
+        table, column = open_table(name), tables.pop(next(iter(tables)))
+        assert len(column) == 5**6
+        for ops in ("000000", "333333", "012340"):
+            a, b, c, d, e, f = (OPS[int(digit)] for digit in ops)
+            accuracy = table.accuracy(f"|{a}~0|+|{b}~0|{c}~1|+|{d}~0|{e}~1|{f}~2|") / whole
+            assert abs(column[int(ops, 5)] / found["steps"] - accuracy) <= 0.5001 / found["steps"]
+    search = studies.watched("smoke", found["seed"], "")
+    for name, cells in found["walks"].items():
+        assert cells == [int(encode(parse(row["genotype"])), 5) for row in search[name].history]
+    assert len(json.dumps(found)) < 100_000
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_the_cell_builder_answers_to_menus_and_keys(whole_book: Path, chromium: str) -> None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_context(offline=True).new_page()
+        page.goto((whole_book / "index.html").as_uri(), wait_until="load")
+        for menu in page.locator("#cell-builder select").all():
+            menu.select_option("a 3×3 convolution")
+        row = open_table("nasbench201").query("|{0}~0|+|{0}~0|{0}~1|+|{0}~0|{0}~1|{0}~2|".format(OPS[3]))
+        said = page.locator("#cell-builder [aria-live]").inner_text()
+        assert f"accuracy {row['cifar10_test']:.1f} %, place {row['place']:,} of 15,625" in said
+        slider = page.get_by_role("slider", name="epoch")
+        before = slider.get_attribute("aria-valuetext")
+        slider.press("Home")
+        after = slider.get_attribute("aria-valuetext")
+        assert before.startswith("epoch 80; DARTS: Digits-201") and after.startswith("epoch 1; DARTS")
+        page.get_by_role("button", name="play").click()
+        page.wait_for_function("document.querySelector('#cell-builder [type=range]').value > 3")
         browser.close()
