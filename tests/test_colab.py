@@ -75,7 +75,7 @@ def test_a_newer_list_of_packages_is_taken_over(repository, tmp_path, monkeypatc
     packages = dict(line.split("==") for line in before.splitlines() if "==" in line)
     lines = [f"{name}=={version}" for name, version in packages.items() if name not in ("torch", "tqdm")]
     listed.write_text("\n".join(["other==1.0", *lines, "tqdm==5.1"]))
-    with pytest.raises(SystemExit, match="no version of torch; colab.txt stays"):
+    with pytest.raises(SystemExit, match=r"no version of torch; colab\.txt stays"):
         newest_image.main(str(listed), copy)
     assert copy.read_text() == before
     wheel = "torch @ https://download.pytorch.org/whl/cu126/torch-3.1.0%2Bcu126-cp313-cp313-linux_x86_64.whl"
