@@ -1,6 +1,7 @@
 """Chapters as notebooks for Colab and Jupyter, which show none of the book's directives and roles.
 
-Run in a checkout, this writes them all; as an extension of Sphinx it lets the launch buttons lead to them.
+Run in a checkout, this writes them all; as an extension of Sphinx it lets the launch buttons lead to them and
+leaves out the live code of thebe, which the engine loads on every page although no chapter uses it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pandas as pd
 import yaml
 from pybtex.database import Entry, parse_file
 from sphinx.application import Sphinx
+from sphinx.config import Config
 
 _FENCE = re.compile(r"(:{3,})\{([\w:-]+)\} *(.*)")
 _OPTION = re.compile(r":([\w-]+): *(.*)")
@@ -174,8 +176,18 @@ def lead_to_them(app: Sphinx, page: str, template: str, context: dict[str, Any],
                 button["url"] = button["url"].replace(f"/{page}.", f"/book/colab/{Path(page).name}.")
 
 
+def leave_out_thebe(app: Sphinx, config: Config) -> None:
+    """Disconnect an extension that is always loaded and twice declares the same constant on a page."""
+    every = [listener for listeners in app.events.listeners.values() for listener in listeners]
+    for listener in every:
+        if listener.handler.__module__ == "sphinx_thebe":
+            app.disconnect(listener.id)
+    app.registry.css_files = [file for file in app.registry.css_files if "thebe" not in file[0]]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension (called by Sphinx)."""
+    app.connect("config-inited", leave_out_thebe)
     app.connect("html-page-context", lead_to_them, priority=502)  # the theme adds its buttons at 501
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
