@@ -138,6 +138,9 @@ class Book:
         if kind.startswith("cite"):
             works = [self._cited(self.works[key.strip()], kind) for key in text.split(",")]
             return f"({'; '.join(works)})" if kind == "cite:p" else "; ".join(works)
+        if kind not in {"ref", "prf:ref"}:  # py:mod, py:func, ...: a name of the library
+            anchor = f"module-{text}" if kind.endswith("mod") else text
+            return f"[`{text.lstrip('~')}`]({self.online}/api.html#{anchor.lstrip('~')})"
         words, _, label = text.rstrip(">").rpartition("<")
         other, name = self.names[label]
         return f"[{words.strip() or name}]({'' if other == page else f'{self.online}/{other}.html'}#{label})"
