@@ -13,7 +13,6 @@ from ldarts_book.published import ledger
 ROOT = Path(__file__).parents[3]
 UNCOVERED = (
     "nasbench201_reproduction",
-    "official",
     "optimization",
     "regularizers",
     "remedies",
