@@ -11,15 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ldarts_book.studies.secants import SCENES, SLOPE, STEPS, moved
+from ldarts_book.studies.secants import SLOPE, STEPS, moved
 from ldarts_book.studies.theory import copies, drawn, searched
 from ldarts_lib.bilevel.alignment import Form
 from ldarts_lib.bilevel.gradients import flat, gradients
@@ -173,21 +171,6 @@ def panels(tables: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, tuple[pd.I
         | {"slope −1/2": (guide, errors[start] * (guide / start) ** -0.5)},
         "share of activations that switch": {name: (some.index, some) for name, some in flips.items()},
     }
-
-
-def recorded_means() -> pd.DataFrame:
-    """The recorded rows of :mod:`~ldarts_book.studies.secants`; none before it is made."""
-    folder = Path(str(files("ldarts_data"))) / "recorded" / "secants"
-    parts = [pd.read_csv(path) for path in sorted(folder.glob("*.csv.gz"))]
-    return (
-        pd.concat(parts) if parts else pd.DataFrame(columns=["seed", "vector", "measure", "value", "scene"])
-    )
-
-
-def lacking(rows: pd.DataFrame) -> list[str]:
-    """The commands of the parts that are not recorded."""
-    left = [name for name in SCENES if name not in set(rows["scene"])]
-    return [f'ldarts study secants --variants "{name}" --record data/recorded' for name in left]
 
 
 def means(rows: pd.DataFrame) -> pd.DataFrame:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.resources import files
-from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import Tensor
 
-from ldarts_book.studies.predictions import WATCHES
 from ldarts_book.studies.theory import cells, copies, drawn, searched
 from ldarts_lib.bilevel import alignment
 from ldarts_lib.bilevel.protocols import SearchProtocol
 
-RECORD = Path(str(files("ldarts_data"))) / "recorded" / "predictions"
 LOOK = ["variant", "seed", "state", "epoch", "half"]
 """What names one look at a search."""
 
@@ -25,18 +21,6 @@ def first_gradients(settings: SearchProtocol) -> Tensor:
     state = searched(settings)
     supernet = state.bilevel.supernet
     return cells(supernet, drawn(state.validation), copies(supernet, state.bilevel.alphas)).flatten(1)
-
-
-def recorded_wishes(folder: str | Path = RECORD) -> pd.DataFrame:
-    """The rows of :mod:`~ldarts_book.studies.predictions`; none if they were not made."""
-    parts = [pd.read_csv(path) for path in sorted(Path(folder).glob("*.csv.gz"))]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-
-
-def unmade(folder: str | Path = RECORD) -> list[str]:
-    """The commands of the parts that are not recorded."""
-    left = [name for name in WATCHES if not (Path(folder) / f"{name}.csv.gz").exists()]
-    return [f"ldarts study predictions --variants {name} --record data/recorded" for name in left]
 
 
 def at_the_end(found: pd.DataFrame) -> pd.DataFrame:

@@ -170,6 +170,3 @@ def test_means_and_climbs_of_a_record():
     some = pd.DataFrame([range(8), range(2, 10)], columns=steps, index=[[0, 1], ["0.1", "0.1"]])
     panels = differences.panels_of_climbs(some.rename_axis(["seed", "vector"]))
     assert [*panels.values()][1] == {"ε0 = 0.1": (list(differences.STEPS), [5, 6, 7, 8])}
-    commands = differences.lacking(pd.concat(parts))
-    assert len(commands) == len(differences.SCENES) and commands[0].endswith("--record data/recorded")
-    assert set(differences.recorded_means().columns) == {"seed", "vector", "measure", "value", "scene"}

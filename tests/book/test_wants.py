@@ -111,19 +111,3 @@ def test_a_constant_slope_foretells_where_descent_and_adam_end():
     assert noisy["at_least"] == pytest.approx(1 - 6 / (9 + 0.2 * t))
     last = wants.foretold(pd.concat([looks[0], recorded([-slope] * 2, p, epoch=3)]), 0.01, 50, 0.0).iloc[0]
     assert last["margin"] < 0 == last["at_least"]
-
-
-def test_the_record_is_read_as_far_as_it_was_made(tmp_path, drawn):
-    assert wants.recorded_wishes(tmp_path).empty
-    commands = wants.unmade(tmp_path)
-    assert commands[0] == "ldarts study predictions --variants darts-seed200 --record data/recorded"
-    for name, (_, part) in zip(("darts-seed200", "darts-seed210"), drawn[1].groupby("variant"), strict=True):
-        studies.write_table(part.dropna(axis=1), tmp_path / f"{name}.csv.gz")
-    assert wants.unmade(tmp_path) == [
-        c for c in commands if c.split()[4] not in ("darts-seed200", "darts-seed210")
-    ]
-    read = wants.recorded_wishes(tmp_path)
-    pd.testing.assert_frame_equal(
-        wants.by_look(read).sort_values("variant", ignore_index=True),
-        wants.by_look(drawn[1]).sort_values("variant", ignore_index=True),
-    )

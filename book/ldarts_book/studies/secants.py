@@ -13,9 +13,10 @@ A row has scene, seed, vector, measure, value. The vectors are ``exact``, the ε
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +92,26 @@ def make_parts(
     if unknown := [name for name in chosen if name not in parts]:
         raise StudyError(f"{study}: unknown variant {unknown[0]!r}; choose from {'; '.join(parts)}")
     for name in chosen or parts:
-        path = Path(out) / f"{'-'.join(name.replace(',', '').replace('= ', '').lower().split())}.csv.gz"
-        if not path.exists():
+        if not (path := _file(Path(out), name)).exists():
             print(f"{study}:", name)
             write_table(parts[name](), path)
             write_provenance(path.parent, f'ldarts study {study} --variants "{name}"', torch.device(device))
+
+
+def recorded_parts(
+    study: str, parts: Iterable[str], record: str | Path | None = None
+) -> tuple[pd.DataFrame, list[str]]:
+    """The recorded rows of a study that is made in parts, and the commands that make the other parts."""
+    folder = Path(record or str(files("ldarts_data") / "recorded")) / study
+    paths = {name: _file(folder, name) for name in parts}
+    made = [pd.read_csv(path) for path in paths.values() if path.exists()]
+    left = [name for name, path in paths.items() if not path.exists()]
+    commands = [f'ldarts study {study} --variants "{name}" --record data/recorded' for name in left]
+    return pd.concat(made, ignore_index=True) if made else pd.DataFrame(), commands
+
+
+def _file(folder: Path, name: str) -> Path:
+    return folder / f"{'-'.join(name.replace(',', '').replace('= ', '').lower().split())}.csv.gz"
 
 
 def scene_rows(scene: Scene, device: torch.device | str = "cpu") -> pd.DataFrame:

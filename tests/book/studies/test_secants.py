@@ -72,5 +72,10 @@ def test_parts_of_the_record_are_made_once_and_of_several_seeds_together(tmp_pat
     both = parts[0].merge(parts[1], on=["seed", "vector", "measure"])
     assert len(both) == len(parts[0]) == 8
     assert both["value_x"].tolist() == pytest.approx(both["value_y"].tolist(), rel=1e-2)
+    names = ["two", "three, steps = 9", "one, steps = 0"]
+    rows, commands = secants.recorded_parts(tmp_path.name, names, tmp_path.parent)
+    assert rows["scene"].unique().tolist() == ["two", "one, steps = 0"] and len(rows) == sum(map(len, parts))
+    asked = '--variants "three, steps = 9" --record data/recorded'
+    assert commands == [f"ldarts study {tmp_path.name} {asked}"]
     with pytest.raises(StudyError, match="choose from one, steps = 0; two"):
         secants.make_secants(tmp_path, ["three"])
