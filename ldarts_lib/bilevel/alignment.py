@@ -82,7 +82,7 @@ def edge_alignments(g: Tensor, p: Tensor) -> Tensor:
 
 
 def edge_alignment(g: Tensor, p: Tensor) -> Tensor:
-    """R_e, the mean of :func:`edge_alignments`; p of each cell is [..., cells, edges, operations]."""
+    """R_edge, the mean of :func:`edge_alignments`; p of each cell is [..., cells, edges, operations]."""
     return edge_alignments(g, p).mean(-1)
 
 
@@ -119,7 +119,7 @@ def projected_delta(g: Tensor, operations: int) -> Tensor:
 
 
 def edge_delta(g: Tensor, p: Tensor) -> Tensor:
-    """∂R_e/∂g of :func:`edge_alignment` at fixed p: [..., cells, edges×operations]."""
+    """∂R_edge/∂g of :func:`edge_alignment` at fixed p: [..., cells, edges×operations]."""
     # δ_{l,e} = J(p_e) δ_l(J(p_e) g_e) / E with δ_l of the cosine form and E the number of edges
     delta = cosine_delta(_by_edge(felt(g.view_as(p), p))) / p.shape[-2]
     return felt(_by_edge(delta), p).flatten(-2)
