@@ -179,9 +179,9 @@ _NAMES: dict[str, Any] = {
     "fisher": lambda a, n, b, m: stats.fisher_exact([[a, n - a], [b, m - b]]).pvalue,
     "csv": lambda path, **where: _fit(pd.read_csv(_DATA / path), **where),
     "json": lambda path: read_json(_DATA / path),
-    "of": Searches, "judged": _judged, "four": _four, "discordant": _discordant, "published": _published,
-    "chapter": _chapter, "table": _table, "studies": studies, "pd": pd,
-    **{name: vars(builtins)[name] for name in ("abs", "divmod", "len", "max", "min", "round", "sum")},
+    "of": Searches, "judged": _judged, "ends": _ends, "four": _four, "discordant": _discordant,
+    "published": _published, "chapter": _chapter, "table": _table, "studies": studies, "pd": pd,
+    **{name: vars(builtins)[name] for name in ("abs", "divmod", "len", "map", "max", "min", "round", "sum")},
 }  # fmt: skip
 
 

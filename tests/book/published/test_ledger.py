@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,18 +12,12 @@ import pytest
 from ldarts_book.published import ledger
 
 ROOT = Path(__file__).parents[3]
-UNCOVERED = (
-    "nasbench201_reproduction",
-    "optimization",
-    "regularizers",
-    "remedies",
-    "speed",
-    "why",
-)
+UNCOVERED: tuple[str, ...] = ()
 """Pages whose numbers are not all in the ledger yet."""
 APPENDICES = ("made", "api", "notation", "glossary", "bibliography", "ledger")
 FILES = [path for path in sorted((ROOT / "book").glob("*.*")) if path.suffix in (".md", ".ipynb")]
 PAGES = ["README.md", *(f"book/{path.name}" for path in FILES if path.stem not in (*UNCOVERED, *APPENDICES))]
+FAST = ("README.md", "book/watching.ipynb", "book/quickstart.ipynb")
 WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"]
 ROWS = ledger.entries().to_dict("records")
 CONSTANTS = ledger.entries("ledger_constants").to_dict("records")
@@ -33,6 +28,7 @@ REMOVED = (
 )  # fmt: skip
 
 
+@cache
 def prose(page):
     """The text of a page without code, formulas, exercises, links, citations, headings and run times."""
     text = (ROOT / page).read_text()
@@ -67,6 +63,12 @@ def numbers(text, page):
     return ledger.NUMBER.findall(text)
 
 
+def parameter(row):
+    """A row as a parameter; of most pages they are read and computed in the slow tests only."""
+    name = f"{row['page']}: {row['quote'][:40]}"
+    return pytest.param(row, id=name, marks=() if row["page"] in FAST else pytest.mark.slow)
+
+
 def printed(text):
     """A printed number, and half a unit of its last digit."""
     digits = text.lstrip("+±").replace("−", "-").replace(",", "")
@@ -74,7 +76,7 @@ def printed(text):
     return pytest.approx(float(digits), rel=0, abs=0.5001 * 10**-places)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['page']}: {row['quote'][:40]}")
+@pytest.mark.parametrize("row", map(parameter, ROWS))
 def test_a_statement_is_computed_from_its_record_and_stands_on_its_page(row):
     assert row["quote"] in prose(row["page"])
     found, shown = ledger.compute(row), numbers(row["quote"], row["page"])
