@@ -96,3 +96,38 @@ def test_every_number_of_a_page_is_accounted_for(page):
         text = re.sub(pattern, " ", text)
     left = [text[max(found.start() - 40, 0) : found.end() + 20] for found in ledger.NUMBER.finditer(text)]
     assert not left
+
+
+def test_only_what_is_said_in_prose_is_searched(tmp_path, monkeypatch):
+    """A number in words of the text is found; one in code, a formula, an exercise or a link is not."""
+    monkeypatch.setattr(f"{__name__}.ROOT", tmp_path)
+    hidden = (
+        "# 1",
+        "`2`",
+        "$3$",
+        "$$4$$",
+        "[x](5.md)",
+        "```\n6\n```",
+        ":::{solution} a\n7\n:::",
+        "{cite}`eight8`",
+    )
+    (tmp_path / "page.md").write_text(
+        "\n\n".join([*hidden, "**0.90** ± 0.05, $p = 0.03$, 1,200 [at 1/4](y.md)"])
+    )
+    assert numbers(prose("page.md"), "page.md") == ["0.90", "0.05", "0.03", "1,200", "1", "4"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "found", "agrees"),
+    [("0.12", 0.1226, True), ("0.12", 0.1251, False), ("−0.03", -0.0349, True), ("1,900", 1899.6, True)],
+)
+def test_a_printed_number_is_the_computed_one_rounded(shown, found, agrees):
+    assert (printed(shown) == found) is agrees
+
+
+def test_a_row_may_say_that_something_holds():
+    row = {"record": "demonstration", "seeds": "10-19"}
+    assert ledger.compute(row | {"computed": "len(end('DARTS')) == 10"}).dtype == bool
+    assert ledger.compute(row | {"computed": "len(end('DARTS')), ci(gain('DARTS'))"}).tolist() == [10, 0, 0]
+    with pytest.raises(NameError, match="open"):
+        ledger.compute(row | {"computed": "open('anything')"})
