@@ -199,7 +199,12 @@ def compute(row: Mapping[str, str]) -> npt.NDArray[Any]:
 
 
 def page() -> pd.DataFrame:
-    """The ledger with what is computed, for people to read."""
-    rows = entries()
-    shown = [", ".join(f"{value:.4g}" for value in compute(row)) for row in rows.to_dict("records")]
-    return rows.assign(value=shown)[["page", "quote", "value", "record", "seeds", "chosen", "computed"]]
+    """The ledger with what is computed and how many seeds there are, for people to read."""
+    rows, values, seeds = entries(), [], []
+    for row in rows.to_dict("records"):
+        found, study = compute(row), row["record"]
+        values.append("holds" if found.dtype == bool else ", ".join(f"{value:.4g}" for value in found))
+        known = Searches(study, row["seeds"])._known(_ends(study)) if study in studies.STUDIES else None
+        seeds.append("" if known is None else known["seed"].nunique())
+    columns = ["page", "quote", "value", "n", "record", "seeds", "chosen", "computed"]
+    return rows.assign(value=values, n=seeds)[columns]
