@@ -151,7 +151,7 @@ def read(name: str, root: Path) -> tuple[Split, Split]:
     return tuple((split.data.transpose(0, 3, 1, 2), np.asarray(split.targets)) for split in (training, test))
 
 
-def listed(name: str) -> list[list[int]]:
+def listed_halves(name: str) -> list[list[int]]:
     """The numbers of the search images that train ω, and of those that train α, in the code of NAS-Bench-201.
 
     Raises:
