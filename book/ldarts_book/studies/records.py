@@ -27,10 +27,8 @@ from ldarts_lib.runs.directory import Run
 DIGITS = 4
 """Significant digits that a record keeps."""
 TOGETHER = 10
-"""Seeds of one variant that are searched as one packed supernet.
-
-The studies have whole tens of seeds, so that a search has the same neighbours, and with them the same
-roundings, whichever studies are made."""
+"""Seeds of one variant that are searched as one packed supernet; studies have whole tens of them, so that a
+search has the same neighbours, and with them the same roundings, whichever studies are made."""
 
 _OWN = ("digits201", "costs", "secants", "predictions")  # have no searches that are compared
 
