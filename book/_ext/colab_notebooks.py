@@ -74,19 +74,20 @@ class Book:
         self.folder = repository / "book"
         toc = yaml.safe_load((repository / "_toc.yml").read_text(encoding="utf-8"))
         files = [repository / chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
-        paths = [path.with_suffix(".ipynb") for path in files]
-        self.pages = {path.stem: nbformat.read(path, as_version=4) for path in paths if path.is_file()}
+        paths = [found for path in files for found in path.parent.glob(f"{path.name}.*")]
+        every = {path.stem: _read(path) for path in paths if path.suffix in {".ipynb", ".md"}}
+        self.pages = {path.stem: every[path.stem] for path in paths if path.suffix == ".ipynb"}
         self.works = parse_file(str(self.folder / "references.bib")).entries
         config = yaml.safe_load((repository / "_config.yml").read_text(encoding="utf-8"))
         owner, name = config["repository"]["url"].rsplit("/", 2)[1:]
         branch = config["repository"]["branch"]
         self.online = f"https://{owner.lower()}.github.io/{name}/book"
         self.files = f"https://raw.githubusercontent.com/{owner}/{name}/{branch}/book"
-        self.names = dict(self._numbered())
+        self.names = dict(self._numbered(every))
 
-    def _numbered(self) -> Iterator[tuple[str, tuple[str, str]]]:
+    def _numbered(self, pages: Mapping[str, nbformat.NotebookNode]) -> Iterator[tuple[str, tuple[str, str]]]:
         counts: Counter[str] = Counter()
-        for page, notebook in self.pages.items():
+        for page, notebook in pages.items():
             for text in (cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "markdown"):
                 yield from ((label, (page, "")) for label in _TARGET.findall(text))
                 for block in (part for part in parsed(text) if isinstance(part, Block) and part.label):
@@ -158,6 +159,13 @@ class Book:
         if page.suffix in {".ipynb", ".md"}:
             return f"]({self.online}/{page.with_suffix('.html')}{mark}{anchor})"
         return f"]({self.files}/{path})"
+
+
+def _read(path: Path) -> nbformat.NotebookNode:
+    """A chapter; a page of Markdown as one cell."""
+    if path.suffix == ".ipynb":
+        return nbformat.read(path, as_version=4)
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(path.read_text(encoding="utf-8"))])
 
 
 def write(repository: Path, report: Callable[[str], None] = print) -> None:

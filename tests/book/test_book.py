@@ -188,6 +188,22 @@ def test_launch_buttons_lead_home(repository: Path, whole_book: Path) -> None:
 
 
 @pytest.mark.slow
+def test_notebooks_for_colab_number_theorems_and_exercises_as_the_book_does(
+    repository: Path, whole_book: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(repository / "book" / "_ext"))
+    names = importlib.import_module("colab_notebooks").Book(repository).names
+    titled = r'id="([\w-]+)">\s*<p class="admonition-title"><span class="caption-number">(\w+ \d+) '
+    shown = {
+        label: name
+        for path in whole_book.glob("*.html")
+        for label, name in re.findall(titled, path.read_text())
+    }
+    assert len(shown) > 90
+    assert shown == {label: name for label, (_, name) in names.items() if name}
+
+
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 1400])
 @pytest.mark.parametrize("scheme", ["light", "dark"])

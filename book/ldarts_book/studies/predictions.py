@@ -36,8 +36,8 @@ from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import architecture_weights
 
 BY_EDGE = f"Λ-DARTS, by edge, λ = {EDGE_CHOSEN:g}".replace(", λ = 1", "")
-COMPARED = (*SHOWN, "Λ-DARTS, ε0 = 0.0001", "Λ-DARTS, sign form", BY_EDGE)
-"""The variants that are compared in the miniature."""
+COMPARED = (*SHOWN, "Λ-DARTS, ε0 = 0.0001, λ = 1/4", "Λ-DARTS, sign form", BY_EDGE)
+"""The variants that are compared in the miniature, in the strengths that were chosen."""
 _NINE, _FIFTEEN = ({"depth": depth, "reduction": "residual"} for depth in (3, 5))
 
 
