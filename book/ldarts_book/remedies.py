@@ -109,11 +109,17 @@ def findings(report: pd.DataFrame, tests: pd.DataFrame) -> tuple[str, str]:
         return listed(sure[(sign * sure["gain"] > 0) & ((sure["against"] == "DARTS") == of_darts)]["variant"])
 
     safe, priced = listed(methods.index[methods["collapsed"] == 0]), methods["cost"].notna().sum()
+    if not priced:  # then no rival was tested either
+        rivals = of_costs = "No cost is measured yet, nor random search of equal cost: not run here."
+    else:
+        rivals = f"Better than random search of equal cost: {better(1, False)}; worse: {better(-1, False)}."
+        of_costs = (
+            f"Of {priced} rows with a measured cost none is both cheaper and better than one of these: "
+            f"{listed(undominated(methods))}."
+        )
     return (
         f"The highest mean has {name}: {best['mean']:.3f} ({best['low']:.3f} to {best['high']:.3f}). After "
         f"Holm's correction for all tests, better than DARTS: {better(1, True)}; worse: {better(-1, True)}. "
-        f"Better than random search of equal cost: {better(1, False)}; worse: {better(-1, False)}. "
-        f"Without a collapse: {safe}.",
-        f"Of {priced} rows with a measured cost none is both cheaper and better than one of these: "
-        f"{listed(undominated(methods))}.",
+        f"{rivals} Without a collapse: {safe}.",
+        of_costs,
     )

@@ -67,6 +67,14 @@ def test_every_method_is_compared_with_darts_and_with_random_search_of_its_cost(
     assert {text.get_text() for text in figure.legends[0].get_texts()} >= {*methods.index, "random search"}
 
 
+def test_without_costs_nothing_is_said_of_random_search(recorded):
+    report, tests = remedies.compare(remedies.results(COSTS[:0], open_table("digits-201")))
+    assert {against for _, against in tests.index} == {"DARTS"}
+    means, cost = remedies.findings(report, tests)
+    assert "better than DARTS: " in means and "random search of equal cost: not run here." in means
+    assert cost.endswith("not run here.") and "one of these" not in cost
+
+
 def test_without_a_record_there_is_chance(monkeypatch):
     monkeypatch.setattr(records, "is_recorded", lambda name: False)
     report, tests = remedies.compare(remedies.results(pd.Series(dtype=float), open_table("digits-201")))
