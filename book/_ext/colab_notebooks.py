@@ -99,11 +99,17 @@ class Book:
     def notebook(self, page: str) -> nbformat.NotebookNode:
         """A chapter in Markdown that every notebook shows; its code is not touched."""
         found = nbformat.from_dict(self.pages[page])
-        for cell in found["cells"]:
+        cells, found["cells"] = found["cells"], []
+        for cell in cells:
+            found["cells"].append(cell)
             if cell["cell_type"] == "markdown":
                 cell["source"] = self.plain(cell["source"], page)
             elif "# @param" in cell["source"]:
                 cell["metadata"]["cellView"] = "form"
+            # A caption stands below its figure, in a cell whose name follows from it.
+            if caption := cell["metadata"].pop("mystnb", {}).get("figure", {}).get("caption"):
+                below = nbformat.v4.new_markdown_cell(f"*{self.plain(caption, page)}*")
+                found["cells"].append(below | {"id": f"{cell['id']}-caption"})
         note = f"*This notebook is made from [the chapter of the book]({self.online}/{page}.html).*"
         title, _, rest = found["cells"][0]["source"].partition("\n")
         found["cells"][0]["source"] = f"{title}\n\n{note}\n{rest}"

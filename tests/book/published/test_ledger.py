@@ -30,11 +30,13 @@ REMOVED = (
 
 @cache
 def prose(page):
-    """The text of a page without code, formulas, exercises, links, citations, headings and run times."""
+    """The text of a page and its captions; no code, formulas, exercises, links, headings and run times."""
     text = (ROOT / page).read_text()
     if page.endswith(".ipynb"):
         cells = json.loads(text)["cells"]
-        text = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+        texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+        shown = [cell["metadata"].get("mystnb", {}).get("figure", {}) for cell in cells]
+        text = "\n\n".join(texts + [figure["caption"] for figure in shown if "caption" in figure])
     lines, until = [], None
     for line in text.splitlines():
         if until:
