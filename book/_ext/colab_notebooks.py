@@ -27,6 +27,7 @@ _ROLE = re.compile(r"\{([\w:]+)\}`([^`]+)`")
 _LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)\s]+)\)")
 _TARGET = re.compile(r"^\(([\w-]+)\)=$", re.MULTILINE)
 _FORMULA = re.compile(r"\$\$.*?\$\$", re.DOTALL)
+_EQUATION = re.compile(r"\$\$([^$]*)\$\$ \(([\w-]+)\)")  # a formula and its label
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,9 @@ class Book:
         for page, notebook in pages.items():
             for text in (cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "markdown"):
                 yield from ((label, (page, "")) for label in _TARGET.findall(text))
+                for _, label in _EQUATION.findall(text):
+                    counts["equation"] += 1
+                    yield label, (page, f"({counts['equation']})")
                 for block in (part for part in parsed(text) if isinstance(part, Block) and part.label):
                     kind = block.kind.removeprefix("prf:")
                     numbered = kind == "exercise" or block.kind.startswith("prf:")  # proofs have no label
@@ -119,6 +123,12 @@ class Book:
         """Markdown of the book without directives, roles and relative addresses."""
         lines = (self._block(part, page) if isinstance(part, Block) else part for part in parsed(text))
         text = _TARGET.sub(lambda target: f'<a id="{target[1]}"></a>', "\n".join(lines))
+        text = _EQUATION.sub(
+            lambda found: (
+                f'<a id="{found[2]}"></a>\n\n$${found[1]}\\tag{{{self.names[found[2]][1][1:-1]}}}$$'
+            ),
+            text,
+        )
         return _LINK.sub(self._address, _ROLE.sub(partial(self._role, page), text))
 
     def _block(self, block: Block, page: str) -> str:
@@ -145,10 +155,12 @@ class Book:
         if kind.startswith("cite"):
             works = [self._cited(self.works[key.strip()], kind) for key in text.split(",")]
             return f"({'; '.join(works)})" if kind == "cite:p" else "; ".join(works)
-        if kind not in {"ref", "prf:ref"}:  # py:mod, py:func, ...: a name of the library
+        words, _, label = text.rstrip(">").rpartition("<")
+        if kind == "term":
+            return f"[{words.strip() or label}]({self.online}/glossary.html#term-{label.replace(' ', '-')})"
+        if kind not in {"ref", "prf:ref", "eq"}:  # py:mod, py:func, ...: a name of the library
             anchor = f"module-{text}" if kind.endswith("mod") else text
             return f"[`{text.lstrip('~')}`]({self.online}/api.html#{anchor.lstrip('~')})"
-        words, _, label = text.rstrip(">").rpartition("<")
         other, name = self.names[label]
         return f"[{words.strip() or name}]({'' if other == page else f'{self.online}/{other}.html'}#{label})"
 

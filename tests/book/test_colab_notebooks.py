@@ -66,7 +66,8 @@ def test_titles_have_the_numbers_of_the_book(repository, tmp_path, made):
             ":::{prf:theorem} Near\n:label: near\nLet\n\n$$\na\n= b.\n$$\n:::\n\n:::{prf:proof}\nClear.\n:::",
         ],
         "two": [
-            "# Two\n(spot)=\nBy {cite:p}`a,b`, {cite}`a`; {ref}`here <spot>`, {py:mod}`m.n`.\n",
+            "# Two\n(spot)=\nBy {cite:p}`a,b`, {cite}`a`; {ref}`here <spot>`, {py:mod}`m.n`.\n\n"
+            "$$\na\n$$ (sum)\n\nBy {eq}`sum` a {term}`big net <super net>`.",
             "pass",
             ":::{prf:theorem}\n:label: far\nB.\n:::\n\n::::{exercise}\n:label: task\nDo.\n:::{figure} x.png\n"
             ":alt: seen\nSay.\n:::\n::::\n\n:::{solution} task\n:class: dropdown\nBy {prf:ref}`near`.\n:::",
@@ -99,6 +100,8 @@ def test_titles_have_the_numbers_of_the_book(repository, tmp_path, made):
     works = f"By ([Doe and Roe, 2020](https://a.b); [van Dyk, 2020]({online}/bibliography.html))"
     assert works in two and "Doe and Roe [2020](https://a.b); [here](#spot)" in two
     assert f"[`m.n`]({online}/api.html#module-m.n)" in two
+    assert '<a id="sum"></a>\n\n$$\na\n\\tag{1}$$' in two
+    assert f"By [(1)](#sum) a [big net]({online}/glossary.html#term-super-net)." in two
     assert '<a id="spot"></a>' in two and '> <a id="task"></a>**Exercise 1.**' in two
     picture = "https://raw.githubusercontent.com/Me/it/main/book/x.png"
     assert f"> ![seen]({picture})\n>\n> *Say.*" in two
