@@ -17,7 +17,7 @@ import pandas as pd
 from ldarts_book.studies.design import Study, StudyError, folder
 from ldarts_book.studies.judges import Found
 from ldarts_book.studies.statistics import last, outcomes, readable, report
-from ldarts_book.studies.study import CHOOSING, FAMILIES, SHOWN, STUDIES, VARIANTS
+from ldarts_book.studies.study import CHOOSING, FAMILIES, FAMILY_OF, SHOWN, STUDIES, VARIANTS
 from ldarts_lib.bilevel.trajectory import Trajectory
 from ldarts_lib.files import locked, read_json, write_atomically, write_json
 from ldarts_lib.runs.directory import Run
@@ -115,6 +115,14 @@ def missing(name: str) -> pd.DataFrame:
         hours = some["count"].sum() * seconds.get(variant, study.cost) / 3600
         found.append((variant, f"{first} to {last}", command, hours))
     return pd.DataFrame(found, columns=["variant", "seeds", "command", "hours"])
+
+
+def not_run(*names: str) -> str:
+    """In one sentence what the records of these studies lack, the cost and the command; nothing if whole."""
+    lacks = pd.concat(map(missing, names))
+    methods = "; ".join(dict.fromkeys(FAMILY_OF.get(name, name) for name in lacks["variant"]))
+    cost, command = lacks["hours"].sum(), f"ldarts study {' '.join(names)} --record data/recorded"
+    return f"Not run here, in whole or in part: {methods}. `{command}`: {cost:.1f} core hours." if cost else ""
 
 
 def chosen(name: str) -> dict[str, str]:

@@ -249,11 +249,13 @@ def test_a_record_made_in_parts_is_the_record_made_at_once(tmp_path, monkeypatch
     assert first_hours == 80 * STUDIES["robustness"].cost / 3600 and all(
         0.1 < hours < 0.3 for hours in others
     )
+    told = studies.not_run("precision", "robustness")  # the first is absent here
+    assert "in part: DARTS; Λ-DARTS; " in told and "study precision robustness --record" in told
     rest = make("--variants", "Λ-DARTS", "--first-seed", 35), make("--variants", "Λ-DARTS", "--seeds", 3)
     assert set(first) < set(rest[1])
     made = make("--variants", "DARTS")
     assert made == gzip.decompress((recorded_folder("robustness") / path.name).read_bytes()).decode().split()
-    assert studies.missing("robustness").empty
+    assert studies.missing("robustness").empty and studies.not_run("robustness") == ""
     whole.loc[whole["seed"] == 31, "entropy"] = 9
     again = make("--variants", "DARTS", "--first-seed", 31, "--seeds", 1)
     changed = [new.split(",")[1:3] for old, new in zip(made, again, strict=True) if old != new]
