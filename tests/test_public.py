@@ -99,3 +99,9 @@ def test_the_examples_run(name, tmp_path, monkeypatch):
     assert test.examples
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     assert doctest.DocTestRunner(optionflags=flags).run(test).failed == 0
+
+
+def test_the_example_of_the_library_page_runs(repository, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = str(repository / "book" / "api.md")
+    assert doctest.testfile(page, module_relative=False) == (0, 4)

@@ -26,6 +26,7 @@ _OPTION = re.compile(r":([\w-]+): *(.*)")
 _ROLE = re.compile(r"\{([\w:]+)\}`([^`]+)`")
 _LINK = re.compile(r"\]\((?!https?:|#|mailto:)([^)\s]+)\)")
 _TARGET = re.compile(r"^\(([\w-]+)\)=$", re.MULTILINE)
+_DESCRIBED = re.compile(r"^\.\. auto\w+:: (\S+)$", re.MULTILINE)
 _FORMULA = re.compile(r"\$\$.*?\$\$", re.DOTALL)
 _EQUATION = re.compile(r"\$\$([^$]*)\$\$ \(([\w-]+)\)")  # a formula and its label
 
@@ -67,6 +68,7 @@ class Book:
 
     Attributes:
         pages: the chapters in the order of the book, by name.
+        library: of each module and public name of the library its page.
         names: of each label the page, and the title with the number that the book gives it.
     """
 
@@ -78,6 +80,8 @@ class Book:
         paths = [found for path in files for found in path.parent.glob(f"{path.name}.*")]
         every = {path.stem: _read(path) for path in paths if path.suffix in {".ipynb", ".md"}}
         self.pages = {path.stem: every[path.stem] for path in paths if path.suffix == ".ipynb"}
+        library = {path.stem: path.read_text(encoding="utf-8") for path in self.folder.glob("api*.md")}
+        self.library = {name: page for page, text in library.items() for name in _DESCRIBED.findall(text)}
         self.works = parse_file(str(self.folder / "references.bib")).entries
         config = yaml.safe_load((repository / "_config.yml").read_text(encoding="utf-8"))
         owner, name = config["repository"]["url"].rsplit("/", 2)[1:]
@@ -159,8 +163,10 @@ class Book:
         if kind == "term":
             return f"[{words.strip() or label}]({self.online}/glossary.html#term-{label.replace(' ', '-')})"
         if kind not in {"ref", "prf:ref", "eq"}:  # py:mod, py:func, ...: a name of the library
-            anchor = f"module-{text}" if kind.endswith("mod") else text
-            return f"[`{text.lstrip('~')}`]({self.online}/api.html#{anchor.lstrip('~')})"
+            name = text.lstrip("~")
+            anchor = f"module-{name}" if kind.endswith("mod") else name
+            near = max((known for known in self.library if f"{name}.".startswith(f"{known}.")), key=len)
+            return f"[`{name}`]({self.online}/{self.library[near]}.html#{anchor})"
         other, name = self.names[label]
         return f"[{words.strip() or name}]({'' if other == page else f'{self.online}/{other}.html'}#{label})"
 

@@ -86,6 +86,7 @@ def test_titles_have_the_numbers_of_the_book(repository, tmp_path, made):
         f"@article{{{key}, author={{{who}}}, title={{T}}, year={{2020}}{more}}}\n"
         for key, who, more in (("a", "Doe, Jo and Roe, Al", ", url={https://a.b}"), ("b", "van Dyk, Ed", ""))
     )
+    (tmp_path / "book" / "api_m.md").write_text(".. automodule:: m.n\n")
     (tmp_path / "book" / "references.bib").write_text(entries)
     said: list[str] = []
     made.write(tmp_path, said.append)
@@ -99,7 +100,7 @@ def test_titles_have_the_numbers_of_the_book(repository, tmp_path, made):
     assert "> **Proof.**\n>\n> Clear." in one
     works = f"By ([Doe and Roe, 2020](https://a.b); [van Dyk, 2020]({online}/bibliography.html))"
     assert works in two and "Doe and Roe [2020](https://a.b); [here](#spot)" in two
-    assert f"[`m.n`]({online}/api.html#module-m.n)" in two
+    assert f"[`m.n`]({online}/api_m.html#module-m.n)" in two
     assert '<a id="sum"></a>\n\n$$\na\n\\tag{1}$$' in two
     assert f"By [(1)](#sum) a [big net]({online}/glossary.html#term-super-net)." in two
     assert '<a id="spot"></a>' in two and '> <a id="task"></a>**Exercise 1.**' in two
