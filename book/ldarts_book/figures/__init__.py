@@ -10,6 +10,7 @@ from ldarts_book.figures.distributions import distribution, scatter
 from ldarts_book.figures.dominance import dominance
 from ldarts_book.figures.film import Film, key_frames, play
 from ldarts_book.figures.heat_maps import heat_maps, show_images
+from ldarts_book.figures.idea import draw_idea
 from ldarts_book.figures.intervals import intervals
 from ldarts_book.figures.theory import lines, loss_lines, simplex_flow
 
@@ -23,6 +24,7 @@ __all__ = [
     "draw_cell",
     "draw_cells",
     "draw_genotype",
+    "draw_idea",
     "halves",
     "heat_maps",
     "intervals",

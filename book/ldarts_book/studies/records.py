@@ -122,7 +122,9 @@ def not_run(*names: str) -> str:
     lacks = pd.concat(map(missing, names))
     methods = "; ".join(dict.fromkeys(FAMILY_OF.get(name, name) for name in lacks["variant"]))
     cost, command = lacks["hours"].sum(), f"ldarts study {' '.join(names)} --record data/recorded"
-    return f"Not run here, in whole or in part: {methods}. `{command}`: {cost:.1f} core hours." if cost else ""
+    return (
+        f"Not run here, in whole or in part: {methods}. `{command}`: {cost:.1f} core hours." if cost else ""
+    )
 
 
 def chosen(name: str) -> dict[str, str]:
