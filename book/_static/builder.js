@@ -117,7 +117,8 @@
     };
     button.addEventListener("click", () => {
       if (timer) return stop();
-      if (Number(slider.value) === last) slider.value = 0;
+      if (Number(slider.value) === last) slider.value = 1;
+      show();
       button.textContent = "❚❚ pause";
       timer = setInterval(() => {
         slider.value = Number(slider.value) + 1;

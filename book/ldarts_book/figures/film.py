@@ -86,7 +86,8 @@ class Film:
 def play(film: Film) -> HTML:
     """Show a search epoch by epoch: the derived cell, and the curves with the epoch marked."""
     epochs = range(1, len(film) + 1)
-    return scrubber((draw_frame(film, epoch) for epoch in epochs), [frame_alt_texts(film, e) for e in epochs])
+    frames, texts = (draw_frame(film, epoch) for epoch in epochs), [frame_alt_texts(film, e) for e in epochs]
+    return scrubber(frames, texts, [film.verdict(epoch) for epoch in epochs])
 
 
 @styled
@@ -141,8 +142,10 @@ def key_frames(film: Film, epochs: Sequence[int]) -> Figure:
     return fig
 
 
-def scrubber(frames: Iterable[Sequence[Figure]], alt_texts: Iterable[Sequence[str]]) -> HTML:
-    """Show one frame at a time, chosen by a slider that the arrow keys move as well.
+def scrubber(
+    frames: Iterable[Sequence[Figure]], alt_texts: Iterable[Sequence[str]], spoken: Sequence[str] = ()
+) -> HTML:
+    """Show one frame at a time, chosen by a slider that the arrow keys move as well, or all in turn.
 
     Each figure becomes a picture of few colours, at its size in inches; 80 frames of two panels take less
     than 2 MB.
@@ -150,6 +153,7 @@ def scrubber(frames: Iterable[Sequence[Figure]], alt_texts: Iterable[Sequence[st
     Args:
         frames: figures, the same sizes in all frames; they stand side by side where there is room.
         alt_texts: for each frame the descriptions of its figures.
+        spoken: for each frame what a screen reader says when the slider comes to it, after its number.
 
     Raises:
         ValueError: there is no frame, or descriptions are missing, empty or too many.
@@ -168,10 +172,12 @@ def scrubber(frames: Iterable[Sequence[Figure]], alt_texts: Iterable[Sequence[st
         {"src": src, "alt": alt, "width": width, "basis": round(_SHRINK * width)}
         for (src, width), alt in zip(pictures[0], texts[0], strict=True)
     ]
-    data = json.dumps(shown, ensure_ascii=False).replace("<", "\\u003c")
+    said = [f"; {words}" for words in spoken] or [""] * len(shown)
+    data, said = (json.dumps(v, ensure_ascii=False).replace("<", "\\u003c") for v in (shown, said))
     key, room = hashlib.sha256(data.encode()).hexdigest()[:12], sum(image["width"] for image in images)
     template = Template(_TEMPLATE.read_text(encoding="utf-8"), keep_trailing_newline=True)
-    return HTML(template.render(key=key, total=len(shown), images=images, frames=data, room=room))
+    known = {"key": key, "total": len(shown), "images": images, "frames": data, "spoken": said, "room": room}
+    return HTML(template.render(known))
 
 
 def _picture(figure: Figure) -> tuple[str, int]:

@@ -31,6 +31,7 @@ FIRST = parse(
 ).normal
 LAST = parse("|skip_connect~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|skip_connect~1|avg_pool_3x3~2|").normal
 COLOURS = ("#ff0000", "#00ff00", "#0000ff")
+SPOKEN = ["accuracy 0.1", "accuracy 0.2", "accuracy 0.3"]
 TEXTS = [["red"], ['green & "quoted"'], ["blue </script>"]]
 
 
@@ -163,7 +164,7 @@ def figure(colour: str, size: tuple[float, float] = (2.0, 1.5)) -> Figure:
 
 
 def three() -> str:
-    return scrubber([[figure(colour)] for colour in COLOURS], TEXTS).data
+    return scrubber([[figure(colour)] for colour in COLOURS], TEXTS, SPOKEN).data
 
 
 def script_frames(page: str) -> list[list[dict[str, str]]]:
@@ -196,7 +197,9 @@ def test_without_script_the_first_picture_remains() -> None:
     [(src, alt)] = still(page)
     assert (src, alt) == (script_frames(page)[0][0]["src"], "red")
     assert ">epoch 1 of 3<" in page
-    assert re.search(r'<input type="range" min="1" max="3" value="1" [^>]*hidden', page)
+    assert re.search(
+        r'<div hidden[^>]*>\s*<button [^>]*>▶ play</button>\s*<input type="range" min="1" max="3"', page
+    )
     assert page.count("</script>") == 1
 
 
@@ -253,6 +256,7 @@ def state(page: Any, place: int = 0) -> tuple[str, str, str, str]:
 def test_arrow_keys_move_through_the_frames(browser: Any, tmp_path: Path) -> None:
     with opened(browser, tmp_path / "page.html", three() * 2) as page:
         assert page.get_by_role("slider", name="epoch").first.is_visible()
+        page.keyboard.press("Tab")  # the button
         page.keyboard.press("Tab")
         seen = [state(page)]
         for key in ("ArrowRight", "ArrowUp", "ArrowRight", "ArrowLeft", "Home", "End"):
@@ -260,7 +264,10 @@ def test_arrow_keys_move_through_the_frames(browser: Any, tmp_path: Path) -> Non
             seen.append(state(page))
         numbers = [1, 2, 3, 3, 2, 1, 3]
         captions = [f"epoch {number} of 3" for number in numbers]
-        assert seen == [(str(n), c, c, TEXTS[n - 1][0]) for n, c in zip(numbers, captions, strict=True)]
+        assert seen == [
+            (str(n), c, f"{c}; accuracy 0.{n}", TEXTS[n - 1][0])
+            for n, c in zip(numbers, captions, strict=True)
+        ]
         assert state(page, 1)[1] == "epoch 1 of 3"  # another film of the page does not move
         shown = page.locator("img").first.evaluate(
             "async image => { await image.decode();"
@@ -268,6 +275,20 @@ def test_arrow_keys_move_through_the_frames(browser: Any, tmp_path: Path) -> Non
             "context.drawImage(image, 0, 0); return [...context.getImageData(50, 50, 1, 1).data]; }"
         )
         assert shown == [0, 0, 255, 255]
+
+
+@pytest.mark.browser
+def test_the_button_plays_all_frames_and_pauses(browser: Any, tmp_path: Path) -> None:
+    with opened(browser, tmp_path / "page.html", three()) as page:
+        page.keyboard.press("Tab")
+        page.keyboard.press("Space")
+        assert page.get_by_role("button").inner_text() == "❚❚ pause"
+        page.get_by_role("button", name="▶ play").wait_for()
+        assert state(page)[0] == "3"
+        page.keyboard.press("Space")  # from the beginning
+        page.wait_for_function("document.querySelector('input').value == 1")
+        page.keyboard.press("Space")
+        assert page.get_by_role("button").inner_text() == "▶ play"
 
 
 @pytest.mark.browser
