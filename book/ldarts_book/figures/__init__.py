@@ -4,8 +4,15 @@ They take values and tables and are returned closed: a notebook shows them once,
 ground is white, so that they read the same on a light and on a dark page.
 """
 
-from ldarts_book.figures.cells import cell_alt_text, draw_cell, draw_cells, draw_genotype
-from ldarts_book.figures.curves import cell_curves, curves, halves
+from ldarts_book.figures.cells import (
+    cell_alt_text,
+    draw_cell,
+    draw_cells,
+    draw_genotype,
+    draw_stacks,
+    draw_supernet,
+)
+from ldarts_book.figures.curves import cell_curves, curves, halves, weight_curves
 from ldarts_book.figures.distributions import distribution, scatter
 from ldarts_book.figures.dominance import dominance
 from ldarts_book.figures.film import Film, key_frames, play
@@ -25,6 +32,8 @@ __all__ = [
     "draw_cells",
     "draw_genotype",
     "draw_idea",
+    "draw_stacks",
+    "draw_supernet",
     "halves",
     "heat_maps",
     "intervals",
@@ -35,4 +44,5 @@ __all__ = [
     "scatter",
     "show_images",
     "simplex_flow",
+    "weight_curves",
 ]

@@ -1,21 +1,26 @@
-"""Cells as arc diagrams: node n lies at (n, 0), an edge passes above the nodes that it leaves out."""
+"""Cells as arc diagrams: node n lies at (n, 0), an edge passes above the nodes that it leaves out.
+
+And what they belong to: a supernet's cell, with all operations of every edge, and networks, stacks of cells.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import BoxStyle, Circle, FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path as Curve
 
 from ldarts_book.figures.canvas import grid, new_figure
 from ldarts_book.figures.style import GREY, INK, PALE, SMALL, TEXT, operation_look, styled
 from ldarts_lib.spaces.genotype import Cell, Edge, Genotype
+from ldarts_lib.spaces.space import CellSpace
 
 INCHES_PER_NODE = 0.86
 _RADIUS = 0.21
@@ -90,6 +95,65 @@ def draw_genotype(genotype: Genotype, *, title: str = "") -> Figure:
     if title:
         fig.set_figheight(fig.get_figheight() + 0.3)
         fig.suptitle(title, fontsize=TEXT + 1, x=0.01, ha="left", weight="bold")
+    return fig
+
+
+@styled
+def draw_supernet(space: CellSpace, weights: Mapping[str, npt.ArrayLike]) -> Figure:
+    """Draw a supernet's cell: all operations of every edge, each as wide as its architecture weight.
+
+    Args:
+        weights: p [edges, operations] under the titles of the panels.
+    """
+    names = space.candidates[0]
+    nodes = Cell(space.inputs, tuple(Edge(*edge, "none") for edge in space.edges), space.output_nodes)
+    width, height = _size(nodes, "titled")
+    fig, axes = new_figure(grid(len(weights), 1), (width, height * len(weights) + 0.9))
+    for ax, (title, p) in zip(axes, weights.items(), strict=True):
+        for (target, source), row in zip(space.edges, np.asarray(p), strict=True):
+            for place, (name, weight) in enumerate(zip(names, row, strict=True)):
+                look = operation_look(name)
+                points = _bezier(source, target, target - source - 1, 0)
+                points[:, 1] += 0.07 * (place - (len(names) - 1) / 2)  # side by side
+                curve = Curve(points, [Curve.MOVETO, *[Curve.CURVE4] * 3])
+                line = {"ec": look.colour, "lw": 5 * weight, "ls": look.line, "capstyle": "butt"}
+                ax.add_patch(PathPatch(curve, fc="none", label=f"{target}<-{source}: {name}", **line))
+        _draw_nodes(ax, nodes)
+        xlim, ylim = _extent(nodes)
+        ax.set(xlim=xlim, ylim=ylim, aspect="equal", title=title)
+        ax.set_axis_off()
+    looks = map(operation_look, names)
+    lines = [Line2D([], [], color=look.colour, ls=look.line, lw=2, label=look.label) for look in looks]
+    fig.legend(handles=lines, loc="outside lower left", ncols=2)
+    return fig
+
+
+@styled
+def draw_stacks(networks: Mapping[str, Sequence[tuple[str, str]]], *, two: Collection[str] = ()) -> Figure:
+    """Draw networks as stacks of blocks, the input above the output; cells stand out from what is fixed.
+
+    Args:
+        networks: under their titles the blocks, each with its name and a remark.
+        two: titles of networks whose cells read the two blocks before them.
+    """
+    rows = max(map(len, networks.values()))
+    fig, axes = new_figure(grid(len(networks), len(networks)), (2.75 * len(networks), 0.5 * rows + 0.3))
+    for ax, (title, blocks) in zip(axes, networks.items(), strict=True):
+        for row, (name, remark) in enumerate(blocks):
+            cell = name.endswith("cell")
+            box = BoxStyle.Round(pad=0, rounding_size=0.12)
+            look = {"fc": "white" if cell else PALE, "ec": INK if cell else PALE, "lw": 1.6, "boxstyle": box}
+            ax.add_patch(FancyBboxPatch((0, -row - 0.3), 1.55, 0.6, label=name, **look))
+            _write(ax, 0.775, -row, name, fontsize=SMALL, weight="bold" if cell else "normal")
+            _write(ax, 2.0, -row, remark, fontsize=SMALL, ha="left")
+            arrow = {"arrowstyle": "-|>", "color": INK, "lw": 1.2, "shrinkA": 0, "shrinkB": 0}
+            if row:
+                ax.annotate("", (0.775, -row + 0.3), (0.775, -row + 0.7), arrowprops=arrow)
+            if cell and title in two and row > 2:  # the first one reads the stem twice
+                arc = arrow | {"connectionstyle": "arc3,rad=-0.55", "color": GREY}
+                ax.annotate("", (1.55, -row + 0.1), (1.55, 2 - row), arrowprops=arc)
+        ax.set(xlim=(-0.05, 3.2), ylim=(-rows + 0.6, 0.4), title=title)
+        ax.set_axis_off()
     return fig
 
 

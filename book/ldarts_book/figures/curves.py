@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ldarts_book.figures.canvas import add_legend, dress, grid, mark_references, new_figure
-from ldarts_book.figures.style import Look, column_label, looks, ordered_looks, styled
+from ldarts_book.figures.style import Look, column_label, looks, operation_look, ordered_looks, styled
+from ldarts_lib.spaces.space import CellSpace
 
 History = Sequence[Mapping[str, Any]] | pd.DataFrame
 """One row per epoch, as a run directory records them."""
@@ -119,6 +120,26 @@ def cell_curves(panels: Mapping[str, npt.ArrayLike], *, shared: Sequence[Sequenc
     ]
     titles = {title: title for title in panels}
     return curves(pd.concat([pd.DataFrame(), *long]).reset_index(), titles, shared=shared, ordered=True)
+
+
+@styled
+def weight_curves(space: CellSpace, weights: npt.ArrayLike) -> Figure:
+    """The architecture weights over the epochs: a panel per edge, a line per operation.
+
+    Args:
+        weights: p after each epoch, [epochs, edges, operations].
+    """
+    weights = np.asarray(weights)
+    fig, axes = new_figure(grid(len(space.edges), 2), (7.0, 1.9 * ((len(space.edges) + 1) // 2) + 0.75))
+    epochs = np.arange(1, len(weights) + 1)
+    for place, (ax, (target, source)) in enumerate(zip(axes, space.edges, strict=True)):
+        for name, p in zip(space.candidates[place], weights[:, place].T, strict=True):
+            look = operation_look(name)
+            ax.plot(epochs, p, color=look.colour, ls=look.line, lw=2, label=look.label)
+        ax.set_ylim(0, 1)
+        dress(ax, f"$p$ on the edge from node {source} to node {target}")
+    add_legend(fig)
+    return fig
 
 
 def halves(history: History) -> pd.DataFrame:

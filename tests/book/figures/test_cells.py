@@ -9,12 +9,20 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import PathPatch, Polygon
+from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 
-from ldarts_book.figures import cell_alt_text, draw_cell, draw_cells, draw_genotype
+from ldarts_book.figures import (
+    cell_alt_text,
+    draw_cell,
+    draw_cells,
+    draw_genotype,
+    draw_stacks,
+    draw_supernet,
+)
 from ldarts_book.figures.style import OPERATIONS
 from ldarts_lib.spaces.genotype import Cell, Edge, Genotype
 from ldarts_lib.spaces.notations import parse
+from ldarts_lib.spaces.space import SPACES
 
 RICH = "|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|nor_conv_3x3~1|avg_pool_3x3~2|"
 DARTS_V2 = (
@@ -151,6 +159,31 @@ def test_a_recurrent_cell_averages_its_nodes():
     assert {"tanh", "σ", "mean"} < set(words)
     assert "concat" not in words
     assert "the output averages the nodes 1 and 2" in cell_alt_text(cell)
+
+
+def test_a_supernet_draws_every_operation_of_every_edge_as_wide_as_its_weight() -> None:
+    space = SPACES["nasbench201"].cells["normal"]
+    p = np.random.default_rng(0).dirichlet(np.ones(5), size=6)
+    first, last = draw_supernet(space, {"mixed": p, "one": np.eye(5)[p.argmax(-1)]}).axes
+    names = [
+        f"{t}<-{s}: {name}" for (t, s), ops in zip(space.edges, space.candidates, strict=True) for name in ops
+    ]
+    assert [patch.get_label() for patch in curves(first)] == names
+    assert [patch.get_linewidth() for patch in curves(first)] == pytest.approx(5 * p.flatten())
+    assert sum(patch.get_linewidth() > 0 for patch in curves(last)) == 6
+    assert first.get_legend() is None and len(first.figure.legends[0].texts) == 5
+
+
+def test_a_stack_shows_its_blocks_in_order_and_which_of_them_read_two() -> None:
+    blocks = [(name, "") for name in ("stem", "normal cell", "reduction cell", "normal cell", "head")]
+    one, two = draw_stacks({"one": blocks, "two": blocks}, two=["two"]).axes
+    boxes = [patch.get_label() for patch in one.patches if type(patch) is FancyBboxPatch]
+    assert boxes == [name for name, _ in blocks]
+    arrows = [
+        sum(text.arrow_patch is not None for text in ax.texts if hasattr(text, "arrow_patch"))
+        for ax in (one, two)
+    ]
+    assert arrows == [4, 5]  # the first cell reads the stem twice
 
 
 def test_cells_need_a_cell() -> None:

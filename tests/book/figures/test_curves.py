@@ -13,8 +13,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ldarts_book.figures import cell_curves, curves, halves
-from ldarts_book.figures.style import METHODS
+from ldarts_book.figures import cell_curves, curves, halves, weight_curves
+from ldarts_book.figures.style import METHODS, OPERATIONS
+from ldarts_lib.spaces.space import SPACES
 
 SEEDS = [[0.1, 0.5, 0.3], [0.2, 0.1, 0.6], [0.9, 0.3, 0.0]]
 
@@ -209,3 +210,13 @@ def test_every_cell_is_a_line_in_every_panel():
 def test_what_cannot_be_drawn_is_named(runs, panels, options, message):
     with pytest.raises(ValueError, match=message):
         curves(runs, panels, **options)
+
+
+def test_the_weights_of_every_edge_are_drawn_in_the_looks_of_the_operations():
+    space = SPACES["nasbench201"].cells["normal"]
+    p = np.random.default_rng(0).dirichlet(np.ones(5), size=(4, 6))
+    fig = weight_curves(space, p)
+    drawn = [[line.get_ydata() for line in ax.lines] for ax in fig.axes]
+    np.testing.assert_array_equal(drawn, p.transpose(1, 2, 0))
+    assert titles(fig)[3] == "$p$ on the edge from node 0 to node 3"
+    assert legend(fig) == [OPERATIONS[name].label for name in space.candidates[0]]
