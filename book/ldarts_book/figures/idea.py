@@ -45,7 +45,7 @@ def _draw_row(ax: Axes, gradients: np.ndarray, colour: str) -> None:
     for cell, gradient in enumerate(gradients):
         corner = np.array((_PITCH * cell, 0.0))
         ax.add_patch(FancyBboxPatch(corner, _SIDE, _SIDE, boxstyle="round,pad=0", fc="none", ec=GREY))
-        ax.text(*(corner + (_SIDE / 2, _SIDE + 0.07)), f"cell {cell + 1}", fontsize=TEXT, ha="center")
+        ax.text(corner[0] + _SIDE / 2, _SIDE + 0.07, f"cell {cell + 1}", fontsize=TEXT, ha="center")
         _draw_arrow(ax, corner + _SIDE / 2 - gradient / 2, gradient, INK, 2)
         sign = "+" if cell < len(gradients) - 1 else "="
         ax.text(
