@@ -73,7 +73,7 @@ def curves(
     variants = dict(tuple(table.groupby("variant", sort=False)))
     drawn, labels = (ordered_looks if ordered else looks)(variants), _labels(variants, ordered)
     spots = grid(len(titles), min(2, len(titles)))
-    fig, axes = new_figure(spots, (3.5 * len(spots[0]), 2.4 * len(spots) + 0.75))
+    fig, axes = new_figure(spots, (3.1 * len(spots[0]), 2.4 * len(spots) + 0.75))
     for ax, (column, title) in zip(axes, titles.items(), strict=True):
         for number, (name, rows) in enumerate(variants.items()):
             rows = rows.dropna(subset=[column]).set_index(x)

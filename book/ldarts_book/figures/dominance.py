@@ -18,7 +18,7 @@ def dominance(table: pd.DataFrame, chance: pd.DataFrame, front: Sequence[str] = 
 
     Lines join random search, ``chance``, and the rows ``front`` that nothing dominates.
     """
-    fig, (ax,) = new_figure(grid(1, 1), (7, 4 + 0.14 * len(table)))
+    fig, (ax,) = new_figure(grid(1, 1), (6.2, 4 + 0.14 * len(table)))
     chance, best = chance.sort_values("cost"), table.loc[[*front]]
     ax.plot(chance["cost"], chance["mean"], color=INK, lw=1.3, ls="dashdot", label="random search")
     ax.plot(best["cost"], best["mean"], color=GREY, lw=1.2, zorder=1, label="dominated by none")

@@ -133,7 +133,7 @@ def key_frames(film: Film, epochs: Sequence[int]) -> Figure:
     across = min(2, len(epochs))
     places, below = grid(len(epochs), across), [[row] * across for row in ("accuracy", "loss")]
     heights = [2.1] * len(places) + [1.9, 1.2]
-    fig, axes = new_figure(places + below, (3.5 * across, sum(heights) + 0.2), height_ratios=heights)
+    fig, axes = new_figure(places + below, (3.1 * across, sum(heights) + 0.2), height_ratios=heights)
     for ax, epoch in zip(axes, epochs, strict=False):
         title = f"epoch {epoch}: accuracy {film.accuracies[epoch - 1]:.3f}"
         draw_cell(film.cells[epoch - 1], ax=ax, weights=film.weights[epoch - 1], title=title)

@@ -38,7 +38,7 @@ def heat_maps(cosines: Mapping[str, npt.ArrayLike], *, label: str) -> Figure:
         raise ValueError(f"the searches need equally many cells, at least two, got {cells}")
     pairs = np.transpose(np.triu_indices(next(iter(cells.values())), 1))
     height = float(np.clip(0.36 * len(pairs), 1.1, 4.5)) + 0.95
-    fig, axes = new_figure(grid(len(arrays), len(arrays)), (3.1 * len(arrays) + 0.9, height), sharey=True)
+    fig, axes = new_figure(grid(len(arrays), len(arrays)), (2.65 * len(arrays) + 0.9, height), sharey=True)
     for ax, look, values in zip(axes, looks(arrays).values(), arrays.values(), strict=True):
         rows = values[:, pairs[:, 0], pairs[:, 1]].T
         place = (0.5, rows.shape[1] + 0.5, len(pairs) - 0.5, -0.5)

@@ -22,7 +22,7 @@ from ldarts_book.studies.study import METHODS as _NAMES
 INK, GREY, PALE = "#222222", "#8b9199", "#d9dde2"
 ACCENT = "#a3195b"
 """What one figure points at; no method, no operation."""
-TEXT, SMALL = 12, 10.5
+TEXT, SMALL = 12, 11
 
 styled = style.context(Path(__file__).with_name("book.mplstyle"))
 """Decorates what draws, so that the settings of other figures stay as they are."""

@@ -59,7 +59,7 @@ def lines(
     if not panels or len(x) != len(panels):
         raise ValueError(f"every panel needs a label of x, got {list(x)} for {list(panels)}")
     places = grid(len(panels), min(2, len(panels)))
-    fig, axes = new_figure(places, (3.7 * len(places[0]), 2.7 * len(places) + 0.9))
+    fig, axes = new_figure(places, (3.1 * len(places[0]), 2.7 * len(places) + 0.9))
     drawn = looks(dict.fromkeys(name for named in panels.values() for name in named))
     for ax in axes[1:] if len(set(x)) == 1 else ():
         ax.sharex(axes[0])
