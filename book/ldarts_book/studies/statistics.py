@@ -240,7 +240,7 @@ def optimism(settings: int, deviation: float, seeds: int) -> float:
     """
     if settings < 1 or seeds < 1:
         raise ValueError(f"give at least one setting and one seed, got {settings} and {seeds}")
-    # e_K = ∫ x K φ(x) Φ(x)^(K-1) dx, the expected largest of K standard normal numbers
+    # γ_K = ∫ x K φ(x) Φ(x)^(K-1) dx, the expected largest of K standard normal numbers
     K, φ, Φ = settings, stats.norm.pdf, stats.norm.cdf
     e, _ = integrate.quad(lambda x: x * K * φ(x) * Φ(x) ** (K - 1), -np.inf, np.inf)
     return deviation / seeds**0.5 * e
