@@ -1,7 +1,7 @@
 """Numbers that others have published, each with its source: what the book puts its own results beside.
 
 ``data/published_results.csv`` has one row per number. Only numbers that were read in a source are in it; a
-row without a value stands for one that is not available to us, and its note says why. Tables that were made
+row without a value stands for one of which no source was found, as its note says. Tables that were made
 under different protocols are kept apart. Accuracies and errors are in percent.
 """
 
@@ -13,11 +13,18 @@ from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
+from IPython.display import HTML
+from jinja2 import Template
 
 from ldarts_lib.errors import LdartsError, require_known
 
-TABLES = ("nasbench201", "darts-space", "s1-s4-one-search", "s1-s4-three-searches")
-"""The tables: NAS-Bench-201, the DARTS space (and its transfer), S1 to S4 in two protocols."""
+TABLES = {
+    "nasbench201": "NAS-Bench-201",
+    "darts-space": "DARTS space",
+    "s1-s4-one-search": "S1 to S4, best of several",
+    "s1-s4-three-searches": "S1 to S4, mean of three",
+}
+"""The tables, S1 to S4 in two protocols; that of the DARTS space has its transfer, too."""
 QUANTITIES = {
     "valid_accuracy": "valid",
     "test_accuracy": "accuracy",
@@ -32,12 +39,12 @@ COLUMNS = (
     "source", "reported_by", "note",
 )  # fmt: skip
 LEFT_OUT = {
-    "NAS-Bench-201: DARTS-, CDARTS": "we remember numbers, but did not read them in a source",
+    "NAS-Bench-201: DARTS-, CDARTS": "no source found",
     "NAS-Bench-201: the row DARTS of GENIUS": "it mixes two rows; both are here from their own sources",
-    "DARTS space: EM-DARTS, ROME, ZARTS, IS-DARTS, FairDARTS": "in our sources, but not copied yet",
-    "S1 to S4, one search: PC-DARTS, DARTS-ES, R-DARTS, SDARTS": "we remember numbers, but did not read them",
-    "S1 to S4, three searches: five cells of ROME": "digits are not legible in our copy",
-    "S1 to S4: Λ-DARTS": "not available to us",
+    "DARTS space: ZARTS, DARTS+, FairDARTS": "no source found that prints them in a table",
+    "S1 to S4, one search: PC-DARTS, DARTS-ES, R-DARTS, SDARTS": "no source found",
+    "S1 to S4, three searches: five cells of ROME": "the digits of its Table 1 are garbled in the text",
+    "S1 to S4: Λ-DARTS": "no source found",
 }
 """What is not in the tables, and why."""
 
@@ -134,29 +141,51 @@ def imagenet() -> pd.DataFrame:
     rows = rows_of("darts-space")
     rows = rows[rows["evaluated"] == "imagenet"]
     table = _wide(rows)
-    searched = rows.groupby("method")["searched"].first().replace("", "not noted")
+    searched = rows.groupby("method")["searched"].first().replace("", "not stated")
     table.insert(0, "searched on", searched)
     return table
 
 
+def listing() -> HTML:
+    """Every number that has a source in one table, which a page filters and sorts without a server."""
+    rows = rows_of()
+    rows = rows[rows["value"].notna()]
+    space = rows["space"].str.upper().where(rows["table"].str.startswith("s1-s4"), "")
+    columns = {
+        "table": rows["table"].map(TABLES),
+        "method": rows["method"],
+        "data set": (rows["evaluated"] + " " + space).str.strip(),
+        "quantity": rows["quantity"].map(QUANTITIES),
+        "value": rows["shown"],
+        "searches": rows["n"],
+        "source": [origin(*pair) for pair in rows[["source", "reported_by"]].itertuples(index=False)],
+        "protocol and notes": rows["protocol"] + ("; " + rows["note"]).where(rows["note"] != "", ""),
+    }
+    table = pd.DataFrame(columns).convert_dtypes().to_html(index=False, border=0, na_rep="")
+    template = Template(Path(__file__).with_name("listing.html").read_text(encoding="utf-8"))
+    label = "published numbers, with their sources"
+    return HTML(template.render(table=table, filters=[*enumerate(columns)][:4], label=label))
+
+
 def s1_s4(table: str) -> pd.DataFrame:
-    """S1 to S4: (data set, space) × methods, test error in percent; empty where it is not available.
+    """S1 to S4: (data set, space) × methods, test error in percent; methods without any are left out.
 
     Raises:
         UnknownName: the table is neither ``s1-s4-one-search`` nor ``s1-s4-three-searches``, which must not
             be mixed.
     """
-    require_known("table", table, TABLES[2:])
+    require_known("table", table, [*TABLES][2:])
     rows = rows_of(table)
     wide = rows.pivot(index=["evaluated", "space"], columns="method", values="shown")
     wide.index.names = ["data set", "space"]
-    return wide[rows["method"].unique()].rename_axis(columns=None)
+    known = rows.loc[rows["value"].notna(), "method"].unique()
+    return wide[known].rename_axis(columns=None)
 
 
 def origin(source: str, reported_by: str) -> str:
-    """Where a number comes from, in words: second-hand, from the method's own paper, or not available."""
+    """Where a number comes from, in words: second-hand, from the method's own paper, or nowhere."""
     if not source:
-        return "not available to us"
+        return "no source found"
     return f"as reported by {source}" if reported_by else f"{source}, its own publication"
 
 

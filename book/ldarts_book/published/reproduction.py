@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+from IPython.display import Markdown
 
 from ldarts_book.grid.grid import read_grid
-from ldarts_book.grid.plan import plan
+from ldarts_book.grid.plan import HARDWARE, plan
 from ldarts_book.published import numbers
 from ldarts_book.published.results import best_of
 from ldarts_book.studies.study import METHODS
@@ -79,7 +80,7 @@ _TARGETS: Mapping[str, _Target] = {
 
 
 def beside(table: str, rows: pd.DataFrame) -> pd.DataFrame:
-    """A published table with our runs beside it, of the methods that the library has.
+    """A published table with our runs of the same methods beside it.
 
     Our runs are those of size ``paper`` with the recipe that the table stands for; trainings of one cell
     count as one search, by their mean. ``s1-s4-one-search`` has that of our searches which the recipe
@@ -119,6 +120,17 @@ def beside(table: str, rows: pd.DataFrame) -> pd.DataFrame:
     names = ["method", "space", "data set", "quantity", "recipe"]
     shown = _table(lines, names, [*nothing, "ours", "n", "best", "protocol"])
     return shown if len(target.statistics) > 1 else shown.drop(columns="best")
+
+
+def run_here(table: pd.DataFrame, *parts: str) -> pd.DataFrame | Markdown:
+    """The rows of a table that were run; if there is none, what runs these parts and what they cost."""
+    if (table["n"] > 0).any():
+        return table[table["n"] > 0]
+    jobs, hours = cost(*parts).sum()
+    command = " ".join(
+        ["ldarts sweep paper", *["--parts"][: len(parts)], *parts, "--out runs/reproduce/paper"]
+    )
+    return Markdown(f"**Not run here.** `{command}`: {jobs:,.0f} jobs, {hours:,.0f} hours of {HARDWARE}.")
 
 
 def points(table: str, dataset: str, quantity: str, rows: pd.DataFrame) -> pd.DataFrame:
@@ -207,8 +219,7 @@ def perplexities(rows: pd.DataFrame) -> pd.DataFrame:
 def machinery(rows: pd.DataFrame) -> pd.DataFrame:
     """What was run at the sizes ``smoke`` and ``demo``: it shows that the tables fill, and is no result.
 
-    Columns: ``n`` (searches), ``ours`` (test accuracy in percent, or perplexity) and ``best``, under (size,
-    space, searched on, method, architecture, evaluated on, recipe); ``architecture`` names a published one.
+    Columns: ``n`` (searches), ``ours`` (test accuracy in percent, or perplexity) and ``best``.
     """
     found = _evaluations(rows).drop(index=paper(rows).index)
     found = found.assign(published=found["architecture"].where(found["searched_space"] == "", ""))
@@ -231,8 +242,7 @@ def machinery(rows: pd.DataFrame) -> pd.DataFrame:
 def cost(*parts: str) -> pd.DataFrame:
     """What parts of ``workflow/grids/paper.yaml`` (all by default) cost if nothing of them is done yet.
 
-    Columns: ``jobs`` and ``GPU-hours``, under (part, job); hours are estimates for
-    :data:`ldarts_book.grid.plan.HARDWARE`, from :data:`ldarts_book.grid.plan.SOURCES`.
+    Columns: ``jobs`` and ``GPU-hours`` (estimates, see :mod:`ldarts_book.grid.plan`), under (part, job).
 
     Raises:
         GridError: an unknown part.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 
 import pandas as pd
@@ -48,6 +49,16 @@ def test_without_runs_every_cell_says_so(table):
     assert (found["ours"] == reproduction.NOT_RUN).all()
     assert (found["n"] == 0).all()
     assert (found["protocol"] == "").all()
+
+
+def test_a_table_without_runs_is_one_sentence_with_its_command_and_cost():
+    nothing = reproduction.run_here(reproduction.beside("nasbench201", EMPTY), "nasbench201")
+    assert re.search(
+        r"`ldarts sweep paper --parts nasbench201 .*`.: \d+ jobs, \d+ estimated hours", nothing.data
+    )
+    one = frame(evaluated("nasbench201", "cifar10", "lambda", 0))
+    found = reproduction.run_here(reproduction.beside("nasbench201", one), "nasbench201")
+    assert len(found) == 2 and (found["n"] == 1).all()
 
 
 def test_published_numbers_keep_their_place():
