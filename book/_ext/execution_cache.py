@@ -1,10 +1,9 @@
 """Sphinx extension: notebook outputs in the book always belong to the code that is here.
 
-The engine keys its cache of executed notebooks by the notebook's own cells. Here the cache lies in
-a folder that is named after a fingerprint of everything else an output depends on: the library, the book's
-own code, the data, ``pyproject.toml`` and the installed packages. When one of them changes, the folder's name
-changes with it; since that name is part of the configuration, Sphinx then reads every page again, and every
-notebook is executed.
+The engine keys its cache of executed notebooks by the notebook's own cells. Here each notebook has a folder
+of its own for that, named after a fingerprint of everything else its outputs depend on: the modules of ours
+that it imports, directly or not, the data, ``pyproject.toml`` and the installed packages. When one of them
+changes, the folder's name changes with it, and Sphinx reads again the notebooks whose fingerprint changed.
 
 A build that gave warnings is forgotten, so that the next one gives them again. Otherwise a strict
 build after a lenient one would pass, for Sphinx reads only the pages that changed.
@@ -12,28 +11,112 @@ build after a lenient one would pass, for Sphinx reads only the pages that chang
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import platform
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable
 from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import nbformat
+import zmq
+from jupyter_client.manager import KernelManager
 from sphinx.application import ENV_PICKLE_FILENAME, Sphinx
-from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
+
+PACKAGES = ("ldarts_lib", "ldarts_book")
+_OURS = re.compile(r"ldarts_(lib|book)(\.\w+)*")
+_MAGIC = re.compile(r"^( *)[%!].*", re.MULTILINE)
 
 
-def source_files(book: Path) -> Iterator[Path]:
-    """Yield, in a fixed order, the files of the library, the book's code, the data and ``pyproject.toml``.
+class Imports:
+    """What a piece of code names of our modules.
 
-    Both packages are those that notebooks import, wherever they are installed.
+    Attributes:
+        names: modules, or what is taken of them, also where a string names them.
+        begun: packages of which it imports modules whose names it computes.
+        typed: names that are imported for type checkers alone, with their homes: a package loads them late.
+        lazy: whether it is a package that loads its modules when they are used.
     """
-    packages = (Path(find_spec(name).origin).parent for name in ("ldarts_lib", "ldarts_book"))
-    for folder in (*packages, book / "data"):
-        files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name[0] != ".")
-        yield from (path for path in files if "__pycache__" not in path.parts)
-    yield book / "pyproject.toml"
+
+    def __init__(self, code: str) -> None:
+        nodes = {*ast.walk(ast.parse(code))}
+        guards = [n for n in nodes if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
+        guarded = {inner for guard in guards for inner in ast.walk(guard)}
+        kept = nodes - guarded
+        strings = {n.value for n in kept if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+        bound = {pair for node in kept for pair in _imported(node)}
+        attributes = [n for n in kept if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)]
+        used = {(n.value.id, n.attr) for n in attributes}
+        self.names = {name for _, name in bound} | {text for text in strings if "." in text}
+        self.names |= {f"{name}.{taken}" for local, name in bound for user, taken in used if user == local}
+        self.names = {name for name in self.names if _OURS.fullmatch(name) and "__" not in name}
+        self.begun = {text[:-1] for text in strings if text[-1:] == "." and _OURS.fullmatch(text[:-1])}
+        self.typed = dict(pair for node in guarded for pair in _imported(node))
+        self.lazy = any(isinstance(n, ast.FunctionDef) and n.name == "__getattr__" for n in kept)
+
+
+def _imported(node: ast.AST) -> Iterable[tuple[str, str]]:
+    """What an import binds, with its full name."""
+    home = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+    aliases = node.names if isinstance(node, ast.Import | ast.ImportFrom) else ()
+    return [(alias.asname or alias.name, f"{home}{alias.name}") for alias in aliases]
+
+
+class Sources:
+    """Both packages, wherever they are installed, and everything else that all outputs depend on.
+
+    Args:
+        book: the folder of ``_config.yml``.
+    """
+
+    def __init__(self, book: Path) -> None:
+        self.texts: dict[str, str] = {}
+        digest, homes = hashlib.sha256(), [Path(find_spec(name).origin).parent for name in PACKAGES]
+        for folder in (*homes, book / "data", book / "pyproject.toml"):
+            for path in [folder] if folder.is_file() else sorted(folder.rglob("*")):
+                if path.suffix == ".py" and folder in homes:
+                    name = ".".join(path.relative_to(folder.parent).with_suffix("").parts)
+                    self.texts[name.removesuffix(".__init__")] = path.read_text(encoding="utf-8")
+                elif path.is_file() and path.name[0] != "." and path.suffix != ".pyc":
+                    digest.update(f"{path}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+        digest.update("\n".join([platform.python_version(), *installed_packages()]).encode())
+        self.shared = digest.hexdigest()
+        self.imports = {name: Imports(text) for name, text in self.texts.items()}
+
+    def reached(self, code: str) -> set[str]:
+        """All modules that the code imports, and that those import."""
+        found, names = set(), self._of(Imports(code))
+        while names:
+            name = names.pop()
+            parts = name.split(".")
+            *_, module = known = [
+                prefix for k in range(len(parts)) if (prefix := ".".join(parts[: k + 1])) in self.texts
+            ]
+            for each in {*known} - found:
+                names |= self._of(self.imports[each])
+            found |= {*known}
+            if self.imports[module].lazy and name != module:
+                home = self.imports[module].typed.get(name.removeprefix(f"{module}."))
+                names |= {home} if home else self._below(module) - found
+        return found
+
+    def _of(self, imports: Imports) -> set[str]:
+        begun = () if imports.lazy else imports.begun
+        return imports.names.union(*map(self._below, begun))
+
+    def _below(self, package: str) -> set[str]:
+        return {name for name in self.texts if name.startswith(f"{package}.")}
+
+    def fingerprint(self, notebook: Path) -> str:
+        """Return 16 hexadecimal digits that change whenever an output of a notebook may change."""
+        cells = nbformat.read(notebook, as_version=4).cells
+        code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+        texts = (self.texts[name] for name in sorted(self.reached(_MAGIC.sub(r"\1pass", code))))
+        return hashlib.sha256("\0".join([self.shared, *texts]).encode()).hexdigest()[:16]
 
 
 def installed_packages() -> list[str]:
@@ -41,25 +124,21 @@ def installed_packages() -> list[str]:
     return sorted({f"{package.name}=={package.version}" for package in distributions()})
 
 
-def fingerprint(book: Path) -> str:
-    """Return 16 hexadecimal digits that change whenever an output of a notebook may change.
-
-    Args:
-        book: the folder of ``_config.yml``.
-    """
-    digest = hashlib.sha256()
-    for path in source_files(book):
-        digest.update(f"{path}\0{path.stat().st_size}\0".encode())
-        digest.update(path.read_bytes())
-    digest.update("\n".join([platform.python_version(), *installed_packages()]).encode())
-    return digest.hexdigest()[:16]
+def outdated(app: Sphinx, env: BuildEnvironment, *changes: set[str]) -> list[str]:
+    """Find the notebooks whose fingerprint is another than when they were read."""
+    sources, before = Sources(Path(app.srcdir)), getattr(env, "ldarts_fingerprints", {})
+    notebooks = {page: Path(env.doc2path(page)) for page in env.found_docs}
+    notebooks = {page: path for page, path in notebooks.items() if path.suffix == ".ipynb"}
+    env.ldarts_fingerprints = {page: sources.fingerprint(path) for page, path in notebooks.items()}
+    return [page for page, mark in env.ldarts_fingerprints.items() if before.get(page) != mark]
 
 
-def choose_cache(app: Sphinx, config: Config) -> None:
-    """Point the engine to the cache folder of the present fingerprint."""
-    folder = Path(app.outdir).parent / ".jupyter_cache" / fingerprint(Path(app.srcdir))
-    folder.mkdir(parents=True, exist_ok=True)
-    config.nb_execution_cache_path = str(folder)
+def choose_cache(app: Sphinx, page: str, source: list[str]) -> None:
+    """Point the engine to the cache folder of the notebook that it reads next."""
+    if mark := app.env.ldarts_fingerprints.get(page):
+        folder = Path(app.outdir).parent / ".jupyter_cache" / mark
+        folder.mkdir(parents=True, exist_ok=True)
+        app.env.mystnb_config = app.env.mystnb_config.copy(execution_cache_path=str(folder))
 
 
 def forget_warned_build(app: Sphinx, exception: Exception | None) -> None:
@@ -70,6 +149,10 @@ def forget_warned_build(app: Sphinx, exception: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension (called by Sphinx)."""
-    app.connect("config-inited", choose_cache)
+    app.connect("env-get-outdated", outdated)
+    app.connect("source-read", choose_cache)
     app.connect("build-finished", forget_warned_build)
+    # Kernels whose connections are not encrypted warn of it, one line each.
+    if zmq.has("curve") and (encryption := KernelManager.class_traits().get("transport_encryption")):
+        encryption.default_value = "auto"
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -100,28 +100,77 @@ def test_every_module_is_on_a_page_of_the_library(repository: Path) -> None:
     assert sorted(documented) == sorted(public)
 
 
-def test_fingerprint_follows_library_data_requirements_and_packages(
-    execution_cache: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+LAZY = """from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    from ldarts_lib.late import shown
+def __getattr__(name): ...
+"""
+SOURCES = {
+    "ldarts_lib/__init__.py": LAZY,
+    "ldarts_lib/late.py": "from ldarts_lib import __version__",
+    "ldarts_lib/other.py": "def inside():\n    import ldarts_lib.deep.low",
+    "ldarts_lib/deep/__init__.py": "",
+    "ldarts_lib/deep/low.py": "",
+    "ldarts_book/__init__.py": "",
+    "ldarts_book/parts/__init__.py": "def __getattr__(name): ...",
+    "ldarts_book/parts/one.py": "",
+    "ldarts_book/parts/two.py": "",
+    "ldarts_book/style.css": "a {}",
+    "data/table.csv": "1",
+    "pyproject.toml": "one = 1",
+}
+PARTS = "book/parts/__init__ book/parts/one book/parts/two"
+EVERYWHERE = {"ldarts_book/style.css", "data/table.csv", "pyproject.toml"}
+
+
+@pytest.mark.parametrize(
+    ("code", "followed"),
+    [
+        ("", ""),
+        ("if True:\n    %pip install ldarts-lib\nimport ldarts_lib", "lib/__init__"),
+        ("from ldarts_lib import shown", "lib/__init__ lib/late"),
+        ("import ldarts_lib as l\nl.shown", "lib/__init__ lib/late"),
+        ("from ldarts_lib import other", "lib/__init__ lib/other lib/deep/__init__ lib/deep/low"),
+        ("run('ldarts_lib.deep')", "lib/__init__ lib/deep/__init__"),
+        ("from ldarts_book import parts\nparts.one.x", "book/__init__ book/parts/__init__ book/parts/one"),
+        (
+            "from ldarts_book.parts import x",
+            "book/__init__ book/parts/__init__ book/parts/one book/parts/two",
+        ),
+        (
+            "load(f'ldarts_book.parts.{name}')",
+            "book/__init__ book/parts/__init__ book/parts/one book/parts/two",
+        ),
+    ],
+)
+def test_the_fingerprint_of_a_notebook_follows_what_it_imports_and_what_all_need(
+    execution_cache: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, followed: str
 ) -> None:
-    for name in ("library/ldarts_lib/__init__.py", "data/table.csv", "pyproject.toml"):
+    for name, text in SOURCES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("one = 1\n")
-    monkeypatch.delitem(sys.modules, "ldarts_lib", raising=False)
-    monkeypatch.syspath_prepend(str(tmp_path / "library"))
+        (tmp_path / name).write_text(text)
+    for package in execution_cache.PACKAGES:
+        monkeypatch.delitem(sys.modules, package, raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(execution_cache, "installed_packages", lambda: ["one==1.0"])
+    notebook = tmp_path / "chapter.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), notebook)
 
-    seen = {execution_cache.fingerprint(tmp_path)}
-    (tmp_path / "library/ldarts_lib/__pycache__").mkdir()
-    (tmp_path / "library/ldarts_lib/__pycache__/x.pyc").write_text("bytecode")
-    assert execution_cache.fingerprint(tmp_path) in seen
+    def fingerprint() -> str:
+        return execution_cache.Sources(tmp_path).fingerprint(notebook)
 
-    for name in ("library/ldarts_lib/__init__.py", "data/table.csv", "pyproject.toml"):
-        (tmp_path / name).write_text("one = 2\n")
-        assert execution_cache.fingerprint(tmp_path) not in seen, name
-        seen.add(execution_cache.fingerprint(tmp_path))
+    before, changed = fingerprint(), set()
+    (tmp_path / "ldarts_lib" / "__pycache__").mkdir()
+    (tmp_path / "ldarts_lib" / "__pycache__" / "x.pyc").write_text("bytecode")
+    assert fingerprint() == before
+    for name, text in SOURCES.items():
+        (tmp_path / name).write_text(text + "\n")
+        changed |= {name} if fingerprint() != before else set()
+        (tmp_path / name).write_text(text)
+    assert changed == {f"ldarts_{name}.py" for name in followed.split()} | EVERYWHERE
 
-    packages = [*execution_cache.installed_packages(), "another==1.0"]
-    monkeypatch.setattr(execution_cache, "installed_packages", lambda: packages)
-    assert execution_cache.fingerprint(tmp_path) not in seen
+    monkeypatch.setattr(execution_cache, "installed_packages", lambda: ["one==1.1"])
+    assert fingerprint() != before
 
 
 @pytest.mark.slow
