@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("MPLBACKEND", "agg")
 
@@ -18,6 +19,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from builds import build_strictly
 from ldarts_lib import cli
 from ldarts_lib.tables.tables import Table, open_table
 
@@ -50,6 +52,25 @@ def chromium() -> str:
         if path := shutil.which(name):
             return path
     pytest.skip("needs Chromium")
+
+
+@pytest.fixture(scope="session")
+def browser(chromium: str) -> Iterator[Any]:
+    """Chromium, driven by playwright."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def whole_book(repository: Path) -> Path:
+    """The pages of this book, built where ``make book`` builds them, which executes nothing twice."""
+    result = build_strictly(repository)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return repository / "_build" / "html" / "book"
 
 
 @pytest.fixture(autouse=True)

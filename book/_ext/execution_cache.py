@@ -82,7 +82,8 @@ class Sources:
                     name = ".".join(path.relative_to(folder.parent).with_suffix("").parts)
                     self.texts[name.removesuffix(".__init__")] = path.read_text(encoding="utf-8")
                 elif path.is_file() and path.name[0] != "." and path.suffix != ".pyc":
-                    digest.update(f"{path}\0{path.stat().st_size}\0".encode() + path.read_bytes())
+                    place = path.relative_to(folder.parent)
+                    digest.update(f"{place}\0{path.stat().st_size}\0".encode() + path.read_bytes())
         digest.update("\n".join([platform.python_version(), *installed_packages()]).encode())
         self.shared = digest.hexdigest()
         self.imports = {name: Imports(text) for name, text in self.texts.items()}

@@ -1,14 +1,12 @@
-"""The book: its parts fit together, outputs are never stale, warnings are errors, pages fit."""
+"""The book: its parts fit together, outputs are never stale, warnings are errors."""
 
 from __future__ import annotations
 
 import base64
 import importlib
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
+from builds import build, build_strictly
 from ldarts_book import studies
 from ldarts_lib import open_table, parse
 from ldarts_lib.spaces.space import SPACES
@@ -57,19 +56,6 @@ def small_book(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     ]
     nbformat.write(nbformat.v4.new_notebook(cells=cells), book / "book" / "chapter.ipynb")
     return book
-
-
-def build(book: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Build a book with its own ``ldarts_lib``, without the Makefile."""
-    command = ["-c", "from jupyter_book.cli.main import main; main()", "build", ".", *options]
-    environment = {**os.environ, "PYTHONPATH": str(book)}
-    return subprocess.run(
-        [sys.executable, *command], cwd=book, env=environment, capture_output=True, text=True
-    )
-
-
-def build_strictly(book: Path) -> subprocess.CompletedProcess[str]:
-    return build(book, "-W", "--keep-going")
 
 
 def shown(book: Path) -> str:
@@ -218,14 +204,6 @@ def test_a_mistake_fails_until_it_is_mended(small_book: Path, page, sound, broke
     assert build_strictly(small_book).returncode == 0
 
 
-@pytest.fixture(scope="module")
-def whole_book(repository: Path) -> Path:
-    """The pages of this book, built where ``make book`` builds them, which executes nothing twice."""
-    result = build_strictly(repository)
-    assert result.returncode == 0, result.stdout + result.stderr
-    return repository / "_build" / "html" / "book"
-
-
 @pytest.mark.slow
 def test_launch_buttons_lead_home(repository: Path, whole_book: Path) -> None:
     url = yaml.safe_load((repository / "_config.yml").read_text())["repository"]["url"]
@@ -254,29 +232,6 @@ def test_notebooks_for_colab_number_theorems_and_exercises_as_the_book_does(
     assert shown == {label: name for label, (_, name) in names.items() if name}
 
 
-@pytest.mark.slow
-@pytest.mark.browser
-@pytest.mark.parametrize("width", [390, 1400])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pages_fit_the_screen(whole_book: Path, chromium: str, width: int, scheme: str) -> None:
-    from playwright.sync_api import sync_playwright
-
-    pages = sorted(whole_book.glob("*.html"))
-    assert pages
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True
-        )
-        page = context.new_page()
-        for path in pages:
-            page.goto(path.as_uri(), wait_until="domcontentloaded")
-            assert page.evaluate("document.documentElement.dataset.theme") == scheme
-            wide = page.evaluate("document.documentElement.scrollWidth")
-            assert wide <= width, f"{path.name} is {wide} pixels wide"
-        browser.close()
-
-
 def test_the_cell_builder_has_the_tables_and_the_searches(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,27 +250,3 @@ def test_the_cell_builder_has_the_tables_and_the_searches(
     for name, cells in found["walks"].items():
         assert cells == [int(encode(parse(row["genotype"])), 5) for row in search[name].history]
     assert len(json.dumps(found)) < 100_000
-
-
-@pytest.mark.slow
-@pytest.mark.browser
-def test_the_cell_builder_answers_to_menus_and_keys(whole_book: Path, chromium: str) -> None:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_context(offline=True).new_page()
-        page.goto((whole_book / "index.html").as_uri(), wait_until="load")
-        for menu in page.locator("#cell-builder select").all():
-            menu.select_option("a 3×3 convolution")
-        row = open_table("nasbench201").query("|{0}~0|+|{0}~0|{0}~1|+|{0}~0|{0}~1|{0}~2|".format(OPS[3]))
-        said = page.locator("#cell-builder [aria-live]").inner_text()
-        assert f"accuracy {row['cifar10_test']:.1f} %, place {row['place']:,} of 15,625" in said
-        slider = page.get_by_role("slider", name="epoch")
-        before = slider.get_attribute("aria-valuetext")
-        slider.press("Home")
-        after = slider.get_attribute("aria-valuetext")
-        assert before.startswith("epoch 80; DARTS: Digits-201") and after.startswith("epoch 1; DARTS")
-        page.get_by_role("button", name="play").click()
-        page.wait_for_function("document.querySelector('#cell-builder [type=range]').value > 3")
-        browser.close()

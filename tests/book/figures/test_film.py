@@ -217,16 +217,6 @@ def test_missing_frames_and_descriptions_are_errors(frames: int, texts: list[Any
         scrubber([[figure("red")] for _ in range(frames)], texts)
 
 
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @contextmanager
 def opened(browser: Any, path: Path, body: str, width: int = 1000, **options: Any) -> Iterator[Any]:
     """A page that may load nothing but itself."""
