@@ -11,10 +11,10 @@ BIN := .venv/bin
 STAMP := .venv/installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint book bench study reproduce golden colab colab-check address clean
+.PHONY: help demo test lint book book-offline book-print bench study reproduce golden colab colab-check address clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: $(STAMP) ## search with DARTS and Λ-DARTS side by side on real images (CPU, minutes; SEEDS=10: more searches)
 	$(BIN)/ldarts run-notebook book/quickstart.ipynb -p size demo $(if $(SEEDS),-p seeds $(SEEDS)) \
@@ -33,6 +33,14 @@ lint: $(STAMP) ## check code, notebooks and spelling
 book: $(STAMP) ## build the book, warnings are errors
 	$(BIN)/jupyter-book build . -W --keep-going
 	@echo "Open _build/html/index.html"
+
+book-offline: book ## the same in _build/offline, which needs no network, for a stick (needs npm)
+	$(BIN)/python scripts/offline.py
+	@echo "Copy _build/offline and open its index.html"
+
+book-print: $(STAMP) ## the book as one file, _build/print/ldarts-book.pdf (needs npm and Chromium)
+	$(BIN)/jupyter-book build . --builder singlehtml
+	$(BIN)/python scripts/to_pdf.py
 
 bench: $(STAMP) ## measure the search step, reference against fast supernet (BENCH=--quick: a minute)
 	$(BIN)/ldarts bench $(BENCH) --json runs/bench.json
