@@ -144,6 +144,12 @@ def test_new_trainings_are_compared_in_units_of_the_noise(table):
     )
 
 
+def test_rows_that_were_trained_again_agree_with_the_table(digits201):
+    again = report.again()
+    assert again["table"].tolist() == digits201.frame.loc[again["computation"], "accuracy"].round(5).tolist()
+    assert (again["z"].abs() < 1).sum() == 8 and (again["z"].abs() < 2).sum() == 9
+
+
 def test_overlap_of_the_best_breaks_ties_at_random():
     one, other = [3, 1, 1, 1, 0], [2, 2, 5, 2, 1]
     orders = list(itertools.permutations(range(5)))
