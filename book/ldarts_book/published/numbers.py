@@ -157,11 +157,11 @@ def listing() -> HTML:
         "data set": (rows["evaluated"] + " " + space).str.strip(),
         "quantity": rows["quantity"].map(QUANTITIES),
         "value": rows["shown"],
-        "searches": rows["n"],
+        "searches": rows["n"].map("{:.0f}".format).replace("nan", ""),
         "source": [origin(*pair) for pair in rows[["source", "reported_by"]].itertuples(index=False)],
         "protocol and notes": rows["protocol"] + ("; " + rows["note"]).where(rows["note"] != "", ""),
     }
-    table = pd.DataFrame(columns).convert_dtypes().to_html(index=False, border=0, na_rep="")
+    table = pd.DataFrame(columns).to_html(index=False, border=0)
     template = Template(Path(__file__).with_name("listing.html").read_text(encoding="utf-8"))
     label = "published numbers, with their sources"
     return HTML(template.render(table=table, filters=[*enumerate(columns)][:4], label=label))

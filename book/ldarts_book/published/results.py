@@ -56,6 +56,12 @@ def recorded(folder: str) -> Results:
     return read_results(folder or shipped)
 
 
+def shipped(run: str) -> tuple[dict[str, Any], pd.DataFrame]:
+    """The outcome and the history of a recorded run, given as its folder below ``data/results``."""
+    folder = Path(str(files("ldarts_data"))) / "results" / run
+    return read_json(folder / METRICS), pd.read_csv(folder / f"{HISTORY}.gz")
+
+
 def read_results(source: Path | str) -> Results:
     """Read every ``metrics.json`` below a folder; what cannot be used is skipped and named.
 
