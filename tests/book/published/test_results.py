@@ -7,7 +7,14 @@ import statistics
 import pandas as pd
 import pytest
 
-from ldarts_book.published.results import ResultsError, collect, read_results, seed_means, write_tables
+from ldarts_book.published.results import (
+    ResultsError,
+    collect,
+    read_results,
+    seed_means,
+    shipped,
+    write_tables,
+)
 from runfolders import EVALUATION, SEARCH, SEARCHED, write_run
 
 
@@ -26,6 +33,12 @@ def runs(tmp_path):
     for seed, accuracy in enumerate([0.90, 0.94, 0.95]):
         write_run(source / f"seed{seed}", evaluation(seed, accuracy), history_csv="epoch\n0\n")
     return source
+
+
+def test_a_shipped_run_has_a_row_per_epoch():
+    outcome, history = shipped("demo/s2/noisy-digits/lambda/seed0/search")
+    assert (outcome["method"], outcome["epochs"]) == ("lambda", len(history))
+    assert history["valid_alignment"].iloc[-1] == outcome["valid_alignment"]
 
 
 def test_one_row_for_each_run(runs):
