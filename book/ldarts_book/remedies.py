@@ -118,8 +118,8 @@ def findings(report: pd.DataFrame, tests: pd.DataFrame) -> tuple[str, str]:
             f"{listed(undominated(methods))}."
         )
     return (
-        f"The highest mean has {name}: {best['mean']:.3f} ({best['low']:.3f} to {best['high']:.3f}). After "
+        f"{name} has the highest mean, {best['mean']:.3f} ({best['low']:.3f} to {best['high']:.3f}). After "
         f"Holm's correction for all tests, better than DARTS: {better(1, True)}; worse: {better(-1, True)}. "
-        f"{rivals} Without a collapse: {safe}.",
+        f"{rivals} Never collapsed: {safe}.",
         of_costs,
     )
