@@ -296,5 +296,5 @@ def _ours(rows: pd.DataFrame, quantity: str, target: _Target, judged: pd.Series)
 def _table(
     lines: Mapping[tuple[str, ...], Mapping[str, Any]], names: Sequence[str], columns: Sequence[str]
 ) -> pd.DataFrame:
-    index = pd.MultiIndex.from_tuples(lines, names=names) if lines else None
+    index = pd.MultiIndex.from_tuples(lines, names=names)
     return pd.DataFrame(list(lines.values()), index=index, columns=columns)
