@@ -95,7 +95,7 @@ def simplex_flow(slopes: Mapping[str, Sequence[float]], operations: Sequence[str
         raise ValueError(
             f"need slopes of three entries and three operations, got {dict(slopes)} and {operations}"
         )
-    fig, axes = new_figure(grid(len(slopes), len(slopes)), (3.9 * len(slopes), 3.9))
+    fig, axes = new_figure(grid(len(slopes), len(slopes)), (3.1 * len(slopes), 3.3))
     for ax, (title, slope) in zip(axes, slopes.items(), strict=True):
         _draw_triangle(ax, slope, operations)
         _draw_paths(ax, np.asarray(slope, dtype=float), flow)
@@ -115,7 +115,7 @@ def loss_lines(lines: Mapping[str, _LossLine]) -> Figure:
     """
     if not lines:
         raise ValueError("nothing to draw: give at least one line")
-    fig, axes = new_figure(grid(len(lines), len(lines)), (4.2 * len(lines), 3.6), sharey=True)
+    fig, axes = new_figure(grid(len(lines), len(lines)), (3.1 * len(lines), 3.2), sharey=True)
     loss, first = OTHERS[:2]
     for ax, (title, line) in zip(axes, lines.items(), strict=True):
         tau, losses = np.asarray(line.positions), np.asarray(line.losses)
@@ -125,7 +125,7 @@ def loss_lines(lines: Mapping[str, _LossLine]) -> Figure:
         ax.fill_between(tau, guess - bound, guess + bound, color=PALE, lw=0, label="bound $K/2$")
         ax.plot(tau, guess, color=first.colour, ls=first.line, lw=1.8, label="first order")
         ax.plot(tau, losses, color=loss.colour, lw=2.2, label="loss")
-        dress(ax, title, x=r"position $\tau$ on the way from p to the vertex")
+        dress(ax, title, x=r"position $\tau$ from p to the vertex")
         ax.set_xticks((0, 0.5, 1))
     every = np.concatenate([np.asarray(line.losses) for line in lines.values()])
     margin = max(0.35 * np.ptp(every), 0.05)
