@@ -161,7 +161,8 @@ class Book:
             return f"({'; '.join(works)})" if kind == "cite:p" else "; ".join(works)
         words, _, label = text.rstrip(">").rpartition("<")
         if kind == "term":
-            return f"[{words.strip() or label}]({self.online}/glossary.html#term-{label.replace(' ', '-')})"
+            anchor = re.sub(r"\W+", "-", label)
+            return f"[{words.strip() or label}]({self.online}/glossary.html#term-{anchor})"
         if kind not in {"ref", "prf:ref", "eq"}:  # py:mod, py:func, ...: a name of the library
             name = text.lstrip("~")
             anchor = f"module-{name}" if kind.endswith("mod") else name
