@@ -38,8 +38,7 @@ book-offline: book ## the same in _build/offline, which needs no network, for a 
 	$(BIN)/python scripts/offline.py
 	@echo "Copy _build/offline and open its index.html"
 
-book-print: $(STAMP) ## the book as one file, _build/print/ldarts-book.pdf (needs npm and Chromium)
-	$(BIN)/jupyter-book build . --builder singlehtml
+book-print: book ## the chapters as one file, _build/print/ldarts-book.pdf (needs npm and Chromium)
 	$(BIN)/python scripts/to_pdf.py
 
 bench: $(STAMP) ## measure the search step, reference against fast supernet (BENCH=--quick: a minute)
