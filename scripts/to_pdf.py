@@ -57,9 +57,6 @@ def main() -> None:
         page.set_default_timeout(0)
         page.goto(single(FOLDER / "pages" / "book").resolve().as_uri())
         page.evaluate(PREPARE)
-        number = (
-            '<p style="width: 100%; font-size: 8px; text-align: center"><span class="pageNumber"></span></p>'
-        )
         page.pdf(
             path=BOOK,
             format="A4",
