@@ -78,8 +78,8 @@ def test_a_page_can_be_read(
                 .map(e => `${e.scrollWidth} > ${e.clientWidth}: ${e.innerText.slice(0, 60)}`)"""
             assert page.locator(".bd-article").locator(WIDE).evaluate_all(cut) == []
             page.add_script_tag(path=repository / "_build/npm/node_modules/axe-core/axe.min.js")
-            found = page.evaluate("axe.run(document, {resultTypes: ['violations'], preload: false})")["violations"]
-            serious = [fault for fault in found if fault["impact"] in ("serious", "critical")]
+            found = page.evaluate("axe.run(document, {resultTypes: ['violations'], preload: false})")
+            serious = [fault for fault in found["violations"] if fault["impact"] in ("serious", "critical")]
             assert {fault["id"]: [node["html"][:200] for node in fault["nodes"]] for fault in serious} == {}
 
 
