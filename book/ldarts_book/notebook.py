@@ -12,7 +12,10 @@ Nothing is executed to read them. :func:`run_notebook` checks what it is given b
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from io import TextIOBase
@@ -231,6 +234,16 @@ def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str)
             f"{path} failed in the cell {line!r}: {why}\nthe executed notebook lies in {executed}"
         )
     return executed
+
+
+def shell(command: str, folder: Path | str = ".") -> None:
+    """Run a command with the programs of this Python; print it, and what it prints unless it fails."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH')}"
+    around = os.environ | {"PATH": path, "COLUMNS": "90", "TQDM_DISABLE": "1"}
+    done = subprocess.run(command, shell=True, cwd=folder, env=around, capture_output=True, text=True)
+    print(f"$ {command}\n{done.stdout}", end="")
+    if done.returncode:
+        raise NotebookFailed(f"{command}: {done.stderr}")
 
 
 def _running_interpreter(ends: list[int]) -> type[KernelManager]:
