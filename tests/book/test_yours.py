@@ -1,25 +1,34 @@
-"""What the chapter on one's own pictures and spaces begins with."""
+"""What the chapters of the part "Yours" begin with: pictures, and files that they write."""
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
 import subprocess
 import sys
+from importlib.resources import files
 
+import nbformat
+import pytest
 import torch
 from torch import nn
 
-from ldarts_book import yours
+from ldarts_book import own_images
+from ldarts_book.notebook import NotebookFailed, shell
 from ldarts_lib import SPACES, load_images
 from ldarts_lib.spaces.definition import read_space
 from ldarts_lib.spaces.genotype import REGISTERED
 
 
+def written(repository, page, folder):
+    """The files that the cells of a page write, executed with a folder of results."""
+    cells = nbformat.read(repository / f"book/{page}.ipynb", as_version=4).cells
+    code = [cell.source for cell in cells if ".write_text(" in cell.source]
+    exec("\n".join(code), {"folder": folder, "shutil": shutil, "files": files})
+
+
 def test_digits_are_written_as_pictures_of_their_classes(tmp_path, monkeypatch):
     monkeypatch.setenv("LDARTS_DATA", str(tmp_path / "data"))
-    folder = yours.write_digits(tmp_path / "digits", 200)
+    folder = own_images.write_digits(tmp_path / "digits", 200)
     assert len([*folder.glob("[0-9]/*.png")]) == 200
     images, shipped = load_images(str(folder), pixels=8, flip=False), load_images("digits")
     assert images.class_names == tuple("0123456789")
@@ -29,9 +38,24 @@ def test_digits_are_written_as_pictures_of_their_classes(tmp_path, monkeypatch):
         assert truth[tuple(image.flatten().tolist())] == label
 
 
-def test_the_space_has_an_operation_that_weighs_channels(tmp_path, monkeypatch):
+def test_an_answer_names_the_truth_where_it_errs():
+    class Always(nn.Module):
+        class_names = tuple("abcdefghij")
+
+        def forward(self, images):
+            return torch.eye(10)[7].log().expand(len(images), 10)
+
+    images = load_images("digits")
+    said = own_images.asked(Always(), images)
+    assert said["right"].tolist() == (images.test_labels == 7).tolist()
+    for text, label in zip(own_images.captions(said), images.test_labels, strict=True):
+        assert text == "h 100%" + ("" if label == 7 else f"\nnot {'abcdefghij'[label]}")
+
+
+def test_the_space_has_an_operation_that_weighs_channels(repository, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
-    space = read_space(yours.write_space(tmp_path))
+    written(repository, "own_space", tmp_path)
+    space = read_space(tmp_path / "my_space.yaml")
     assert space.name not in SPACES and space.cells["normal"].shape == (3, 4)
     assert REGISTERED["squeeze"] == "my_operations"
     weigh = sys.modules["my_operations"].Squeeze(3, stride=2)
@@ -40,28 +64,9 @@ def test_the_space_has_an_operation_that_weighs_channels(tmp_path, monkeypatch):
     assert torch.equal(weigh(torch.full((1, 3, 4, 4), 2.0)), torch.ones(1, 3, 2, 2))  # σ(0) = 1/2
 
 
-def test_a_guess_names_the_truth_where_it_errs():
-    class Always(nn.Module):
-        class_names = tuple("abcdefghij")
-
-        def forward(self, images):
-            return torch.eye(10)[7].log().expand(len(images), 10)
-
-    images = load_images("digits")
-    for said, label in zip(yours.guesses(Always(), images, 9), images.test_labels, strict=False):
-        assert said == "h 100%" + ("" if label == 7 else f"\nnot {'abcdefghij'[label]}")
-
-
 def test_a_remedy_is_added_by_two_files(repository, tmp_path):
-    """Those that the chapter shows, to a copy of the library."""
-    remedies = tmp_path / "ldarts_lib/bilevel/remedies"
-    shutil.copytree(repository / "ldarts_lib", tmp_path / "ldarts_lib", ignore=lambda *_: {"__pycache__"})
-    cells = json.loads((repository / "book/yours.ipynb").read_text())["cells"]
-    text = "".join(line for cell in cells for line in cell["source"])
-    module, line = re.findall(r"```python\n(.*?)```", text, re.S)
-    table = (remedies / "table.py").read_text().replace("] = {\n", "] = {\n" + line)
-    (remedies / "cooled.py").write_text(module)
-    (remedies / "table.py").write_text("from ldarts_lib.bilevel.remedies.cooled import Cooled\n" + table)
+    """Those that the chapter writes, to a copy of the library."""
+    written(repository, "own_remedy", tmp_path)
     code = """if True:
         import torch
         from ldarts_lib.bilevel.packed import can_pack
@@ -73,4 +78,11 @@ def test_a_remedy_is_added_by_two_files(repository, tmp_path):
         assert torch.equal(p, (2 * alpha).softmax(-1)) and can_pack(settings)
         assert described()["cooled"][0] == "Cooled DARTS"
     """
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "copy", check=True)
+
+
+def test_a_command_is_shown_with_what_it_says(tmp_path, capsys):
+    shell("ls; ldarts --version 2> /dev/null; pwd", tmp_path)
+    assert capsys.readouterr().out == f"$ ls; ldarts --version 2> /dev/null; pwd\n{tmp_path}\n"
+    with pytest.raises(NotebookFailed, match=r"^ldarts nothing: "):
+        shell("ldarts nothing")
