@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
@@ -36,6 +37,12 @@ def asked(network: TrainedNetwork, images: ImageDataset) -> pd.DataFrame:
     names = [[network.class_names[index] for index in row] for row in (found, images.test_labels)]
     rows = pd.DataFrame(dict(zip(("guess", "truth"), names, strict=True)))
     return rows.assign(probability=shares.tolist(), right=rows["guess"] == rows["truth"])
+
+
+def recorded() -> pd.DataFrame:
+    """What the network of the chapter's recorded run says, as :func:`asked`."""
+    path = files("ldarts_data") / "recorded" / "yours" / "images.csv"
+    return pd.read_csv(str(path), dtype={"guess": str, "truth": str})
 
 
 def captions(said: pd.DataFrame) -> list[str]:
