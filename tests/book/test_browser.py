@@ -22,14 +22,14 @@ PAGES = re.findall(r"book/(\w+)$", TOC, re.MULTILINE)
 WORDS = {
     "perturbation": "regularizers",
     "theorem": "why",
-    "surrogate": "gallery",
+    "curvature": "why",
     "perplexity": "ptb",
     "ImageNet": "imagenet_transfer",
-    "hessian": "robustness",
-    "Λ-DARTS": "index",
-    "glossary": "glossary",
-    "SearchProtocol": "api",
-    "import_modules": "api_spaces",
+    "collapse": "watching",
+    "Λ-DARTS": "quickstart",
+    "custom dataset": "own_images",
+    "Slurm": "cluster",
+    "ONNX": "model_file",
 }
 """What somebody looks for, and a page that must be found."""
 WIDE = ".output, pre, table, .pst-scrollable-table-container, mjx-container[display]"
