@@ -1,6 +1,6 @@
 """Print the built book to ``_build/print/ldarts-book.pdf`` (run in a checkout; needs npm and Chromium).
 
-The chapters follow each other on one page, which is printed; the pages of the library stay online.
+The chapters follow each other on one page, which is printed; links to the library lead to its pages online.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import re
 import shutil
 from pathlib import Path
 
+import yaml
 from offline import BUILD, copy, install
 from playwright.sync_api import sync_playwright
 
@@ -28,12 +29,13 @@ def single(folder: Path) -> Path:
     """Write all chapters into one page beside them; what refers to another page refers to a place in this."""
     names = re.findall(r"book/(?!api)(\w+)$", Path("_toc.yml").read_text(encoding="utf-8"), re.MULTILINE)
     texts = {name: (folder / f"{name}.html").read_text(encoding="utf-8") for name in names}
-    body = ""
+    home, body = yaml.safe_load(Path("_config.yml").read_text(encoding="utf-8"))["html"]["baseurl"], ""
     for name, text in texts.items():
 
         def place(link: re.Match[str], name: str = name) -> str:
             page, anchor = link[1] or name, link[2] or ""
-            return f'href="#{page}--{anchor}"' if page in texts else link[0]
+            here, online = f"#{page}--{anchor}", f"{home}/book/{page}.html#{anchor}"
+            return f'href="{here if page in texts else online}"'
 
         article = re.sub(r'\bid="', f'id="{name}--', ARTICLE.search(text)[1])
         body += f'<div class="print-page" id="{name}--">{LINK.sub(place, article)}</div>'
