@@ -24,7 +24,7 @@ def unrolled_gradients(
 
     Exactly, by differentiating through the training step, or by the formula of DARTS, a central difference::
 
-        ∂p L_val(ω′, p) − ξ [∂p L_train(ω + εv, p) − ∂p L_train(ω − εv, p)] / 2ε,   v = ∇ω L_val(ω′, p)
+        ∂p L_val(ω′, p) − ξ [∂p L_train(ω + εq, p) − ∂p L_train(ω − εq, p)] / 2ε,   q = ∇ω L_val(ω′, p)
 
     Args:
         supernet: holds ω, which does not change.
@@ -32,7 +32,7 @@ def unrolled_gradients(
         weights: per cell kind [cells, edges, operations], leaves that require gradients.
         rate: ξ, the learning rate of the step; 0 gives the first order.
         decay: weight decay of ω.
-        length: of the displacement εv, a search takes 0.01; None for the exact gradient.
+        length: of the displacement εq, a search takes 0.01; None for the exact gradient.
     """
     omega = {name: parameter.detach().requires_grad_() for name, parameter in supernet.named_parameters()}
     inner = loss(supernet, training, weights, omega)
@@ -43,7 +43,7 @@ def unrolled_gradients(
     moved = {name: value.detach().requires_grad_() for name, value in moved.items()}
     outer = loss(supernet, validation, weights, moved)
     direction = _by(moved, outer, retain_graph=True)
-    epsilon = length / torch.stack([torch.linalg.vector_norm(v) for v in direction.values()]).norm()
+    epsilon = length / torch.stack([torch.linalg.vector_norm(q) for q in direction.values()]).norm()
     ahead, behind = (
         _by(weights, loss(supernet, training, weights, _after_a_step(omega, direction, -step)))
         for step in (epsilon, -epsilon)
@@ -61,6 +61,6 @@ def _after_a_step(
 
 
 def _by(leaves: Weights, value: Tensor, **options: bool) -> dict[str, Tensor]:
-    """The gradient of a value by each of some leaves."""
+    """The gradient of a value with respect to each of some leaves."""
     found = torch.autograd.grad(value, tuple(leaves.values()), materialize_grads=True, **options)
     return dict(zip(leaves, found, strict=True))

@@ -165,7 +165,7 @@ class Bilevel:
     def _unrolled(self, training: Batch, validation: Batch, weights: Mapping[str, Tensor]) -> Gradients:
         """Gradients of L_val(ω − ξ∇ω L_train(ω, p)) by p, ξ the learning rate.
 
-        The mixed second derivative is a central difference along v = ∇ω' L_val(ω'), as in the DARTS code.
+        The mixed second derivative is a central difference along q = ∇ω' L_val(ω'), as in the DARTS code.
         """
         learning_rate = self.weight_optimizer.param_groups[0]["lr"]
         start = [parameter.detach().clone() for parameter in self.parameters]
@@ -179,8 +179,8 @@ class Bilevel:
             for gradient, parameter, momentum in zip(of_loss, start, momenta, strict=True)
         ]
         self._set_parameters(start, step, -learning_rate)
-        found = gradients(self.supernet, validation, weights)  # at ω'; its ∇ω' L_val is v below
-        norms = torch.stack([torch.linalg.vector_norm(v) for v in found.weights])
+        found = gradients(self.supernet, validation, weights)  # at ω'; its ∇ω' L_val is q below
+        norms = torch.stack([torch.linalg.vector_norm(q) for q in found.weights])
         norm = torch.linalg.vector_norm(norms)
         radius = UNROLLED_PERTURBATION / norm.clamp_min(torch.finfo(norm.dtype).tiny)
 
@@ -191,7 +191,7 @@ class Bilevel:
 
         ahead, behind = cells_at(radius), cells_at(-radius)
         self._set_parameters(start, start, 0.0)
-        # ∇p L_val(ω') − ξ [∇p L_train(ω + rv, p) − ∇p L_train(ω − rv, p)] / 2r,   r = 0.01 / ‖v‖
+        # ∇p L_val(ω') − ξ [∇p L_train(ω + rq, p) − ∇p L_train(ω − rq, p)] / 2r,   r = 0.01 / ‖q‖
         cells = {
             kind: g - learning_rate * (ahead[kind] - behind[kind]) / (2 * radius)
             for kind, g in found.cells.items()

@@ -136,7 +136,7 @@ def weight_curves(space: CellSpace, weights: npt.ArrayLike) -> Figure:
         for name, p in zip(space.candidates[place], weights[:, place].T, strict=True):
             look = operation_look(name)
             ax.plot(epochs, p, color=look.colour, ls=look.line, lw=2, label=look.label)
-        ax.set_ylim(0, 1)
+        ax.set(xlim=(1, len(weights)), ylim=(0, 1))
         dress(ax, f"$p$ on the edge from node {source} to node {target}")
     add_legend(fig)
     return fig
