@@ -8,13 +8,15 @@ import sys
 from importlib.resources import files
 
 import nbformat
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 from ldarts_book import own_images
 from ldarts_book.notebook import NotebookFailed, shell
-from ldarts_lib import SPACES, load_images
+from ldarts_lib import SPACES, load_images, parse, protocol
+from ldarts_lib.evaluation.standalone import standalone_accuracy
 from ldarts_lib.spaces.definition import read_space
 from ldarts_lib.spaces.genotype import REGISTERED
 
@@ -94,3 +96,14 @@ def test_what_is_recorded_belongs_to_the_pictures_that_are_shown(repository, tmp
     said = own_images.recorded()
     assert said["truth"].tolist() == [images.class_names[label] for label in images.test_labels]
     assert (said["right"] == (said["guess"] == said["truth"])).all()
+
+
+@pytest.mark.slow
+def test_the_worth_of_the_operation_can_be_recorded_again(repository, tmp_path, monkeypatch):
+    """Another machine rounds otherwise, so within the noise of one training."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    written(repository, "own_space", tmp_path)
+    recorded = pd.read_csv(repository / "data/recorded/yours/operations.csv").set_index("operation")
+    settings = protocol(str(tmp_path / "my_space.yaml"), "noisy-digits", "lambda", "demo")
+    found = standalone_accuracy(parse(recorded["cell"]["squeeze"]), settings, load_images("noisy-digits"))
+    assert found == pytest.approx(recorded["accuracy"]["squeeze"], abs=0.08)
