@@ -19,8 +19,8 @@ from sphinx.application import Sphinx
 _SKIPPED = r"<(pre|code|script|style|svg|option|textarea)\b.*?</\1>"
 _PARTS = re.compile(rf"{_SKIPPED}|(?P<image><img\b[^>]*>)|<[^>]*>|(?P<name>\b\w{{1,4}}-DARTS\b)", re.DOTALL)
 _SOURCE = re.compile(r'src="\.\./(_(?:images|static)/[^"]+\.png)"')
-_LEGIBLE = 9 / 22
-"""How far a figure may shrink: its smallest labels are 22 pixels tall, and 9 stay legible."""
+_LEGIBLE = 9 * 72 / 11
+"""Pixels to which an inch of a figure may shrink: its smallest labels have 11 points; 9 pixels are legible."""
 _PREVIEW = "idea.png"
 
 
@@ -34,8 +34,8 @@ def finish(app: Sphinx, page: str, template: str, context: dict[str, Any], doctr
         if not source or " width=" in part[0] or not (path := _file(app, source[1])).is_file():
             return part[0]
         with Image.open(path) as picture:
-            width, height = picture.size
-        size = f'width="{width}" height="{height}" style="min-width: {round(width * _LEGIBLE)}px"'
+            (width, height), dots = picture.size, picture.info.get("dpi", (144, 144))[0]
+        size = f'width="{width}" height="{height}" style="min-width: {round(width / dots * _LEGIBLE)}px"'
         return part[0].replace("<img", f"<img {size}", 1)
 
     if doctree is None:

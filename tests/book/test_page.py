@@ -31,7 +31,7 @@ def test_names_do_not_break_in_text_only(finished):
 
 
 def test_pictures_have_their_size_and_stay_legible(finished):
-    assert 'width="1280" height="820" style="min-width: 524px"' in finished["body"]
+    assert 'width="1260" height="820" style="min-width: 371px"' in finished["body"]
 
 
 def test_a_shared_link_says_what_the_page_is(finished):

@@ -25,7 +25,7 @@ _SIDE, _PITCH, _SUM = 1.25, 1.85, 5.75
 @styled
 def draw_idea() -> Figure:
     """The gradients of three cells and their sum, which moves the shared α: at Λ ≈ 0 and at Λ ≈ 1."""
-    fig, axes = new_figure([["darts"], ["lambda"]], (6.4, 4.1))
+    fig, axes = new_figure([["darts"], ["lambda"]], (6.3, 4.1))
     for ax, (method, wants) in zip(axes, WANTS.items(), strict=True):
         lengths, angles = np.array(wants).T
         gradients = (lengths * (np.cos(np.radians(angles)), np.sin(np.radians(angles)))).T
