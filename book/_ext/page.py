@@ -20,7 +20,7 @@ _SKIPPED = r"<(pre|code|script|style|svg|option|textarea)\b.*?</\1>"
 _PARTS = re.compile(rf"{_SKIPPED}|(?P<image><img\b[^>]*>)|<[^>]*>|(?P<name>\b\w{{1,4}}-DARTS\b)", re.DOTALL)
 _SOURCE = re.compile(r'src="\.\./(_(?:images|static)/[^"]+\.png)"')
 _LEGIBLE = 9 * 72 / 11
-"""Pixels to which an inch of a figure may shrink: its smallest labels have 11 points; 9 pixels are legible."""
+"""Pixels to which an inch of a figure may shrink: labels of 11 points then have 9 pixels."""
 _PREVIEW = "idea.png"
 
 
