@@ -33,7 +33,7 @@ from ldarts_lib.tables.tables import open_table
 
 NUMBER = re.compile(r"(?<![\w.,])[-−+±]?\d+(?:,\d{3})*(?:\.\d+)?(?:e-?\d+)?")
 _DATA = Path(str(files("ldarts_data")))
-_FOUR = {"strengths": "0-9", "demonstration": "10-29", "robustness": "30-39", "lengths": "40-59"}
+_FOUR = {"demonstration": "10-29", "robustness": "30-39", "lengths": "40-59", "remedies": "200-239"}
 
 
 @dataclass(frozen=True)
