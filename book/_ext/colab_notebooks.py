@@ -116,8 +116,9 @@ class Book:
                 cell["metadata"]["cellView"] = "form"
             # A caption stands below its figure, in a cell whose name follows from it.
             if caption := cell["metadata"].pop("mystnb", {}).get("figure", {}).get("caption"):
-                below = nbformat.v4.new_markdown_cell(f"*{self.plain(caption, page)}*")
-                found["cells"].append(below | {"id": f"{cell['id']}-caption"})
+                name = f"{cell['id']}-caption"
+                below = nbformat.v4.new_markdown_cell(f"*{self.plain(caption, page)}*", id=name)
+                found["cells"].append(below)
         note = f"*This notebook is made from [the chapter of the book]({self.online}/{page}.html).*"
         title, _, rest = found["cells"][0]["source"].partition("\n")
         found["cells"][0]["source"] = f"{title}\n\n{note}\n{rest}"
