@@ -114,11 +114,12 @@ class Book:
                 cell["source"] = self.plain(cell["source"], page)
             elif "# @param" in cell["source"]:
                 cell["metadata"]["cellView"] = "form"
-            # A caption stands below its figure, in a cell whose name follows from it.
+            # A caption stands below its figure.
             if caption := cell["metadata"].pop("mystnb", {}).get("figure", {}).get("caption"):
-                name = f"{cell['id']}-caption"
-                below = nbformat.v4.new_markdown_cell(f"*{self.plain(caption, page)}*", id=name)
+                below = nbformat.v4.new_markdown_cell(f"*{self.plain(caption, page)}*")
                 found["cells"].append(below)
+        for position, cell in enumerate(found["cells"]):
+            cell["id"] = str(position)  # as stripped notebooks have it
         note = f"*This notebook is made from [the chapter of the book]({self.online}/{page}.html).*"
         title, _, rest = found["cells"][0]["source"].partition("\n")
         found["cells"][0]["source"] = f"{title}\n\n{note}\n{rest}"
