@@ -116,7 +116,8 @@ def draw_supernet(space: CellSpace, weights: Mapping[str, npt.ArrayLike]) -> Fig
                 points = _bezier(source, target, target - source - 1, 0)
                 points[:, 1] += 0.07 * (place - (len(names) - 1) / 2)  # side by side
                 curve = Curve(points, [Curve.MOVETO, *[Curve.CURVE4] * 3])
-                line = {"ec": look.colour, "lw": 5 * weight, "ls": look.line, "capstyle": "butt"}
+                dashes = look.line if weight > 0 else "-"  # which scale with the width, in matplotlib 3.10
+                line = {"ec": look.colour, "lw": 5 * weight, "ls": dashes, "capstyle": "butt"}
                 ax.add_patch(PathPatch(curve, fc="none", label=f"{target}<-{source}: {name}", **line))
         _draw_nodes(ax, nodes)
         xlim, ylim = _extent(nodes)
