@@ -83,7 +83,7 @@ def test_a_page_can_be_read(browser: Any, repository: Path, offline: Path, name:
             assert {fault["id"]: [node["html"][:200] for node in fault["nodes"]] for fault in serious} == {}
         for width in (1280, 390):
             page.set_viewport_size({"width": width, "height": 900})
-            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert page.locator("main").evaluate("main => main.scrollWidth") <= width
 
 
 @pytest.mark.parametrize(("word", "name"), WORDS.items())
