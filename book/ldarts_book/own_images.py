@@ -39,7 +39,7 @@ def asked(network: TrainedNetwork, images: ImageDataset) -> pd.DataFrame:
     return rows.assign(probability=shares.tolist(), right=rows["guess"] == rows["truth"])
 
 
-def recorded() -> pd.DataFrame:
+def predicted() -> pd.DataFrame:
     """What the network of the chapter's recorded run says, as :func:`asked`."""
     path = files("ldarts_data") / "recorded" / "yours" / "images.csv"
     return pd.read_csv(str(path), dtype={"guess": str, "truth": str})

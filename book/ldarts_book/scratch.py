@@ -13,7 +13,7 @@ from ldarts_lib.tables.tables import open_table
 _COLUMNS = {"valid_alignment": "alignment", "genotype": "cell"}
 
 
-def recorded() -> pd.DataFrame:
+def recorded_searches() -> pd.DataFrame:
     """The chapter's own search of DARTS, and the quickstart's of DARTS and Λ-DARTS with the same seed.
 
     A row per ``variant`` and ``epoch`` with the ``cell`` and its exact ``accuracy``; the DARTS of the

@@ -93,7 +93,7 @@ def test_a_command_is_shown_with_what_it_says(tmp_path, capsys):
 def test_what_is_recorded_belongs_to_the_pictures_that_are_shown(repository, tmp_path, monkeypatch):
     monkeypatch.setenv("LDARTS_DATA", str(tmp_path / "data"))
     images = load_images(str(own_images.write_digits(tmp_path / "digits", 1000)), pixels=8, flip=False)
-    said = own_images.recorded()
+    said = own_images.predicted()
     assert said["truth"].tolist() == [images.class_names[label] for label in images.test_labels]
     assert (said["right"] == (said["guess"] == said["truth"])).all()
 

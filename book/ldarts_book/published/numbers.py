@@ -146,7 +146,7 @@ def imagenet() -> pd.DataFrame:
     return table
 
 
-def listing() -> HTML:
+def filtered_table() -> HTML:
     """Every number that has a source in one table, which a page filters and sorts without a server."""
     rows = rows_of()
     rows = rows[rows["value"].notna()]
