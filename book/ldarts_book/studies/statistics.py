@@ -242,8 +242,8 @@ def optimism(settings: int, deviation: float, seeds: int) -> float:
         raise ValueError(f"give at least one setting and one seed, got {settings} and {seeds}")
     # γ_K = ∫ x K φ(x) Φ(x)^(K-1) dx, the expected largest of K standard normal numbers
     K, φ, Φ = settings, stats.norm.pdf, stats.norm.cdf
-    e, _ = integrate.quad(lambda x: x * K * φ(x) * Φ(x) ** (K - 1), -np.inf, np.inf)
-    return deviation / seeds**0.5 * e
+    γ, _ = integrate.quad(lambda x: x * K * φ(x) * Φ(x) ** (K - 1), -np.inf, np.inf)
+    return deviation / seeds**0.5 * γ
 
 
 def _keys(rows: pd.DataFrame, *names: str) -> list[str]:
