@@ -27,5 +27,5 @@ def test_the_record_says_how_it_was_made_and_what_its_cells_are_worth(repository
         recorded_searches()["accuracy"][: len(own)].to_numpy(), abs=1e-6
     )
     provenance = json.loads((folder / "provenance.json").read_text())
-    assert "book/scratch.ipynb" in provenance["command"]
+    assert provenance["command"] == "ldarts run-notebook book/scratch.ipynb -p size demo"
     assert {"commit", "date", "cpu", "versions", "seconds"} <= set(provenance)
