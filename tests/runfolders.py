@@ -48,6 +48,11 @@ EVALUATION = {
     "multiply_adds": 500_000_000,
     "seconds": 99.0,
 }
+TINY = ("--size", "smoke", "--epochs", 2, "--set", "channels", 2, "--set", "batch_size", 500)
+SEARCHING = ("search", *TINY, "--device", "cpu")
+TRAINING = ("evaluate", "|nor_conv_1x1~0|+|none~0|skip_connect~1|+|none~0|none~1|skip_connect~2|", "--size")
+TRAINING += ("smoke", "--epochs", 1, "--set", "images", 32, "--device", "cpu")
+"""Commands that make such runs in a second; they lack --out."""
 CONFIGURED = ("space", "dataset", "method", "size", "seed", "recipe", "architecture", "epochs")
 
 

@@ -13,7 +13,8 @@ from ldarts_lib.errors import ProtocolError
 from ldarts_lib.evaluation.evaluate import evaluate
 from ldarts_lib.evaluation.protocols import training_protocol
 from ldarts_lib.networks.recurrent import Dropouts
-from ldarts_lib.runs.directory import METRICS_VERSION, Run
+from ldarts_lib.runs.contents import METRICS_VERSION
+from ldarts_lib.runs.directory import Run
 from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.space import PTB
 from runfolders import assert_same_run, timeless

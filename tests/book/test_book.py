@@ -223,10 +223,12 @@ def test_notebooks_for_colab_number_theorems_and_exercises_as_the_book_does(
     monkeypatch.syspath_prepend(str(repository / "book" / "_ext"))
     names = importlib.import_module("colab_notebooks").Book(repository).names
     titled = r'id="([\w-]+)">\s*<p class="admonition-title"><span class="caption-number">(\w+ \d+) '
+    equation = r'id="equation-([\w-]+)">\s*<span class="eqno">(\(\d+\))'
     shown = {
         label: name
         for path in whole_book.glob("*.html")
-        for label, name in re.findall(titled, path.read_text())
+        for pattern in (titled, equation)
+        for label, name in re.findall(pattern, path.read_text())
     }
     assert len(shown) > 90
     assert shown == {label: name for label, (_, name) in names.items() if name}

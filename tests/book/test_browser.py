@@ -46,7 +46,7 @@ def offline(repository: Path, whole_book: Path) -> Path:
 
 
 @contextmanager
-def opened(browser: Any, path: Path) -> Iterator[Any]:
+def opened(browser: Any, path: Path, query: str = "") -> Iterator[Any]:
     """A page with its formulas, which gives no error and asks for nothing but files."""
     faults: list[str] = []
     context = browser.new_context(
@@ -57,7 +57,7 @@ def opened(browser: Any, path: Path) -> Iterator[Any]:
     page.on("console", lambda said: said.type == "error" and faults.append(f"{said.text} {said.location}"))
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("requestfailed", lambda request: faults.append(request.url))
-    page.goto(path.as_uri())
+    page.goto(path.as_uri() + query)
     page.evaluate("async () => { await window.MathJax?.startup?.promise; }")
     yield page
     context.close()
@@ -88,8 +88,7 @@ def test_a_page_can_be_read(browser: Any, repository: Path, offline: Path, name:
 
 @pytest.mark.parametrize(("word", "name"), WORDS.items())
 def test_the_search_finds(browser: Any, offline: Path, word: str, name: str) -> None:
-    with opened(browser, offline / "search.html") as page:
-        page.goto(f"{(offline / 'search.html').as_uri()}?q={word}")
+    with opened(browser, offline / "search.html", f"?q={word}") as page:
         page.locator(f"#search-results a[href*='book/{name}.html']").first.wait_for()
 
 

@@ -13,7 +13,8 @@ from ldarts_lib.evaluation.language import LanguageTraining, is_time_to_average,
 from ldarts_lib.evaluation.protocols import training_protocol
 from ldarts_lib.networks.batches import Inputs
 from ldarts_lib.networks.recurrent import mean_loss, perplexity
-from ldarts_lib.runs.directory import METRICS_VERSION, Run
+from ldarts_lib.runs.contents import METRICS_VERSION
+from ldarts_lib.runs.directory import Run
 from ldarts_lib.runs.record import Diverged
 from ldarts_lib.spaces.notations import parse
 

@@ -125,14 +125,11 @@ def test_wide_tables(rows):
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_the_listing_is_filtered_and_sorted_by_keyboard(tmp_path, chromium, rows):
-    from playwright.sync_api import sync_playwright
-
+def test_the_listing_is_filtered_and_sorted_by_keyboard(tmp_path, browser, rows):
     path = tmp_path / "page.html"
     path.write_text(published_results.filtered_table().data, encoding="utf-8")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_context(offline=True).new_page()
+    with browser.new_context(offline=True) as context:
+        page = context.new_page()
         page.goto(path.as_uri())
         status, there = page.get_by_role("status"), rows["value"].notna().sum()
         assert status.inner_text() == f"{there} of {there} numbers"
@@ -147,7 +144,6 @@ def test_the_listing_is_filtered_and_sorted_by_keyboard(tmp_path, chromium, rows
             assert heading.get_attribute("aria-sort") == order
             assert expected is None or values.all_inner_texts() == expected
         assert values.first.inner_text() == "97.48 ± 0.11"
-        browser.close()
 
 
 def test_figure_1_runs_over_fifty_epochs():
