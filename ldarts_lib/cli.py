@@ -6,16 +6,22 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
+from functools import partial, wraps
+from inspect import signature
+from io import TextIOWrapper
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 import tyro
 from tyro.conf import FlagCreatePairsOff, Positional, UseAppendAction, arg
 
 from ldarts_lib.bilevel.remedies import described
 from ldarts_lib.errors import LdartsError
+from ldarts_lib.runs.signals import Terminated, ended_by_signals
 from ldarts_lib.runs.threads import prepare
 
 DESCRIPTION = """Λ-DARTS: search a network's cell by gradient descent, with cells that agree.
@@ -96,10 +102,43 @@ Pairs = UseAppendAction[tuple[tuple[str, str], ...]]
 Settings = Annotated[Pairs, _option("SETTING VALUE", name="set", help_behavior_hint="(repeatable)")]
 
 
+BOUNDS = {
+    **dict.fromkeys(("seed", "first_seed"), (0, 2**32 - 1)),
+    **dict.fromkeys(("seeds", "epochs", "rounds", "classes"), (1, 10**6)),
+    **dict.fromkeys(("workers", "threads", "jobs", "devices"), (1, 1024)),
+    "gpus": (0, 1024),
+    **dict.fromkeys(("channels", "resolution"), (1, 2**14)),
+    **dict.fromkeys(("cells", "batch"), (1, 2**16)),
+}
+"""Of numbers that a command takes, whatever it does; more would only fail later, or never end."""
+NOT_SET = ("space", "dataset", "method", "size", "seed", "recipe", "architecture", "genotype", "searched")
+NOT_SET += ("definition", "imports", "folder", "fingerprint", "pictures")
+"""Settings that follow from options of their own, or from what they name."""
+
 app = tyro.extras.SubcommandApp()
 
 
-@app.command
+def _command(function: Callable[..., None] | None = None, *, name: str | None = None) -> Any:
+    """A command whose numbers are checked before it does anything."""
+    if function is None:
+        return partial(_command, name=name)
+
+    @wraps(function)
+    def checked(*args: Any, **options: Any) -> None:
+        for option, value in signature(function).bind(*args, **options).arguments.items():
+            low, high = BOUNDS.get(option, (0, 0)) if isinstance(value, int) else (0, 0)
+            if high and not low <= value <= high:
+                raise LdartsError(f"{option} = {value}: expected {low} to {high:,}")
+            for setting, _ in value if option == "settings" else ():
+                if setting in NOT_SET:
+                    raise LdartsError(f"--set {setting}: give it by its own option or argument instead")
+        function(*args, **options)
+
+    app.command(checked, name=name)
+    return function
+
+
+@_command
 def search(
     space: Space = "nasbench201",
     dataset: Data = None,
@@ -147,7 +186,7 @@ def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None and value is not False}
 
 
-@app.command(name="protocol")
+@_command(name="protocol")
 def show_protocol(
     space: Space = "nasbench201",
     dataset: Data = None,
@@ -175,10 +214,10 @@ def _print_table(columns: tuple[str, ...], rows: list[Any], title: str | None = 
     table = Table(*columns, title=title, box=None)
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    Console(markup=False).print(table)  # [/red] is a text
 
 
-@app.command
+@_command
 def discretize(
     run: Annotated[Positional[Path], arg(metavar="RUN")],
     epoch: Number = None,
@@ -197,6 +236,8 @@ def discretize(
     """
     from ldarts_lib import Run, parse
 
+    if draw and (draw.suffix not in (".png", ".svg", ".pdf") or not draw.absolute().parent.is_dir()):
+        raise LdartsError(f"--draw {draw}: expected a .png, .svg or .pdf in a folder that exists")
     rows = Run(run).read_history()
     if not rows:
         raise LdartsError(f"{run} holds no search with a finished epoch")
@@ -220,7 +261,7 @@ def discretize(
         draw_genotype(genotype).savefig(draw)
 
 
-@app.command
+@_command
 def evaluate(
     architecture: Annotated[Positional[str], _option("ARCH")],
     recipe: Recipe = None,
@@ -267,7 +308,7 @@ def evaluate(
     print(f"{'run':<20}{out}")
 
 
-@app.command
+@_command
 def predict(
     run: Annotated[Positional[Path], _option("TRAINING")],
     pictures: Annotated[Positional[tuple[Path, ...]], arg(metavar="PICTURE ...", help_behavior_hint="")],
@@ -300,7 +341,7 @@ def predict(
         raise LdartsError(f"{len(bad)} of {len(chosen)} pictures cannot be read: {named}")
 
 
-@app.command
+@_command
 def export(
     run: Annotated[Positional[Path], _option("TRAINING")],
     to: Annotated[Path, arg(metavar="FILE.onnx|.pt2|.safetensors", help_behavior_hint="")],
@@ -321,7 +362,7 @@ def export(
     print(f"written: {export(run, to)}")
 
 
-@app.command
+@_command
 def size(
     arch: Annotated[Positional[str | None], _option("ARCH", help_behavior_hint="")] = None,
     recipe: Recipe = None,
@@ -361,7 +402,7 @@ def size(
     print(f"multiply-adds    {found.multiply_adds:,}")
 
 
-@app.command
+@_command
 def query(arch: Annotated[Positional[str], arg(metavar="ARCH")]) -> None:
     """Print how good a cell is, looked up (NAS-Bench-201) or estimated (DARTS); nothing is trained.
 
@@ -380,7 +421,7 @@ def query(arch: Annotated[Positional[str], arg(metavar="ARCH")]) -> None:
         print(f"{name:<16}{first:<40}{''.join(second)}".rstrip())
 
 
-@app.command
+@_command
 def data(name: Annotated[Positional[str], arg(metavar="NAME")]) -> None:
     """Download a data set (if it is not there) and verify its checksums.
 
@@ -395,7 +436,7 @@ def data(name: Annotated[Positional[str], arg(metavar="NAME")]) -> None:
     print(f"{record.name}: {record.location}")
 
 
-@app.command
+@_command
 def info() -> None:
     """Print versions, the device and the data sets."""
     from ldarts_lib.datasets.catalogue import status
@@ -410,7 +451,7 @@ def info() -> None:
     _print_table(("data set", "present", "size (MB)", "where, or how to get it"), rows)
 
 
-@app.command
+@_command
 def bench(
     quick: bool = False,
     spaces: Annotated[tuple[str, ...], arg(metavar="SPACE ...")] = (),
@@ -435,18 +476,18 @@ def bench(
     """
     prepare(threads=threads)
     from ldarts_book.studies import bench as benches
-    from ldarts_lib.files import write_json
+    from ldarts_lib.files import make_folder, write_json
 
     rows = benches.measured(spaces, rounds, quick=quick, batch=batch, device=_resolved(device))
     _print_table(benches.COLUMNS, [row.cells for row in rows], "One search step; ratio: reference / this one")
     print(benches.unsettled(rows))
     if json:
-        json.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(json.parent)
         write_json(json, [asdict(row) for row in rows])
         print(f"rows: {json}")
 
 
-@app.command
+@_command
 def study(
     names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME ...", help_behavior_hint="")] = (),
     size: Size = "demo",
@@ -484,7 +525,7 @@ def study(
     studies.make_records(names, out, **part, size=size, workers=workers, device=device)
 
 
-@app.command
+@_command
 def sweep(
     grid: GridFile,
     out: Runs = Path("runs/grid"),
@@ -522,7 +563,7 @@ def sweep(
         collect(out)
 
 
-@app.command
+@_command
 def plan(
     grid: GridFile,
     out: Runs = Path("runs/grid"),
@@ -541,7 +582,7 @@ def plan(
     show_plan(grid, out, parts, check=check, gpu_here=not cluster)
 
 
-@app.command
+@_command
 def collect(
     source: Annotated[Positional[Path], arg(metavar="FOLDER")], target: Folder = None, overwrite: bool = False
 ) -> None:
@@ -563,7 +604,7 @@ def collect(
     print(results.as_text(found), end="")
 
 
-@app.command(name="run-notebook")
+@_command(name="run-notebook")
 def run_notebook(
     notebook: Annotated[Positional[Path], arg(metavar="NOTEBOOK")],
     parameters: Annotated[Pairs, arg(name="parameter", aliases=["-p"], metavar="NAME VALUE")] = (),
@@ -584,20 +625,42 @@ def run_notebook(
 
 def main() -> None:
     """Run the command line; an expected error is one line on stderr and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):  # a name that is no Unicode is shown escaped
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    words = shlex.join(["ldarts", *sys.argv[1:]])
     try:
         prepare()  # before torch is loaded
-        home = os.path.expanduser("~")  # which a shell does not read in quotes, nor after =
-        sys.argv[1:] = [re.sub(r"^(|[\w-]+=)~(?=/|$)", lambda m: m[1] + home, word) for word in sys.argv[1:]]
-        try:
-            app.cli(prog="ldarts", description=DESCRIPTION, config=(FlagCreatePairsOff,))
-        finally:
-            sys.stdout.flush()
+        with ended_by_signals():
+            _run()
     except LdartsError as error:
-        print(f"ldarts: error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _end(2, f"error: {error}")
+    except Terminated:
+        _end(143, f"ended; what is finished is kept; to go on: {words}")
     except KeyboardInterrupt:
-        print(f"ldarts: interrupted; to go on: {shlex.join(['ldarts', *sys.argv[1:]])}", file=sys.stderr)
-        raise SystemExit(130) from None
+        _end(130, f"interrupted; what is finished is kept; to go on: {words}")
     except BrokenPipeError:  # the reader has gone, as in `ldarts --help | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
+    except OSError as error:  # a disk that is full, a name that is too long, a folder that has gone
+        where = " → ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+        _end(2, f"error: {f'{where}: ' if where else ''}{error.strerror or error}")
+    except MemoryError:
+        _end(2, "error: out of memory")
+
+
+def _run() -> None:
+    home = os.path.expanduser("~")  # which a shell does not read in quotes, nor after =
+    sys.argv[1:] = [re.sub(r"^(|[\w-]+=)~(?=/|$)", lambda m: m[1] + home, word) for word in sys.argv[1:]]
+    if bad := [word for word in sys.argv[1:] if "\0" in word or len(word) > 2**17]:
+        raise LdartsError(f"an argument with a zero byte, or longer than 128 KB: {bad[0][:60]!r}")
+    try:
+        app.cli(prog="ldarts", description=DESCRIPTION, config=(FlagCreatePairsOff,))
+    finally:
+        sys.stdout.flush()
+
+
+def _end(code: int, message: str) -> NoReturn:
+    with suppress(OSError):
+        print(f"ldarts: {message}", file=sys.stderr)
+    raise SystemExit(code) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,8 @@ from filelock import FileLock, Timeout
 from ldarts_lib.errors import RunError
 
 LOCK, OWNER = ".lock", ".owner"
+LARGEST = 2**26
+"""Bytes of a file that is read as a whole."""
 
 
 def make_folder(path: Path) -> None:
@@ -51,20 +53,52 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, lambda file: file.write(text.encode()))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds.
+def read_text(path: Path, most: int = LARGEST) -> str:
+    """The whole text of a file in UTF-8, of at most so many bytes.
 
     Raises:
-        RunError: it is missing, cannot be read, is damaged or no object.
+        RunError: it is missing, cannot be read, is larger, or is no such text.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            content = file.read(most + 1)  # of a pipe or a device nobody knows the size
+        if len(content) > most:
+            raise RunError(f"{path} is damaged: expected at most {most:,} bytes")
+        return content.decode()
     except FileNotFoundError:
         raise RunError(f"{path.parent} has no {path.name}") from None
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
-        raise RunError(f"{path} is damaged (truncated?): {error}") from None
+    except UnicodeDecodeError as error:
+        raise RunError(f"{path} is damaged: no text in UTF-8 ({error.reason})") from None
+
+
+def require_small(content: Any, most: int = 100_000) -> None:
+    """Check how many values a file stands for: by aliases of YAML, a small one may mean more than fits.
+
+    Raises:
+        ValueError: they are more.
+    """
+    waiting, seen = [content], 0
+    while waiting:
+        value = waiting.pop()
+        parts = [*value.values()] if isinstance(value, Mapping) else value
+        waiting += parts if isinstance(parts, list | tuple | set) else ()
+        if (seen := seen + 1) > most:
+            raise ValueError(f"it stands for more than {most:,} values")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Raises:
+        RunError: it cannot be read (:func:`read_text`), is damaged or no object.
+    """
+    try:
+        content = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        why = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise RunError(f"{path} is damaged (truncated?): {why}") from None
     if not isinstance(content, dict):
         raise RunError(f"{path} is damaged: expected an object, got {type(content).__name__}")
     return content

@@ -12,7 +12,11 @@ from ldarts_lib.errors import ProtocolError
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Width = Annotated[int, Field(ge=1, le=2**14)]
+"""Channels, units, pixels: more fit into no memory."""
+Depth = Annotated[int, Field(ge=1, le=1000)]
+"""Cells."""
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Size = Literal["smoke", "demo", "paper", "official"]
 SIZES: tuple[str, ...] = get_args(Size)
@@ -43,7 +47,7 @@ class PictureSettings(Settings):
 
     folder: str | None = Field(None, exclude=True)
     """Where the pictures lie; not part of what identifies a run, so that they may be moved."""
-    pixels: Annotated[int, Field(ge=4, multiple_of=4)] | None = None
+    pixels: Annotated[int, Field(ge=4, le=2**14, multiple_of=4)] | None = None
     """Height and width of the pictures; the short side is resized to it, and the middle is cropped."""
     channels_in: Annotated[Literal[1, 3], _NUMBER] | None = None
     """Channels of the pictures, 1 (gray) or 3; by default those that most files have."""
@@ -99,9 +103,9 @@ class LanguageSettings(Settings):
     min_count: Count = 1
     """Words that come less often in the training text are one word, <unk>."""
 
-    units: Count
+    units: Width
     """Size of the words, of the hidden states and of the nodes."""
-    cells: Count
+    cells: Depth
     """Stacked cells."""
     epochs: Count
     """Passes over the training text."""

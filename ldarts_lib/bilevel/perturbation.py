@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ldarts_lib.bilevel.half_steps import Bilevel
 from ldarts_lib.bilevel.protocols import SearchProtocol
@@ -24,8 +23,11 @@ from ldarts_lib.errors import RunError
 from ldarts_lib.files import write_atomically, write_json
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import cell_copies
-from ldarts_lib.runs.directory import CONFIG, Run
+from ldarts_lib.runs.contents import CONFIG
+from ldarts_lib.runs.directory import Run
 from ldarts_lib.runs.environment import arithmetic
+from ldarts_lib.runs.progress import Bar
+from ldarts_lib.runs.record import restored
 from ldarts_lib.settings import validated
 from ldarts_lib.spaces.genotype import Genotype
 
@@ -48,18 +50,18 @@ def select_by_perturbation(
     """
     run = Run(path)
     config = run.read_json(CONFIG) if (run.path / CONFIG).exists() else {}
-    if not run.finished or "step_order" not in config or config["space"] == "ptb":
+    if not run.finished or "step_order" not in config or config.get("space") == "ptb":
         raise RunError(f"{path}: a selection by perturbation needs a finished search on images")
-    if config["method"] in _DRAWN:
-        raise RunError(f"{path}: method {config['method']!r} draws its p in each pass; select by its weights")
     protocol = validated(SearchProtocol, config)
+    if protocol.method in _DRAWN:
+        raise RunError(f"{path}: method {protocol.method!r} draws its p in each pass; select by its weights")
     state = SearchState(protocol, images_of(protocol, device), device)
-    state.restore(run.read_checkpoint())
+    restored(run, state, run.read_checkpoint() or {})
     selection = _Selection(state)
     if (run.path / _PARTLY).exists():
         selection.restore(torch.load(run.path / _PARTLY, map_location="cpu", weights_only=True))
     bar = {"total": len(selection.tasks), "initial": selection.made, "desc": "deciding", "unit": "edge"}
-    with tqdm(**bar, disable=not progress) as steps:
+    with Bar(**bar, disable=not progress) as steps:
         while selection.made < len(selection.tasks):
             selection.decide()
             write_atomically(run.path / _PARTLY, lambda file: torch.save(selection.checkpoint(), file))

@@ -30,6 +30,7 @@ from ldarts_lib.networks.macro import Reduction
 from ldarts_lib.networks.operations import Activation
 from ldarts_lib.settings import (
     Count,
+    Depth,
     LanguageSettings,
     NonNegative,
     PictureSettings,
@@ -37,6 +38,7 @@ from ldarts_lib.settings import (
     Seed,
     Share,
     Size,
+    Width,
     changes,
     validated,
 )
@@ -107,9 +109,9 @@ class SearchProtocol(_Search, SpaceSettings, PictureSettings):
     seed: Seed = 0
     """Seed of the initial weights and α, of the batches and of the augmentation."""
 
-    channels: Count = 16
+    channels: Width = 16
     """C, channels of the first cells."""
-    depth: Count = 8
+    depth: Depth = 8
     """Cells per stage (nasbench201) or cells of the network (DARTS family)."""
     reduction: Reduction = "residual"
     """Fixed reduction block of nasbench201, residual (as published) or light."""

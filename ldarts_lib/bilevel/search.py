@@ -9,19 +9,20 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ldarts_lib.bilevel.packed import can_pack, run_packed
 from ldarts_lib.bilevel.protocols import RecurrentProtocol, SearchProtocol
 from ldarts_lib.bilevel.recurrent_state import RecurrentState
 from ldarts_lib.bilevel.state import SearchState
-from ldarts_lib.bilevel.trajectory import Trajectory
+from ldarts_lib.bilevel.trajectory import FILE, Trajectory
 from ldarts_lib.datasets.corpus import Corpus, load_text
 from ldarts_lib.datasets.images import ImageDataset
 from ldarts_lib.datasets.own import images_of
-from ldarts_lib.errors import ProtocolError
-from ldarts_lib.runs.directory import GENOTYPE, Row, Run
+from ldarts_lib.errors import ProtocolError, RunError
+from ldarts_lib.runs.contents import GENOTYPE, METRICS
+from ldarts_lib.runs.directory import CHECKPOINT, Row, Run
 from ldarts_lib.runs.processes import process_pool
+from ldarts_lib.runs.progress import Bar
 from ldarts_lib.runs.record import record
 from ldarts_lib.spaces.genotype import Genotype
 from ldarts_lib.spaces.notations import parse
@@ -51,9 +52,17 @@ class SearchResult:
     def read(cls, path: str | Path) -> SearchResult:
         """That of a finished search."""
         run = Run(path)
-        genotype = parse(run.read_json(GENOTYPE)["genotype"])
-        alphas = run.read_checkpoint()["alphas"]
-        return cls(genotype, run.read_history(), alphas, run.path, Trajectory.load(run.path))
+        genotype, saved = parse(run.read_json(GENOTYPE)["genotype"]), run.read_checkpoint() or {}
+        if not {"alphas", "trajectory"} <= set(saved):
+            raise RunError(f"{run.path} holds no {CHECKPOINT} of a search")
+        trajectory = Trajectory.load(run.path)
+        if not trajectory.same_as(Trajectory.of(saved["trajectory"])):
+            raise RunError(f"{run.path}: {FILE} is not that of its {CHECKPOINT}")
+        if run.read_json(METRICS)["genotype"] != str(genotype):
+            raise RunError(f"{run.path}: {GENOTYPE} and {METRICS} are not of one run")
+        rows = saved.get("history") or run.read_history()  # older checkpoints have none
+        run.restore_history(rows)
+        return cls(genotype, rows, saved["alphas"], run.path, trajectory)
 
 
 def search(
@@ -129,9 +138,9 @@ def search_all(
     paths = {name: Path(out) / name for name in protocols}
     left = {name: p for name, p in protocols.items() if not Run(paths[name]).finished_with(p)}
     if len(left) < len(paths):
-        tqdm.write(f"{out}: {len(paths) - len(left)} of {len(paths)} searches finished earlier, read again")
+        Bar.write(f"{out}: {len(paths) - len(left)} of {len(paths)} searches finished earlier, read again")
     total = sum(p.epochs for p in protocols.values())
-    bar = tqdm(total=total, desc="searching", unit="epoch", disable=not left)
+    bar = Bar(total=total, desc="searching", unit="epoch", disable=not left)
     with bar, process_pool(workers, device) as pool:
         packs = [
             {paths[name]: left[name] for name in pack if name in left} for pack in _packs(protocols, together)

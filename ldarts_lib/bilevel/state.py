@@ -32,7 +32,8 @@ from ldarts_lib.errors import ProtocolError, RunError
 from ldarts_lib.fast.supernet import FastSupernet
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet, initial_alphas
-from ldarts_lib.runs.directory import IMAGES, Row, Run
+from ldarts_lib.runs.contents import IMAGES
+from ldarts_lib.runs.directory import Row, Run
 from ldarts_lib.runs.environment import seed_everything
 from ldarts_lib.runs.metrics import IDENTITY
 from ldarts_lib.runs.record import OnStep, State, require_finite

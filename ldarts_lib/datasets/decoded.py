@@ -21,12 +21,12 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 from PIL import Image, ImageOps
-from tqdm import tqdm
 
 from ldarts_lib.datasets.downloads import data_root
 from ldarts_lib.datasets.folders import Folder, listed, read_folder
 from ldarts_lib.errors import DatasetCorrupt, ProtocolError, RunError
 from ldarts_lib.files import locked, write_atomically
+from ldarts_lib.runs.progress import Bar
 
 TEST_SHARE = 0.2
 FINGERPRINT = 16
@@ -109,7 +109,7 @@ def _decode(found: Folder, pixels: int, channels: int | None, skip: bool) -> dic
         require_memory(name, shape, psutil.virtual_memory().available, "this machine")
         images = np.zeros(shape, np.uint8)
         read = pool.map(lambda path: read_picture(path, pixels, channels), paths)
-        bar = tqdm(read, f"decoding {name}", len(paths), unit="picture", leave=False)
+        bar = Bar(read, f"decoding {name}", len(paths), unit="picture", leave=False)
         for number, (content, picture) in enumerate(bar):
             own = paths[number].relative_to(found.root).as_posix().encode()
             digest.update(hashlib.sha256(own).digest() + content)

@@ -35,12 +35,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ldarts_lib.datasets import catalogue, downloads, embedded
 from ldarts_lib.datasets.batches import Augmentation, Batches
 from ldarts_lib.datasets.decoded import FINGERPRINT, decoded, require_memory
 from ldarts_lib.errors import DatasetCorrupt, UnknownName
+from ldarts_lib.runs.progress import Bar
 
 Halves = Literal["seeded", "stored", "listed"]
 PADDING = 4
@@ -279,7 +279,7 @@ def _own(folder: Path, device: torch.device | str, flip: bool, **how: Any) -> Im
 @cache
 def _say(note: str) -> None:
     """Once in a process."""
-    tqdm.write(note)
+    Bar.write(note)
 
 
 def _embedded(name: str, device: torch.device | str) -> ImageDataset:

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from filelock import FileLock
-from tqdm import tqdm
 
 from ldarts_lib.errors import DatasetMissing
+from ldarts_lib.runs.progress import Bar
 
 TIMEOUT, ATTEMPTS, BLOCK = 30.0, 10, 1 << 16
 """Seconds without a byte that break a connection, how often it is taken up again, and bytes read at once."""
@@ -98,7 +98,7 @@ def _transfer(url: str, partial: Path) -> None:
         total = had + int(answer.headers["Content-Length"] or 0)
         title = f"{partial.stem} from {urlsplit(url).hostname}"
         units = {"total": total or None, "initial": had, "unit": "B", "unit_scale": True}
-        with partial.open("ab" if had else "wb") as file, tqdm(desc=title, **units) as bar:
+        with partial.open("ab" if had else "wb") as file, Bar(desc=title, **units) as bar:
             while block := answer.read(BLOCK):
                 had += file.write(block)
                 bar.update(len(block))

@@ -15,7 +15,8 @@ from ldarts_lib.evaluation.images import training_images
 from ldarts_lib.evaluation.language import LanguageTraining
 from ldarts_lib.evaluation.protocols import LanguageTrainingProtocol, TrainingProtocol
 from ldarts_lib.evaluation.training import has_dead_ends, train_images
-from ldarts_lib.runs.directory import METRICS, Run
+from ldarts_lib.runs.contents import METRICS
+from ldarts_lib.runs.directory import Run
 from ldarts_lib.runs.environment import resolve_device
 from ldarts_lib.runs.record import begun, record
 

@@ -22,6 +22,7 @@ from ldarts_lib.evaluation.presets import LANGUAGE, recipe_preset
 from ldarts_lib.networks.macro import Reduction, Stem
 from ldarts_lib.settings import (
     Count,
+    Depth,
     LanguageSettings,
     NonNegative,
     PictureSettings,
@@ -30,6 +31,7 @@ from ldarts_lib.settings import (
     Settings,
     Share,
     Size,
+    Width,
     changes,
     validated,
 )
@@ -104,15 +106,15 @@ class TrainingProtocol(_Training, PictureSettings):
     seed: Seed = 0
     """Seed of the initial weights, of the batches, of the augmentation and of drop path."""
 
-    channels: Count = 36
+    channels: Width = 36
     """C, channels of the first cells."""
-    depth: Count = 20
+    depth: Depth = 20
     """Cells of the network (per stage for a genotype without a reduction cell)."""
     reduction: Reduction = "residual"
     """Fixed reduction block of a NAS-Bench-201 network, residual (as published) or light."""
     stem: Stem = "small"
     """One convolution (small), or the three of stride 2 for images of 224 pixels (imagenet)."""
-    resolution: Count | None = None
+    resolution: Width | None = None
     """Height and width to which images are resized; as they are if None."""
     images: Count | None = None
     """Train on so many images and test on as many, the first (ImageNet: evenly spread); all if None."""

@@ -10,7 +10,6 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from tqdm import tqdm
 
 from ldarts_lib.datasets.images import ImageDataset
 from ldarts_lib.datasets.own import images_of
@@ -20,6 +19,7 @@ from ldarts_lib.networks.discrete import DiscreteNetwork
 from ldarts_lib.networks.macro import Reduction
 from ldarts_lib.runs.environment import seed_everything
 from ldarts_lib.runs.processes import process_pool
+from ldarts_lib.runs.progress import Bar
 from ldarts_lib.runs.threads import limited
 from ldarts_lib.spaces.genotype import Genotype
 from ldarts_lib.spaces.space import Space
@@ -141,7 +141,7 @@ def evaluate_all(
     jobs = [(genotype, protocols[name], recipe, device) for name, genotype in genotypes.items()]
     with process_pool(None, device) as pool:
         found = pool.map(_train, *zip(*jobs, strict=True))
-        accuracies = tqdm(found, total=len(jobs), desc="training from scratch", unit="cell")
+        accuracies = Bar(found, total=len(jobs), desc="training from scratch", unit="cell")
         return dict(zip(genotypes, accuracies, strict=True))
 
 

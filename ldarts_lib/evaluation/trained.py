@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ldarts_lib.datasets.catalogue import IMAGENET
 from ldarts_lib.datasets.decoded import read_picture
@@ -21,8 +20,10 @@ from ldarts_lib.evaluation.images import TEST_BATCH_OF_FILES, resized, training_
 from ldarts_lib.evaluation.protocols import RECIPES, TrainingProtocol
 from ldarts_lib.evaluation.training import network_of
 from ldarts_lib.files import make_folder, write_atomically
-from ldarts_lib.runs.directory import CHECKPOINT, CONFIG, ENVIRONMENT, IMAGES, Run
+from ldarts_lib.runs.contents import CONFIG, ENVIRONMENT, IMAGES
+from ldarts_lib.runs.directory import CHECKPOINT, Run
 from ldarts_lib.runs.environment import arithmetic
+from ldarts_lib.runs.progress import Bar
 from ldarts_lib.settings import validated
 
 _FACTS = "class_names", "channels", "size", "mean", "std"
@@ -84,12 +85,15 @@ def trained_network(path: str | Path) -> TrainedNetwork:
     kept = run.read_json(IMAGES) if (run.path / IMAGES).exists() else {}  # in an older run
     protocol = _protocol(run, kept.get("folder"))
     images = kept or training_images(protocol, torch.device("cpu")).facts
-    saved = run.read_checkpoint()
-    if saved is None:
-        raise RunError(f"{run.path} has no {CHECKPOINT}: the weights of this training were not kept")
+    saved = run.read_checkpoint() or {}
+    if "network" not in saved:
+        raise RunError(f"{run.path} has no {CHECKPOINT} of a training: its weights were not kept")
     shape = SimpleNamespace(classes=len(images["class_names"]), channels=images["channels"])
     network = network_of(protocol, shape)
-    network.load_state_dict(saved["network"])
+    try:
+        network.load_state_dict(saved["network"])
+    except (RuntimeError, TypeError) as error:
+        raise RunError(f"{run.path}: {CHECKPOINT} is not of the network in {CONFIG} ({error})") from None
     network.auxiliary = None
     if not all(tensor.isfinite().all() for tensor in network.state_dict().values()):
         raise RunError(f"{run.path} diverged, its weights are no numbers; train with a smaller learning_rate")
@@ -124,7 +128,7 @@ def predict(
 ) -> tuple[list[tuple[Path, str, float]], dict[Path, str]]:
     """The class of each picture and its probability, and what is wrong with those that cannot be read."""
     found, bad, device = [], {}, network.mean.device
-    for start in tqdm(range(0, len(pictures), TEST_BATCH_OF_FILES), disable=not progress, unit="batch"):
+    for start in Bar(range(0, len(pictures), TEST_BATCH_OF_FILES), disable=not progress, unit="batch"):
         read = {}
         for path in pictures[start : start + TEST_BATCH_OF_FILES]:
             picture = _decoded(path, network)

@@ -21,7 +21,8 @@ from ldarts_lib.evaluation.images import NOISE, PATHS, TrainingImages, random_st
 from ldarts_lib.evaluation.protocols import TrainingProtocol
 from ldarts_lib.networks.discrete import DiscreteNetwork
 from ldarts_lib.networks.sizes import sizes
-from ldarts_lib.runs.directory import IMAGES, Row, Run
+from ldarts_lib.runs.contents import IMAGES
+from ldarts_lib.runs.directory import Row, Run
 from ldarts_lib.runs.environment import arithmetic, seed_everything
 from ldarts_lib.runs.record import OnStep, State, require_finite, run_epochs
 from ldarts_lib.spaces.genotype import OPERATION_NAMES, Genotype

@@ -6,7 +6,7 @@
 ``images.json``               of images: name, classes, shape, mean and deviation, fingerprint
 ``history.csv``               one row per finished epoch
 ``trajectory.npz``            of a search: architecture weights and cosines, one entry per finished epoch
-``checkpoint.pt``             tensors to continue from, after the last finished epoch
+``checkpoint.pt``             tensors to continue from, after the last finished epoch, the history, a digest
 ``genotype.json``             the derived or trained cell, in the field's notation and as edges
 ``metrics.json``              the outcome; written last, so its presence means that the run is finished
 ============================  =====================================================================
@@ -20,22 +20,30 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from ldarts_lib.errors import RunError
-from ldarts_lib.files import locked, make_folder, read_json, write_atomically, write_json
+from ldarts_lib.files import locked, make_folder, read_json, read_text, write_atomically, write_json
+from ldarts_lib.runs.contents import (
+    CONFIG,
+    ENVIRONMENT,
+    GENOTYPE,
+    METRICS,
+    METRICS_VERSION,
+    MODELS,
+    Epoch,
+    digest,
+    require_whole,
+)
+from ldarts_lib.runs.metrics import read_metrics
 
-CONFIG, ENVIRONMENT, HISTORY = "config.json", "environment.json", "history.csv"
-CHECKPOINT, GENOTYPE, METRICS = "checkpoint.pt", "genotype.json", "metrics.json"
-IMAGES = "images.json"
-METRICS_VERSION = 1
-"""Of the keys in ``metrics.json``; a reader of another version refuses them."""
-
+HISTORY, CHECKPOINT = "history.csv", "checkpoint.pt"
 Row = dict[str, Any]
 """What the history says of one epoch: name of the column → number or text."""
 
@@ -105,8 +113,16 @@ class Run:
         return history.read_bytes().count(b"\n") - 1 if history.exists() else 0
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """One of the directory's JSON files; see :func:`~ldarts_lib.files.read_json`."""
-        return read_json(self.path / name)
+        """One of the directory's JSON files, checked (:mod:`ldarts_lib.runs.contents`).
+
+        Raises:
+            RunError: as :func:`~ldarts_lib.files.read_json`, or keys are missing, or values are impossible.
+        """
+        content = read_json(self.path / name)
+        require_whole(self.path / name, content, MODELS.get(name))
+        if name == METRICS:
+            read_metrics(self.path / name)
+        return content
 
     def write_environment(self, environment: Mapping[str, Any]) -> None:
         """Record where and with which versions it runs; a run that goes on keeps its earlier ones."""
@@ -122,23 +138,56 @@ class Run:
         write_atomically(self.path / HISTORY, lambda file: file.write(text.getvalue().encode()))
 
     def read_history(self) -> list[Row]:
-        """All rows in the order of the epochs, numbers as they were; empty before the first epoch ended."""
-        if not (self.path / HISTORY).exists():
+        """All rows in the order of the epochs, numbers as they were; empty before the first epoch ended.
+
+        Raises:
+            RunError: the file is damaged, and so is the checkpoint, which holds the same rows.
+        """
+        try:
+            return self._rows()
+        except RunError as error:
+            try:
+                rows = (self.read_checkpoint() or {})["history"]
+            except (RunError, KeyError):
+                raise error from None
+            print(f"{error}; its rows are taken from {CHECKPOINT}", file=sys.stderr)
+            return rows
+
+    def _rows(self) -> list[Row]:
+        path = self.path / HISTORY
+        if not path.exists():
             return []
-        with (self.path / HISTORY).open(newline="") as file:
-            return [{key: _number(text) for key, text in row.items()} for row in csv.DictReader(file)]
+        try:
+            read = csv.DictReader(io.StringIO(read_text(path), newline=""), restkey="", restval="")
+            rows = [{key: _number(text) for key, text in row.items()} for row in read]
+        except (csv.Error, TypeError, ValueError) as error:
+            raise RunError(f"{path} is damaged: {error}") from None
+        for epoch, row in enumerate(rows):
+            require_whole(path, row, Epoch)
+            if row["epoch"] != epoch or "" in row:
+                raise RunError(f"{path} is damaged: line {epoch + 2} is not that of epoch {epoch}")
+        return rows
+
+    def restore_history(self, rows: Sequence[Row]) -> None:
+        """Let the history begin with the rows of a checkpoint; what does not is replaced, with a note."""
+        with suppress(RunError):
+            if self._rows()[: len(rows)] == rows:
+                return
+        print(f"{self.path / HISTORY} is damaged; it is replaced from {CHECKPOINT}", file=sys.stderr)
+        self.write_history(rows)
 
     def write_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Save tensors and plain values to continue from."""
+        """Save tensors and plain values to continue from, with a digest of them and of the settings."""
         import torch  # who only reads a history need not load it
 
-        write_atomically(self.path / CHECKPOINT, lambda file: torch.save(dict(state), file))
+        whole = {"digest": digest([self.read_json(CONFIG), dict(state)]), **state}
+        write_atomically(self.path / CHECKPOINT, lambda file: torch.save(whole, file))
 
     def read_checkpoint(self) -> dict[str, Any] | None:
         """The last checkpoint, on the CPU, None if there is none; nothing in it is ever executed.
 
         Raises:
-            RunError: it is truncated or damaged.
+            RunError: it is truncated or damaged, or is that of another run.
         """
         import torch
 
@@ -146,10 +195,17 @@ class Run:
         if not path.exists():
             return None
         try:
-            return torch.load(path, map_location="cpu", weights_only=True)
+            state = dict(torch.load(path, map_location="cpu", weights_only=True))
+            told = state.pop("digest", None)  # older runs have none
         except Exception as error:
             reason, *_ = (*str(error).splitlines(), type(error).__name__)
             raise RunError(f"{path} is damaged ({reason}); delete the directory and begin again") from error
+        if told not in (None, digest([self.read_json(CONFIG), state])):
+            raise RunError(
+                f"{path} is damaged, or does not belong to the settings in {CONFIG}: its digest is another; "
+                "delete the directory and begin again"
+            )
+        return state
 
     def write_outcome(self, genotype: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
         """Write the genotype and, last of all, the metrics: the run is finished."""

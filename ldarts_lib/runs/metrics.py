@@ -9,14 +9,12 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ldarts_lib.errors import RunError
 from ldarts_lib.files import read_json
-from ldarts_lib.runs.directory import CONFIG, METRICS_VERSION
+from ldarts_lib.runs.contents import CONFIG, METRICS_VERSION, Name, Number
 from ldarts_lib.settings import Count, NonNegative, Size, explain
 
 Accuracy = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Perplexity = Annotated[float, Field(ge=1, allow_inf_nan=False)]
 Natural = Annotated[int, Field(ge=0)]
-Name = Annotated[str, Field(min_length=1)]
-Number = Annotated[float, Field(allow_inf_nan=False)]
 _Model = TypeVar("_Model", bound=BaseModel)
 
 IDENTITY = ("space", "dataset", "method", "size", "seed")

@@ -18,12 +18,12 @@ from typing import Any, Protocol
 import torch
 from pydantic import BaseModel
 from torch import Tensor
-from tqdm import tqdm
 
 from ldarts_lib.errors import LdartsError, RunError
 from ldarts_lib.files import write_json
 from ldarts_lib.runs.directory import Row, Run
 from ldarts_lib.runs.environment import environment
+from ldarts_lib.runs.progress import Bar
 from ldarts_lib.runs.threads import limited
 
 OnStep = Callable[..., object]
@@ -167,7 +167,7 @@ def run_epochs(
         first, last_save = group[0][1], time.monotonic()
         step = together([state for _, state, _ in group]) if len(group) > 1 else None
         units = {"total": first.epochs * first.steps, "initial": begun * first.steps, "unit": first.unit}
-        with tqdm(desc=first.title, disable=not progress, **units) as bar:
+        with Bar(desc=first.title, disable=not progress, **units) as bar:
             for epoch in range(begun, first.epochs):
                 if all(state.ended for _, state, _ in group):
                     break
@@ -192,24 +192,35 @@ def _restored(run: Run, state: State) -> list[Row]:
     saved = run.read_checkpoint()
     if saved is None:
         return []
-    rows = run.read_history()[: saved["epoch"] + 1]
-    if len(rows) <= saved["epoch"]:
+    rows = (saved.get("history") or run.read_history())[: saved.get("epoch", -1) + 1]  # not in older ones
+    if not rows or len(rows) <= saved["epoch"]:
         raise RunError(
-            f"{run.path}: the history has {len(rows)} epochs, the checkpoint {saved['epoch'] + 1}; "
+            f"{run.path}: the history has {len(rows)} epochs, the checkpoint {saved.get('epoch', -1) + 1}; "
             "delete the directory and begin again"
         )
+    run.restore_history(rows)
+    restored(run, state, saved)
+    return rows
+
+
+def restored(run: Run, state: State, saved: Mapping[str, Any]) -> None:
+    """Bring a state to a checkpoint of the run.
+
+    Raises:
+        RunError: it is no checkpoint of such a run.
+    """
     try:
         state.restore(saved)
-    except KeyError as error:
-        raise RunError(f"{run.path}: the checkpoint is of another version, it has no {error}") from None
-    return rows
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        why, *_ = (*str(error).splitlines(), type(error).__name__)
+        raise RunError(f"{run.path}: the checkpoint is of another run or version ({why})") from None
 
 
 def _save(run: Run, state: State, rows: list[Row]) -> None:
     """The checkpoint comes last: what is newer than it is cut off when the run goes on."""
     run.write_history(rows)
     state.save(run)
-    run.write_checkpoint({"epoch": rows[-1]["epoch"], **state.checkpoint()})
+    run.write_checkpoint({"epoch": rows[-1]["epoch"], "history": rows, **state.checkpoint()})
 
 
 def require_finite(losses: Tensor, epoch: int, part: str, remedy: str) -> None:

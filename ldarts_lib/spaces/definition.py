@@ -29,8 +29,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator, ValidationError, ValidationInfo, field_validator
 
-from ldarts_lib.errors import SpaceError, require_known
-from ldarts_lib.settings import Count, Settings
+from ldarts_lib.errors import RunError, SpaceError, require_known
+from ldarts_lib.files import read_text, require_small
+from ldarts_lib.settings import Settings
 from ldarts_lib.spaces.genotype import REGISTERED, operation_names
 from ldarts_lib.spaces.space import MACROS, PTB, SPACES, CellSpace, Space
 
@@ -102,7 +103,7 @@ def _candidates(value: Any) -> Any:
 
 
 class _Cell(Settings):
-    nodes: Count | None = None
+    nodes: Annotated[int, Field(ge=1, le=32)] | None = None
     output: Literal["last", "concat"] | None = None
     candidates: Annotated[Any, PlainValidator(_candidates)] = None
 
@@ -133,10 +134,12 @@ def read_space(path: str | Path) -> Space:
 
     path = Path(path).expanduser()
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, most=2**20).removeprefix("\ufeff")
         content = tomllib.loads(text) if path.suffix == ".toml" else YAML(typ="safe").load(text)
-    except (OSError, ValueError, YAMLError) as error:
-        raise SpaceError(f"cannot read the space {path}: {' '.join(str(error).split())}") from None
+        require_small(content)
+    except (RunError, RecursionError, ValueError, YAMLError) as error:
+        why = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:300]
+        raise SpaceError(f"cannot read the space {path}: {why}") from None
     _look_in(path.parent)
     return _checked(content, lambda place, problem: f"{path}, line {_line(text, place, problem)}")
 

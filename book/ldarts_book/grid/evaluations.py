@@ -11,7 +11,8 @@ from ldarts_lib.errors import ProtocolError, RunError, require_known
 from ldarts_lib.evaluation.evaluate import evaluate
 from ldarts_lib.evaluation.protocols import LANGUAGE, training_protocol
 from ldarts_lib.networks.sizes import Sizes, sizes
-from ldarts_lib.runs.directory import CONFIG, IMAGES, METRICS, Run
+from ldarts_lib.runs.contents import CONFIG, IMAGES, METRICS
+from ldarts_lib.runs.directory import Run
 from ldarts_lib.runs.environment import environment
 from ldarts_lib.runs.metrics import IDENTITY
 from ldarts_lib.settings import Seed, Settings, Size, validated
@@ -111,8 +112,8 @@ def identify(architecture: str) -> tuple[str, Genotype, dict[str, Any] | None]:
     if not run.finished:
         raise RunError(f"{run.path} holds no finished search: there is no {METRICS}")
     found = run.read_json(METRICS)
-    if missing := [key for key in IDENTITY if key not in found]:
-        raise RunError(f"{run.path / METRICS} is not that of a search: it has no {', '.join(missing)}")
+    if found["stage"] != "search":
+        raise RunError(f"{run.path} is a training, not a search")
     searched = {key: found[key] for key in IDENTITY} | {"changed": found.get("changed", "")}
     if definition := run.read_json(CONFIG).get("definition"):
         as_space(definition)  # its modules register the operations of its cell

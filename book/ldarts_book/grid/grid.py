@@ -29,6 +29,7 @@ from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from importlib.resources import files
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -41,7 +42,8 @@ from ldarts_book.grid.jobs import Job
 from ldarts_lib.bilevel.methods import METHODS, TEXT_METHODS
 from ldarts_lib.datasets.catalogue import DATASETS, own_folder, recorded_name
 from ldarts_lib.datasets.corpus import TEXTS
-from ldarts_lib.errors import LdartsError
+from ldarts_lib.errors import LdartsError, RunError
+from ldarts_lib.files import read_text, require_small
 from ldarts_lib.settings import Settings, Size
 from ldarts_lib.spaces.definition import find_space
 from ldarts_lib.spaces.notations import architecture
@@ -49,6 +51,7 @@ from ldarts_lib.spaces.published import published, published_record
 
 WORKFLOW = Path(str(files("ldarts_book.workflow")))
 """The folder of Snakefile, profiles and grids."""
+_MOST = 100_000
 _Place = tuple[str | int, ...]
 """Keys and positions from the root of a file to a value."""
 _KINDS = {"ptb": "recurrent", "nasbench201": "nasbench201", "stages": "nasbench201"}
@@ -94,6 +97,10 @@ class Part(Settings):
             raise ValueError("published architectures need evaluations")
         if missing := [name for name in axes if not self.published and name not in given]:
             raise ValueError(f"{', '.join(missing)} missing (or give published: [NAME, ...])")
+        searches = prod(len(values) for values in axes.values() if values) * len(self.published or (0,))
+        trained = [len(one.seeds or (0,)) * len(one.datasets or (0,)) for one in self.evaluations]
+        if (jobs := searches * (1 + sum(trained))) > _MOST:
+            raise ValueError(f"{jobs:,} jobs; a part has at most {_MOST:,}")
         return self
 
     def jobs(self, **common: str) -> Iterator[tuple[Job, int | None]]:
@@ -189,13 +196,16 @@ def read_grid(name: str | Path, parts: Sequence[str] = ()) -> Grid:
 def _read_yaml(path: Path) -> Any:
     """The content of a YAML file, which knows its lines; a key that is given twice is an error."""
     try:
-        return YAML().load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise GridError(f"cannot read {path}: {error}") from None
+        content = YAML().load(read_text(path, most=2**20))
+        require_small(content)
+    except (RecursionError, RunError, ValueError) as error:
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise GridError(why if str(path) in why else f"cannot read {path}: {why}") from None
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         what = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise GridError(f"{path}{f', line {mark.line + 1}' if mark else ''}: no YAML: {what}") from None
+    return content
 
 
 def _where(path: Path, content: Any, place: _Place) -> str:

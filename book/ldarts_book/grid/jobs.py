@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ldarts_lib.datasets.catalogue import recorded_name
-from ldarts_lib.runs.directory import METRICS
+from ldarts_lib.runs.contents import METRICS
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ldarts_lib.datasets import catalogue
 from ldarts_lib.datasets.catalogue import IMAGENET
 from ldarts_lib.datasets.imagenet import folders
 from ldarts_lib.errors import DatasetMissing, RunError
-from ldarts_lib.runs.directory import CONFIG, METRICS
+from ldarts_lib.runs.contents import CONFIG, METRICS
 from ldarts_lib.runs.metrics import read_metrics
 
 _COSTS = json.loads((files("ldarts_data") / "gpu_hours.json").read_text(encoding="utf-8"))

@@ -13,7 +13,8 @@ import pandas as pd
 
 from ldarts_lib.errors import LdartsError, RunError
 from ldarts_lib.files import read_json, write_atomically, write_json
-from ldarts_lib.runs.directory import CONFIG, ENVIRONMENT, GENOTYPE, HISTORY, METRICS
+from ldarts_lib.runs.contents import CONFIG, ENVIRONMENT, GENOTYPE, METRICS
+from ldarts_lib.runs.directory import HISTORY
 from ldarts_lib.runs.metrics import IDENTITY, read_metrics
 
 MEASURES = ("test_accuracy", "best_test_accuracy", "test_perplexity")

@@ -25,7 +25,6 @@ import torch
 from scipy import stats
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from tqdm import tqdm
 
 from ldarts_lib.bilevel.gradients import Gradients, gradients
 from ldarts_lib.bilevel.half_steps import Bilevel
@@ -35,6 +34,7 @@ from ldarts_lib.fast.supernet import FastSupernet
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet, initial_alphas
 from ldarts_lib.runs.processes import process_pool
+from ldarts_lib.runs.progress import Bar
 from ldarts_lib.runs.threads import cores
 
 Implementation = Literal["reference", "fast", "batched"]
@@ -165,7 +165,7 @@ def benchmark(
     rows = []
     with ExitStack() as stack:
         run = map if workers == 1 else stack.enter_context(process_pool(workers, device)).map
-        for found in tqdm(run(measure, tasks), total=len(tasks), desc="measuring", unit="regularizer"):
+        for found in Bar(run(measure, tasks), total=len(tasks), desc="measuring", unit="regularizer"):
             rows += found
     return rows
 

@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from ldarts_book.studies.judges import drawn_cells
 from ldarts_book.studies.records import write_provenance, write_table
@@ -31,6 +30,7 @@ from ldarts_lib.evaluation.standalone import Recipe, standalone_accuracies, stan
 from ldarts_lib.evaluation.training import network_sizes
 from ldarts_lib.networks.sizes import sizes
 from ldarts_lib.runs.processes import process_pool
+from ldarts_lib.runs.progress import Bar
 from ldarts_lib.spaces.literals import decode
 from ldarts_lib.tables.computation import classes, computation
 
@@ -83,7 +83,7 @@ def make(
     random.Random(0).shuffle(missing)  # large and small cells alike, so that the remaining time is right
     total, rest = (sum(len(ops) * len(several) for ops, several, _ in some) for some in (jobs, missing))
     with (
-        tqdm(total=total, initial=total - rest, desc="training", unit="network", smoothing=0.05) as bar,
+        Bar(total=total, initial=total - rest, desc="training", unit="network", smoothing=0.05) as bar,
         process_pool(workers, device) as pool,
     ):
         for done in as_completed([pool.submit(_train, *job, recipe, device) for job in missing]):
@@ -113,7 +113,7 @@ def measure_costs(
     images, path = load_images(PROTOCOL.dataset), out / "costs.csv"
     train = [partial(standalone_accuracy, decode(ops), PROTOCOL, images) for ops in drawn_cells(0, cells)]
     table, selected = pd.read_csv(path) if path.exists() else None, STUDIES["perturbation"].variants
-    for name, own in tqdm((STUDIES["remedies"].variants | selected).items(), "measuring", unit="method"):
+    for name, own in Bar((STUDIES["remedies"].variants | selected).items(), "measuring", unit="method"):
         if FAMILY_OF.get(name, name) == name and (name in variants or not variants):
             with TemporaryDirectory() as folder:
                 one = protocol(size=size, seed=FRESH[0], **own)

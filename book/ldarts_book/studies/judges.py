@@ -15,10 +15,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from ldarts_lib.bilevel.trajectory import ALPHA, Trajectory
 from ldarts_lib.files import read_json, write_json
+from ldarts_lib.runs.progress import Bar
 from ldarts_lib.spaces.genotype import Genotype
 from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.space import Space
@@ -224,7 +224,7 @@ def _in_processes(
     from ldarts_lib.runs.processes import process_pool
 
     with process_pool(workers, device) as pool:
-        return list(tqdm(pool.map(work, found), total=len(found), desc="judging", unit="cell"))
+        return list(Bar(pool.map(work, found), total=len(found), desc="judging", unit="cell"))
 
 
 def _train(one: Found, trainings: int, device: Any) -> float:
