@@ -166,8 +166,8 @@ def validated(model: type[_Model], values: Mapping[str, Any]) -> _Model:
 
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """All that pydantic found, in the words of the settings."""
-    return "; ".join(_problem(item, model) for item in error.errors())
+    """What pydantic found, in the words of the settings, in one line."""
+    return "; ".join(" ".join(_problem(item, model).splitlines()) for item in error.errors()[:20])
 
 
 def _problem(item: Any, model: type[BaseModel]) -> str:
@@ -178,7 +178,7 @@ def _problem(item: Any, model: type[BaseModel]) -> str:
         return f"unknown setting {name!r}; the settings are {', '.join(model.model_fields)}"
     if item["type"] == "value_error":  # raised by a validator of ours, which names what is wrong
         return item["msg"].removeprefix("Value error, ")
-    return f"{name} = {item['input']!r}: {item['msg']}"
+    return f"{name} = {item['input']!r:.200}: {item['msg']}"
 
 
 def changes(chosen: BaseModel, usual: BaseModel) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ldarts_lib.files import read_json
 from ldarts_lib.runs.directory import Run
 
 SEARCHED = {
@@ -92,7 +93,8 @@ def assert_same_run(one: Run, other: Run) -> None:
     """Two run directories differ in their times only."""
     assert timeless(one.read_history()) == timeless(other.read_history())
     assert same_state(one.read_checkpoint(), other.read_checkpoint())
-    assert timeless(one.read_json("metrics.json")) == timeless(other.read_json("metrics.json"))
+    ours, theirs = (read_json(run.path / "metrics.json") for run in (one, other))
+    assert timeless(ours) == timeless(theirs)
     assert one.read_json("genotype.json") == other.read_json("genotype.json")
     if (one.path / "trajectory.npz").exists():
         ours, theirs = (np.load(run.path / "trajectory.npz") for run in (one, other))

@@ -102,7 +102,8 @@ def test_an_interrupted_command_says_how_to_go_on(ldarts, monkeypatch):
     monkeypatch.setattr(cli.app, "cli", stop)
     code, _, error = ldarts("search", "--out", "runs/my run")
     assert code == 130
-    assert error == "ldarts: interrupted; to go on: ldarts search --out 'runs/my run'\n"
+    kept = "ldarts: interrupted; what is finished is kept; to go on: "
+    assert error == f"{kept}ldarts search --out 'runs/my run'\n"
 
 
 def test_a_finished_search_returns_at_once_and_another_is_refused(ldarts, refused, small_run):

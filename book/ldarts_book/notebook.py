@@ -23,9 +23,18 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
-from pydantic import Field, TypeAdapter, ValidationError, ValidationInfo, create_model, field_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+)
 
-from ldarts_lib.errors import LdartsError
+from ldarts_lib.errors import LdartsError, RunError
+from ldarts_lib.files import read_json
 from ldarts_lib.runs.processes import ending
 from ldarts_lib.runs.threads import prepare
 from ldarts_lib.settings import Settings, explain
@@ -51,6 +60,23 @@ class ParameterError(LdartsError, ValueError):
 
 class NotebookFailed(LdartsError, RuntimeError):
     """A cell raised an error, or the kernel died; the message says where the traceback lies."""
+
+
+class _Tags(BaseModel):
+    tags: list[str] = []
+
+
+class _Cell(BaseModel):
+    cell_type: str
+    metadata: _Tags = _Tags()
+    source: str | list[str]
+
+
+class _Notebook(BaseModel):
+    """What is read of a notebook before anything runs."""
+
+    nbformat: Literal[4]
+    cells: list[_Cell]
 
 
 class Parameters(Settings):
@@ -80,6 +106,8 @@ def declarations(source: str) -> type[Parameters]:
         statements, lines = ast.parse(source).body, source.encode().splitlines()
     except SyntaxError as error:
         raise NotebookError(f"line {error.lineno}: {error.msg}") from None
+    except (ValueError, RecursionError, MemoryError) as error:  # a zero byte, or brackets without an end
+        raise NotebookError(f"no Python: {error}") from None
     if not statements:
         raise NotebookError("it declares no parameter")
     fields = dict(_field(statement, lines) for statement in statements)
@@ -88,7 +116,7 @@ def declarations(source: str) -> type[Parameters]:
 
 def _field(statement: ast.stmt, lines: Sequence[bytes]) -> tuple[str, tuple[Any, Any]]:
     # What is none ends in the error below, by one of these exceptions or by its name.
-    with suppress(AttributeError, KeyError, SyntaxError, TypeError, ValueError):
+    with suppress(AttributeError, KeyError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError):
         comment = _COMMENT.match(lines[statement.end_lineno - 1][statement.end_col_offset :].decode())
         choices, default = map(ast.literal_eval, (comment["choices"] or "[]", ast.unparse(statement.value)))
         kind: Any = TYPES[statement.annotation.id]
@@ -104,7 +132,7 @@ def _field(statement: ast.stmt, lines: Sequence[bytes]) -> tuple[str, tuple[Any,
             return statement.target.id, (kind, default)
     raise NotebookError(
         f"line {statement.lineno}: expected `name: type = value  # what it is for`, with a type of "
-        f"{', '.join(TYPES)} and a literal of it, got `{ast.unparse(statement)}`"
+        f"{', '.join(TYPES)} and a literal of it, got `{ast.unparse(statement):.80}`"
     )
 
 
@@ -114,16 +142,16 @@ def notebook_parameters(path: Path | str) -> type[Parameters]:
     Raises:
         NotebookError: the file cannot be read, there is no such cell, or several, or as :func:`declarations`.
     """
-    import nbformat
-
     try:
-        cells = nbformat.read(path, as_version=4).cells
-        tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+        cells = _Notebook.model_validate(read_json(Path(path))).cells
+        tagged = ["".join(cell.source) for cell in cells if "parameters" in cell.metadata.tags]
         if len(tagged) != 1:
             raise NotebookError(f"expected exactly one cell tagged 'parameters', found {len(tagged)}")
         return declarations(tagged[0])
-    except (OSError, ValueError) as error:
-        raise NotebookError(f"{path}: {error}") from None
+    except ValidationError as error:
+        raise NotebookError(f"{path}: no notebook: {explain(error, _Notebook)}") from None
+    except (NotebookError, RunError) as error:
+        raise NotebookError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 
 
 def validate(declared: type[Parameters], given: Mapping[str, object]) -> dict[str, Any]:

@@ -23,10 +23,10 @@ from ldarts_lib.errors import RunError
 from ldarts_lib.files import write_atomically, write_json
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import cell_copies
+from ldarts_lib.progress import Bar
 from ldarts_lib.runs.contents import CONFIG
 from ldarts_lib.runs.directory import Run
 from ldarts_lib.runs.environment import arithmetic
-from ldarts_lib.runs.progress import Bar
 from ldarts_lib.runs.record import restored
 from ldarts_lib.settings import validated
 from ldarts_lib.spaces.genotype import Genotype

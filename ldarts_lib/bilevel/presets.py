@@ -84,7 +84,7 @@ def factors_of(given: Any, info: ValidationInfo) -> Any:
     """One for each epoch; of another search, if its run directory is given."""
     if isinstance(given, str | Path):
         given = [row.get("clip_factor") for row in Run(given).read_history()]
-    if given is not None and len(given) != (epochs := info.data.get("epochs")):
+    if isinstance(given, list | tuple) and len(given) != (epochs := info.data.get("epochs")):
         raise ValueError(f"clip_factors has {len(given)} factors for {epochs} epochs")
     return given
 

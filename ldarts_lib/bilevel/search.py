@@ -19,12 +19,12 @@ from ldarts_lib.datasets.corpus import Corpus, load_text
 from ldarts_lib.datasets.images import ImageDataset
 from ldarts_lib.datasets.own import images_of
 from ldarts_lib.errors import ProtocolError, RunError
+from ldarts_lib.progress import Bar
 from ldarts_lib.runs.contents import GENOTYPE, METRICS
 from ldarts_lib.runs.directory import CHECKPOINT, Row, Run
 from ldarts_lib.runs.processes import process_pool
-from ldarts_lib.runs.progress import Bar
 from ldarts_lib.runs.record import record
-from ldarts_lib.spaces.genotype import Genotype
+from ldarts_lib.spaces.genotype import Genotype, GenotypeError
 from ldarts_lib.spaces.notations import parse
 
 POLL_SECONDS = 2.0
@@ -52,7 +52,11 @@ class SearchResult:
     def read(cls, path: str | Path) -> SearchResult:
         """That of a finished search."""
         run = Run(path)
-        genotype, saved = parse(run.read_json(GENOTYPE)["genotype"]), run.read_checkpoint() or {}
+        try:
+            genotype = parse(run.read_json(GENOTYPE)["genotype"])
+        except GenotypeError as error:
+            raise RunError(f"{run.path / GENOTYPE} is damaged: {error}") from None
+        saved = run.read_checkpoint() or {}
         if not {"alphas", "trajectory"} <= set(saved):
             raise RunError(f"{run.path} holds no {CHECKPOINT} of a search")
         trajectory = Trajectory.load(run.path)

@@ -26,7 +26,7 @@ from ldarts_lib.datasets.downloads import data_root
 from ldarts_lib.datasets.folders import Folder, listed, read_folder
 from ldarts_lib.errors import DatasetCorrupt, ProtocolError, RunError
 from ldarts_lib.files import locked, write_atomically
-from ldarts_lib.runs.progress import Bar
+from ldarts_lib.progress import Bar
 
 TEST_SHARE = 0.2
 FINGERPRINT = 16

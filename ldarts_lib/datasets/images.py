@@ -40,7 +40,7 @@ from ldarts_lib.datasets import catalogue, downloads, embedded
 from ldarts_lib.datasets.batches import Augmentation, Batches
 from ldarts_lib.datasets.decoded import FINGERPRINT, decoded, require_memory
 from ldarts_lib.errors import DatasetCorrupt, UnknownName
-from ldarts_lib.runs.progress import Bar
+from ldarts_lib.progress import Bar
 
 Halves = Literal["seeded", "stored", "listed"]
 PADDING = 4

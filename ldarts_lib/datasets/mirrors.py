@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 from filelock import FileLock
 
 from ldarts_lib.errors import DatasetMissing
-from ldarts_lib.runs.progress import Bar
+from ldarts_lib.progress import Bar
 
 TIMEOUT, ATTEMPTS, BLOCK = 30.0, 10, 1 << 16
 """Seconds without a byte that break a connection, how often it is taken up again, and bytes read at once."""

@@ -17,9 +17,9 @@ from ldarts_lib.evaluation.training import network_sizes
 from ldarts_lib.fast.packed import PackedNetwork
 from ldarts_lib.networks.discrete import DiscreteNetwork
 from ldarts_lib.networks.macro import Reduction
+from ldarts_lib.progress import Bar
 from ldarts_lib.runs.environment import seed_everything
 from ldarts_lib.runs.processes import process_pool
-from ldarts_lib.runs.progress import Bar
 from ldarts_lib.runs.threads import limited
 from ldarts_lib.spaces.genotype import Genotype
 from ldarts_lib.spaces.space import Space

@@ -20,10 +20,10 @@ from ldarts_lib.evaluation.images import TEST_BATCH_OF_FILES, resized, training_
 from ldarts_lib.evaluation.protocols import RECIPES, TrainingProtocol
 from ldarts_lib.evaluation.training import network_of
 from ldarts_lib.files import make_folder, write_atomically
+from ldarts_lib.progress import Bar
 from ldarts_lib.runs.contents import CONFIG, ENVIRONMENT, IMAGES
 from ldarts_lib.runs.directory import CHECKPOINT, Run
 from ldarts_lib.runs.environment import arithmetic
-from ldarts_lib.runs.progress import Bar
 from ldarts_lib.settings import validated
 
 _FACTS = "class_names", "channels", "size", "mean", "std"

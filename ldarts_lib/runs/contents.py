@@ -9,12 +9,10 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from ldarts_lib.errors import RunError
 from ldarts_lib.settings import Count, NonNegative, Positive, Seed, Size, explain
-from ldarts_lib.spaces.genotype import GenotypeError
-from ldarts_lib.spaces.notations import parse
 
 CONFIG, ENVIRONMENT, IMAGES = "config.json", "environment.json", "images.json"
 GENOTYPE, METRICS = "genotype.json", "metrics.json"
@@ -28,9 +26,9 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 class Configuration(BaseModel):
     """``config.json``, of a search, a training or a look-up; their protocols check it in full."""
 
-    dataset: Name
-    size: Size
-    seed: Seed
+    dataset: Name = ""
+    size: Size = "smoke"
+    seed: Seed = 0
     epochs: Count | None = None
     space: Name | None = None
     method: Name | None = None
@@ -41,7 +39,7 @@ class Configuration(BaseModel):
 class Environment(BaseModel):
     """``environment.json``."""
 
-    command: Annotated[list[str], Field(min_length=1)]
+    command: Annotated[list[str], Field(min_length=1)] = []
     continues: dict[str, Any] | None = None
 
 
@@ -67,23 +65,14 @@ class Images(BaseModel):
 class Derived(BaseModel):
     """``genotype.json``."""
 
-    genotype: str
-
-    @field_validator("genotype")
-    @classmethod
-    def _can_be_read(cls, text: str) -> str:
-        try:
-            parse(text)
-        except GenotypeError as error:
-            raise ValueError(str(error)) from None
-        return text
+    genotype: Name
 
 
 class Epoch(BaseModel):
     """One row of ``history.csv``."""
 
     epoch: Annotated[int, Field(ge=0)]
-    seconds: NonNegative
+    seconds: NonNegative = 0.0
 
 
 MODELS: Mapping[str, type[BaseModel]] = {

@@ -180,7 +180,7 @@ class Run:
         """Save tensors and plain values to continue from, with a digest of them and of the settings."""
         import torch  # who only reads a history need not load it
 
-        whole = {"digest": digest([self.read_json(CONFIG), dict(state)]), **state}
+        whole = {"digest": self._digest(state), **state}
         write_atomically(self.path / CHECKPOINT, lambda file: torch.save(whole, file))
 
     def read_checkpoint(self) -> dict[str, Any] | None:
@@ -200,12 +200,15 @@ class Run:
         except Exception as error:
             reason, *_ = (*str(error).splitlines(), type(error).__name__)
             raise RunError(f"{path} is damaged ({reason}); delete the directory and begin again") from error
-        if told not in (None, digest([self.read_json(CONFIG), state])):
+        if told not in (None, self._digest(state)):
             raise RunError(
                 f"{path} is damaged, or does not belong to the settings in {CONFIG}: its digest is another; "
                 "delete the directory and begin again"
             )
         return state
+
+    def _digest(self, state: Mapping[str, Any]) -> str:
+        return digest([self.read_json(CONFIG) if (self.path / CONFIG).exists() else {}, dict(state)])
 
     def write_outcome(self, genotype: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
         """Write the genotype and, last of all, the metrics: the run is finished."""

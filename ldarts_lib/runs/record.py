@@ -21,9 +21,9 @@ from torch import Tensor
 
 from ldarts_lib.errors import LdartsError, RunError
 from ldarts_lib.files import write_json
+from ldarts_lib.progress import Bar
 from ldarts_lib.runs.directory import Row, Run
 from ldarts_lib.runs.environment import environment
-from ldarts_lib.runs.progress import Bar
 from ldarts_lib.runs.threads import limited
 
 OnStep = Callable[..., object]
@@ -213,6 +213,7 @@ def restored(run: Run, state: State, saved: Mapping[str, Any]) -> None:
         state.restore(saved)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         why, *_ = (*str(error).splitlines(), type(error).__name__)
+        why = f"it has no {why}" if isinstance(error, KeyError) else why
         raise RunError(f"{run.path}: the checkpoint is of another run or version ({why})") from None
 
 

@@ -108,6 +108,8 @@ def test_clip_factors_are_one_for_each_epoch_given_or_of_a_run(tmp_path):
     assert of_run.changed == "clip_factors = (0.5, 0.25)"
     with pytest.raises(ProtocolError, match="clip_factors has 2 factors for 80 epochs"):
         protocol(method="darts", clip_factors=tmp_path)
+    with pytest.raises(ProtocolError, match="clip_factors = -1"):
+        protocol(method="darts", clip_factors=-1)
 
 
 def test_the_final_learning_rate_must_not_exceed_the_initial_one():

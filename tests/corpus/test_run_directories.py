@@ -184,9 +184,7 @@ def test_any_bit_of_a_checkpoint_is_missed(copy_of):
             assert state["history"] == read["history"] and state["supernet"].keys() == read["supernet"].keys()
 
 
-@pytest.mark.parametrize(
-    "name", ["config.json", "checkpoint.pt", "trajectory.npz", "genotype.json"]
-)
+@pytest.mark.parametrize("name", ["config.json", "checkpoint.pt", "trajectory.npz", "genotype.json"])
 def test_a_file_of_another_run_is_not_taken_for_ones_own(ldarts, copy_of, made, name):
     run = copy_of("search")
     (run / name).write_bytes((made / "other" / name).read_bytes())

@@ -65,7 +65,7 @@ def test_history_is_read_back_exactly(tmp_path):
     assert run.read_history() == [] and run.epochs == 0
     run.write_history(rows)
     assert run.read_history() == rows and run.epochs == 2
-    run.write_history([*rows, rows[1] | {"newer": 0.5}])  # of a run that a newer version continues
+    run.write_history([*rows, rows[1] | {"epoch": 2, "newer": 0.5}])  # a newer version goes on
     assert [row["newer"] for row in run.read_history()] == [None, None, 0.5]
 
 

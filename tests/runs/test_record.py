@@ -10,61 +10,17 @@ import time
 import numpy as np
 import pytest
 import torch
-from pydantic import BaseModel
 
 from ldarts_lib.errors import RunError
+from ldarts_lib.files import read_json
 from ldarts_lib.runs import record as module
 from ldarts_lib.runs.directory import Run
 from ldarts_lib.runs.processes import ProcessFailed
-from ldarts_lib.runs.record import Diverged, OutOfMemory, State, record, require_finite, run_epochs
+from ldarts_lib.runs.record import Diverged, OutOfMemory, record, require_finite, run_epochs
 from runfolders import assert_same_run
+from walker import Walk, Walker, walk
 
 FORK = multiprocessing.get_context("fork")
-
-
-class Walk(BaseModel):
-    seed: int = 0
-    epochs: int = 4
-
-
-class Walker(State):
-    """A sum of random numbers."""
-
-    title, steps = "walking", 2
-
-    def __init__(self, settings=None, pause=0.0):
-        settings = settings or Walk()
-        self.epochs, self.pause, self.position = settings.epochs, pause, torch.zeros(())
-        self.generator = torch.Generator().manual_seed(settings.seed)
-
-    def run_epoch(self, epoch, on_step):
-        for _ in range(self.steps):
-            time.sleep(self.pause)
-            self.position += torch.randn((), generator=self.generator)
-            on_step()
-        require_finite(self.position, epoch, "train", "stride")
-        return {"epoch": epoch, "position": self.position.item(), "seconds": 0.25}
-
-    def checkpoint(self):
-        return {"position": self.position, "generator": self.generator.get_state()}
-
-    def restore(self, saved):
-        self.position = saved["position"]
-        self.generator.set_state(saved["generator"])
-
-    def outcome(self, rows):
-        return {"genotype": "walk"}, {"position": rows[-1]["position"]}
-
-    def shown(self, row):
-        return {"at": f"{row['position']:.2f}"}
-
-    def save(self, run):
-        (run.path / "extra").write_text(str(self.position.item()))
-
-
-def walk(out, settings=None, **options):
-    settings = settings or Walk()
-    return record(out, settings, lambda: Walker(settings, **options), progress=False)
 
 
 @pytest.fixture
@@ -80,7 +36,8 @@ def test_a_run_leaves_its_files(whole, tmp_path, capsys):
     assert "walking" in error and "6/6" in error and "epoch=3, at=" in error
     assert [row["epoch"] for row in run.read_history()] == [0, 1, 2]
     last = run.read_history()[-1]["position"]
-    assert run.read_json("metrics.json") == {"version": 1, "position": last, "seconds": 0.75}
+    metrics = {"version": 1, "position": last, "seconds": 0.75}
+    assert read_json(run.path / "metrics.json") == metrics
     assert run.read_json("genotype.json") == {"genotype": "walk"}
     assert run.read_json("config.json") == {"seed": 0, "epochs": 3}
     assert run.read_json("environment.json")["device"].startswith("cpu")
@@ -214,18 +171,25 @@ def raises(error):
     raise error
 
 
-def test_a_history_behind_its_checkpoint_and_a_checkpoint_of_another_version_are_refused(whole):
+def test_a_history_behind_its_checkpoint_is_replaced_or_refused_as_is_another_versions(whole, capsys):
     (whole.path / "metrics.json").unlink()
     history = whole.path / "history.csv"
     rows = history.read_text().splitlines(keepends=True)
     history.write_text("".join(rows[:2]))
+    walk(whole.path)
+    assert history.read_text() == "".join(rows)
+    assert "history.csv is damaged; it is replaced from checkpoint.pt" in capsys.readouterr().err
+    (whole.path / "metrics.json").unlink()
+    history.write_text("".join(rows[:2]))
+    saved = whole.read_checkpoint()
+    del saved["history"]  # as in older ones
+    whole.write_checkpoint(saved)
     with pytest.raises(RunError, match="history has 1 epochs, the checkpoint 4"):
         walk(whole.path)
     history.write_text("".join(rows))
-    saved = whole.read_checkpoint()
     del saved["generator"]
     whole.write_checkpoint(saved)
-    with pytest.raises(RunError, match="of another version, it has no 'generator'"):
+    with pytest.raises(RunError, match=r"of another run or version \(it has no 'generator'"):
         walk(whole.path)
 
 

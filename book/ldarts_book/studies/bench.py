@@ -33,8 +33,8 @@ from ldarts_lib.errors import ProtocolError
 from ldarts_lib.fast.supernet import FastSupernet
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet, initial_alphas
+from ldarts_lib.progress import Bar
 from ldarts_lib.runs.processes import process_pool
-from ldarts_lib.runs.progress import Bar
 from ldarts_lib.runs.threads import cores
 
 Implementation = Literal["reference", "fast", "batched"]

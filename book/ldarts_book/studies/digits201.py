@@ -29,8 +29,8 @@ from ldarts_lib.datasets.images import load_images
 from ldarts_lib.evaluation.standalone import Recipe, standalone_accuracies, standalone_accuracy
 from ldarts_lib.evaluation.training import network_sizes
 from ldarts_lib.networks.sizes import sizes
+from ldarts_lib.progress import Bar
 from ldarts_lib.runs.processes import process_pool
-from ldarts_lib.runs.progress import Bar
 from ldarts_lib.spaces.literals import decode
 from ldarts_lib.tables.computation import classes, computation
 

@@ -18,7 +18,7 @@ import pandas as pd
 
 from ldarts_lib.bilevel.trajectory import ALPHA, Trajectory
 from ldarts_lib.files import read_json, write_json
-from ldarts_lib.runs.progress import Bar
+from ldarts_lib.progress import Bar
 from ldarts_lib.spaces.genotype import Genotype
 from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.space import Space

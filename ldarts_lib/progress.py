@@ -16,16 +16,17 @@ class Bar(tqdm):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         # A notebook has a standard error of its own, which draws anew.
-        if sys.stderr is sys.__stderr__ and not sys.stderr.isatty():
-            options |= {"mininterval": SECONDS, "maxinterval": SECONDS}
+        in_file = sys.stderr is sys.__stderr__ and not sys.stderr.isatty()
+        self._every, self._shown = SECONDS if in_file else 0.0, 0.0
+        options |= {"mininterval": SECONDS, "maxinterval": SECONDS} if in_file else {}
         super().__init__(*args, **options)
 
-    @staticmethod
-    def status_printer(file: Any) -> Any:
-        if file is not sys.__stderr__ or file.isatty():
+    def status_printer(self, file: Any) -> Any:
+        if not self._every:
             return tqdm.status_printer(file)
         return lambda text: print(text, file=file, flush=True) if text else None
 
     def refresh(self, *args: Any, **options: Any) -> None:
-        if self.mininterval < SECONDS or time.time() - self.last_print_t >= SECONDS:
+        if time.monotonic() - self._shown >= self._every:
+            self._shown = time.monotonic()
             super().refresh(*args, **options)
