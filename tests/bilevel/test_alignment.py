@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from ldarts_lib.bilevel.alignment import (
     cell_norms,
+    cosine_delta,
     cosine_matrix,
     decision_scores,
     layer_alignment,
@@ -106,6 +107,17 @@ def test_zero_rows_agree_with_nobody(alignment, matrix, naive, dtype):
     assert not unit_rows(torch.zeros(3, 4, dtype=dtype)).any()
     assert not decision_scores(torch.zeros(3, 4, dtype=dtype)).any()
     assert alignment(g).dtype == dtype
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-25])
+def test_a_cell_too_small_to_have_a_length_agrees_with_nobody_and_harms_no_derivative(size):
+    """The square of 1e-25 is zero in float32, and so is the norm of such a row."""
+    g = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
+    g[1] *= size
+    assert not unit_rows(g)[1].any() and not cosine_delta(g)[1].any()
+    assert layer_alignment(g).item() == pytest.approx(layer_alignment(g[[0, 2]]).item() / 3)
+    (slope,) = torch.autograd.grad(layer_alignment(g.requires_grad_()), g)
+    assert slope.isfinite().all() and cosine_delta(g).isfinite().all()
 
 
 @EACH_FORM

@@ -21,6 +21,11 @@ def test_lanczos_finds_the_largest_eigenvalue_of_several_matrices(rank):
     assert torch.allclose(found, torch.linalg.eigvalsh(matrices)[:, -1], atol=1e-10)
 
 
+def test_a_start_that_is_almost_an_eigenvector_finds_the_others():
+    matrix, start = torch.tensor([1.0, 2.0]).double(), torch.tensor([1.0, 1e-9]).double()
+    assert largest_eigenvalue(lambda v: matrix * v, start, 2).item() == pytest.approx(2)
+
+
 def test_the_eigenvalue_is_that_of_the_dense_hessian():
     net, batch = small_supernet("nasbench201"), small_batch()
     fast = FastSupernet(net.space, channels=2, depth=1, classes=3, channels_in=1).double()

@@ -155,6 +155,21 @@ def test_the_second_order_gradient_is_that_of_the_unrolled_step(space, monkeypat
             assert (exact - first).abs().max() > 1e-3
 
 
+def test_the_second_order_difference_moves_the_weights_by_a_hundredth(monkeypatch):
+    problem, seen = make(method="darts-2nd"), []
+    forward, start = type(problem.supernet).forward, flat(problem.parameters)
+
+    def spy(net, *arguments, **keywords):
+        seen.append(flat(problem.parameters) - start)
+        return forward(net, *arguments, **keywords)
+
+    monkeypatch.setattr(type(problem.supernet), "forward", spy)
+    problem.alpha_step(small_batch(0), small_batch(1))
+    at_start, _, ahead, behind = seen
+    assert not at_start.any() and ahead.norm().item() == pytest.approx(0.01)
+    torch.testing.assert_close(behind, -ahead)
+
+
 @pytest.mark.parametrize("half", ["training", "validation"])
 def test_a_weight_step_follows_the_loss_minus_lambda_times_the_regularizer(half):
     """By a numerical derivative of L − λΛ along the step that was taken; Λ is that of either batch."""

@@ -20,7 +20,12 @@ from ldarts_lib.bilevel.alignment import (
     sign_delta,
 )
 from ldarts_lib.bilevel.gradients import flat, gradients, total_lengths
-from ldarts_lib.bilevel.regularizers import Regularizer, penalized_gradients, regularized_gradients
+from ldarts_lib.bilevel.regularizers import (
+    Regularizer,
+    penalized_gradients,
+    perturbation,
+    regularized_gradients,
+)
 from ldarts_lib.spaces.space import SPACES
 
 SEEDS = st.integers(0, 2**32)
@@ -236,6 +241,24 @@ def test_the_perturbation_has_length_epsilon_over_all_cells(estimator, monkeypat
     if estimator == "central":
         torch.testing.assert_close(shifts[1], -shifts[2])
     assert all(torch.equal(pass_["reduce"], weights["reduce"]) for pass_ in seen)
+
+
+def test_two_kinds_of_cells_share_the_length_of_the_perturbation():
+    draw = torch.Generator().manual_seed(0)
+    cells = {kind: torch.randn(3, 4, 5, generator=draw) for kind in ("normal", "reduce")}
+    directions, length = perturbation(Regularizer(kinds="all"), cells)
+    delta = torch.stack([cosine_delta(g.flatten(1)) / 2 for g in cells.values()])
+    torch.testing.assert_close(length, delta.norm())
+    torch.testing.assert_close(torch.stack([*directions.values()]).flatten(2), delta / delta.norm())
+
+
+@pytest.mark.parametrize(("size", "apart"), [(0.0, 1.0), (1e-25, 1.0), (1e18, 1e-7)])
+def test_a_direction_too_small_to_have_a_length_moves_nothing(size, apart):
+    """In float32: no gradient, gradients whose squares are zero, and cells that agree but for roundings."""
+    draw = torch.Generator().manual_seed(0)
+    g = size * (torch.randn(4, 5, generator=draw) + apart * torch.randn(3, 4, 5, generator=draw))
+    directions, length = perturbation(Regularizer(), {"normal": g})
+    assert length == 0 and not directions["normal"].any()
 
 
 @EACH_ESTIMATOR

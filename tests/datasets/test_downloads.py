@@ -119,6 +119,25 @@ def test_a_download_becomes_tensors(small_copy, name, classes, files, kept, labe
     assert data.std.min() > 0.1 and data.mean.max() < 0.6
 
 
+STANDARDIZED = {
+    "cifar10": ((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+    "svhn": ((0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970)),
+    "imagenet16-120": ((0.481098, 0.457490, 0.407882), (0.247922, 0.240235, 0.255255)),
+}
+"""``utils.py`` of the Λ-DARTS code, in the scale 0..1."""
+
+
+@pytest.mark.parametrize("name", STANDARDIZED)
+def test_the_numbers_by_which_a_download_is_standardized(small_copy, name):
+    data = load_images(name, root=small_copy(name))
+    for found, expected in zip((data.mean, data.std), STANDARDIZED[name], strict=True):
+        assert found.flatten().tolist() == pytest.approx(expected, abs=1e-6)
+    images, _ = data.search().all()
+    expected = (data.search_images / 255 - data.mean) / data.std
+    torch.testing.assert_close(images, expected)
+
+
 def test_halves_of_a_downloaded_set_partition_a_seeded_shuffle(small_copy):
     data = load_images("cifar10", root=small_copy("cifar10"))
     halves = data.halves(fraction=0.25, seed=1)

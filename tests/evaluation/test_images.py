@@ -2,7 +2,8 @@ import pytest
 import torch
 from torchvision.transforms.functional import to_pil_image
 
-from ldarts_lib.datasets.images import load_images
+from ldarts_lib.datasets.batches import Augmentation
+from ldarts_lib.datasets.images import ImageDataset, load_images
 from ldarts_lib.errors import DatasetMissing, ProtocolError
 from ldarts_lib.evaluation.images import random_stream, training_images
 from ldarts_lib.evaluation.protocols import training_protocol
@@ -57,6 +58,20 @@ def test_held_out_images_are_tested_and_not_trained_on():
     assert torch.equal(trained.bincount(), digits.search_labels[:750].bincount())
     with pytest.raises(ProtocolError, match="held_out: only of images that fit on a device"):
         training_protocol("V2", published("DARTS_V2"), "imagenet", "imagenet", held_out=0.5)
+
+
+def test_training_images_are_cropped_and_mirrored_and_test_images_are_not():
+    """Images that grow brighter to the right; what a crop brings in from outside is black."""
+    slope = torch.linspace(0.5, 1, 32).expand(60, 1, 32, 32)
+    labels, unit = torch.zeros(60, dtype=torch.int64), (torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1))
+    bright = ImageDataset("bright", 1, slope, labels, slope, labels, *unit, Augmentation(4, flip=True))
+    settings = {"batch_size": 60, "images": 60, "cutout": 0}
+    protocol = training_protocol("V2", published("DARTS_V2"), bright, "cifar", "smoke", **settings)
+    found = training_images(protocol, CPU, dataset=bright)
+    ((images, _),) = found.epoch(0)
+    mirrored = images[..., 8, 4] > images[..., 8, 27]
+    assert 15 < mirrored.sum() < 45 and 30 < (images == 0).flatten(1).any(1).sum() < 60
+    assert all(torch.equal(x, slope) for x, _ in found.test())
 
 
 def test_cutout_blanks_a_sixteenth_of_training_images_only():

@@ -53,6 +53,9 @@ def test_the_linear_schedule_is_that_of_the_code():
     assert protocol.rate(244) == pytest.approx(0.5 / 245)
     assert protocol.rate(245) == pytest.approx(0.5 * 5 / (245 * 5))
     assert protocol.rate(249) == pytest.approx(0.5 * 1 / (245 * 5))
+    whole, ended = of("imagenet", epochs=10, warm_up=0), of("imagenet", epochs=11, warm_up=0)
+    assert [whole.rate(epoch) for epoch in (0, 4, 9)] == pytest.approx([0.5, 0.3, 0.05])  # too few to end so
+    assert [ended.rate(epoch) for epoch in (0, 5, 6, 10)] == pytest.approx([0.5, 0.5 / 6, 0.5 / 6, 0.1 / 6])
     short = of("imagenet", "smoke")
     assert [short.rate(epoch) for epoch in range(2)] == pytest.approx([0.1, 0.05])
 

@@ -176,6 +176,28 @@ def test_the_loss_is_that_of_the_recipe():
     torch.testing.assert_close(logits, first)
 
 
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_the_steps_of_an_epoch_equal_momentum_sgd_by_hand(nesterov):
+    settings = {"momentum": 0.8, "weight_decay": 0.01, "nesterov": nesterov, "clip": 0.5, "epochs": 4}
+    state = start(small("nasbench201", precision="64-true", channels=2, depth=1, **settings))
+    net, velocity = copy.deepcopy(state.network).train(), None
+    expected, rate = list(net.parameters()), state.protocol.rate(1)
+    for images, labels in state.images.epoch(1):
+        loss = torch.nn.functional.cross_entropy(net(images.double()), labels)
+        grads = torch.autograd.grad(loss, expected)
+        norm = torch.cat([g.flatten() for g in grads]).norm()
+        assert norm > 0.5
+        with torch.no_grad():
+            grads = [g * 0.5 / (norm + 1e-6) + 0.01 * w for g, w in zip(grads, expected, strict=True)]
+            velocity = [0.8 * v + g for v, g in zip(velocity or [0] * len(grads), grads, strict=True)]
+            for w, v, g in zip(expected, velocity, grads, strict=True):
+                w -= rate * (g + 0.8 * v if nesterov else v)
+    state.run_epoch(1, lambda: None)
+    assert 0 < rate < state.protocol.learning_rate
+    for ours, theirs in zip(state.network.parameters(), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-10)
+
+
 def test_drop_path_keeps_the_expectation():
     state = start(small(images=64, batch_size=64))
     factors = torch.cat([state._paths(0.3, torch.Generator().manual_seed(i)).flatten() for i in range(40)])

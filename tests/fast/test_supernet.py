@@ -275,6 +275,11 @@ def test_finite_differences_refuse_low_precision(monkeypatch):
     require_full_precision(fast.double(), torch.device("cuda"))  # which TF32 does not touch
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     require_full_precision(fast.float(), torch.device("cuda"))
+    for lower in ("high", "medium"):
+        monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda found=lower: found)
+        with pytest.raises(ImpreciseDifference, match=rf"matmul_precision\(\) is '{lower}'"):
+            require_full_precision(fast.float(), torch.device("cpu"))
+        require_full_precision(fast.double(), torch.device("cpu"))
 
 
 def test_bfloat16_changes_the_convolutions_only(monkeypatch):

@@ -126,6 +126,7 @@ def test_the_stem_for_imagenet():
     ("space", "genotype", "options", "message"),
     [
         (None, parse("|nor_conv_3x3~0|"), {"auxiliary": True}, "only a chain"),
+        (None, parse("|my_conv~0|"), {}, "unknown operation my_conv on edge 1<-0; choose one of none"),
         ("s2", DARTS_V2, {}, "space 's2', normal cell: dil_conv_3x3 on edge 5<-2"),
         (None, published("DARTS_V2_ptb"), {}, "is no darts or nasbench201 cell"),
         (None, parse(f"Genotype(normal={[('skip_connect', 0)] * 2})"), {}, "has no reduction cell"),

@@ -73,6 +73,15 @@ def test_discretization_equals_the_rule(space, seed, levels):
     space.validate(genotype)
 
 
+@pytest.mark.parametrize("more", [1e-4, 1e-12])
+def test_the_least_difference_decides(more):
+    """Too small for half, or for single precision; of equals the earlier would win."""
+    weights = np.full((6, 5), 0.2)
+    weights[:, 3] += more
+    cell = SPACES["nasbench201"].discretize({"normal": weights}).normal
+    assert set(cell.operations) == {"nor_conv_3x3"}
+
+
 def test_edges_are_compared_by_weights_not_by_parameters():
     """α ranks edge 3<-0 first, whose two operations are equally strong; the weights rank it last."""
     space = SPACES["s2"]

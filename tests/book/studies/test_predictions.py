@@ -11,7 +11,9 @@ from ldarts_book.studies import predictions
 from ldarts_book.studies.theory import copies, searched, softmax_jacobian
 from ldarts_lib.bilevel.alignment import layer_alignment
 from ldarts_lib.bilevel.gradients import gradients
+from ldarts_lib.bilevel.packed import PackedSearch
 from ldarts_lib.bilevel.protocols import protocol
+from ldarts_lib.datasets.images import load_images
 from ldarts_lib.networks.batches import Batch
 
 SPACE = {"name": "three", "macro": "stages", "cells": {"normal": {
@@ -69,6 +71,17 @@ def test_at_rest_alpha_has_moved_and_the_weights_have_not(rows):
     most = 2 * 1.5 * protocol(**TINY).alpha_lr  # two entries of an edge, by Adam's steps of about η and η/2
     assert 0.2 * most < (after - before).abs().max() < 1.2 * most
     assert set(rows["seed"]) == {3, 4} and set(rows["variant"]) == {"DARTS"}
+
+
+def test_on_the_way_to_rest_the_rate_falls_and_nothing_decays():
+    states = [searched(protocol(**TINY, seed=seed)) for seed in (3, 4)]
+    bilevel, seen = PackedSearch(states, load_images("noisy-digits")).bilevel, []
+    optimizer, halves = bilevel.alpha_optimizer, [state.validation for state in states]
+    optimizer.register_step_pre_hook(lambda *_: seen.append(dict(optimizer.param_groups[0])))
+    predictions.come_to_rest(bilevel, halves, states[0].protocol, moves=4)
+    rate = states[0].protocol.alpha_lr
+    assert [group["lr"] for group in seen] == pytest.approx([rate, rate * 3 / 4, rate / 2, rate / 4])
+    assert {group["weight_decay"] for group in seen} == {0.0}
 
 
 def test_parts_are_made_once_and_named_like_their_first_search(tmp_path, monkeypatch, ldarts):

@@ -1,0 +1,147 @@
+"""Whether the tests would notice a mistake: wrong changes of the code, one at a time, each against its tests.
+
+    python scripts/mutants.py [WORD ...]     only the changes whose file or text contains a WORD
+
+The table is ``mutants.txt`` beside this file. A block begins with ``[FILE] TESTS``, a narrow selection of
+fast tests, which pass as long as nothing is changed; a line below it is ``TEXT → REPLACEMENT``, and
+``≡ REASON`` after it if no test can notice the change. The exit code is 1 if another one goes unnoticed, and
+2 if a text is not found exactly once, or its tests do not run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib
+import os
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = Path(__file__).with_suffix(".txt")
+LIMIT = 900
+"""Seconds; what a change lets run longer, the tests have noticed."""
+LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "_build", "runs", "*.egg-info")
+LOADED = ("hypothesis", "pandas", "pydantic", "torch")
+"""What takes long to import is imported once, and not for each change."""
+
+
+class Mutant(NamedTuple):
+    """One change of one file, the tests that must notice, and why they cannot, if they cannot."""
+
+    file: str
+    tests: str
+    text: str
+    replacement: str
+    reason: str = ""
+
+    def applied(self, root: Path) -> str:
+        """The file with the change."""
+        source = (root / self.file).read_text(encoding="utf-8")
+        if (found := source.count(self.text)) != 1:
+            raise ValueError(f"{self.file} holds {found} times {self.text!r}")
+        return source.replace(self.text, self.replacement)
+
+
+def read(table: Path = TABLE) -> list[Mutant]:
+    """The changes of a table."""
+    mutants, file, tests = [], "", ""
+    for line in filter(str.strip, table.read_text(encoding="utf-8").splitlines()):
+        if line.startswith("["):
+            file, _, tests = line[1:].partition("] ")
+        elif not line.startswith("#"):
+            text, _, rest = line.partition(" → ")
+            replacement, _, reason = rest.partition(" ≡ ")
+            mutants.append(Mutant(file, tests, text, replacement, reason))
+    return mutants
+
+
+def tried(mutant: Mutant, copy: Path) -> str:
+    """Whether the tests in a copy of the repository notice a change: yes, no, or what went wrong."""
+    path = copy / mutant.file
+    before = path.read_text(encoding="utf-8")
+    try:
+        path.write_text(mutant.applied(copy), encoding="utf-8")
+        return _verdict(copy, mutant.tests)
+    except ValueError as error:
+        return str(error)
+    finally:
+        path.write_text(before, encoding="utf-8")
+
+
+def _verdict(copy: Path, tests: str) -> str:
+    """Run tests in a child of this process, which has not imported what is changed."""
+    sys.stdout.flush()
+    if not (child := os.fork()):
+        code = pytest.ExitCode.INTERNAL_ERROR
+        try:
+            code = _run(copy, tests)
+        finally:
+            os._exit(code)
+    status = os.waitpid(child, 0)[1]
+    code = os.waitstatus_to_exitcode(status)
+    return {0: "no", 1: "yes", -signal.SIGALRM: "yes"}.get(code, f"pytest {tests} ends with {code}")
+
+
+def _run(copy: Path, tests: str) -> int:
+    """In silence, from the copy, for a limited time."""
+    signal.alarm(LIMIT)
+    os.chdir(copy)
+    sys.path[:0] = [str(copy), str(copy / "book")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])  # of processes that a test starts
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 1), os.dup2(silent, 2)
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    return pytest.main([*options, *shlex.split(tests)])
+
+
+def main(arguments: Sequence[str] | None = None, root: Path = ROOT, table: Path = TABLE) -> int:
+    """Try the changes of a table, and tell; the exit code is as above."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("words", nargs="*", metavar="WORD", help="only changes that contain one of these")
+    parser.add_argument("--csv", type=Path, help="write how many changes of each file were noticed")
+    given = parser.parse_args(arguments)
+    sys.dont_write_bytecode = True  # two changes within a second would be one to Python
+    for name in LOADED:
+        importlib.import_module(name)
+    counts: dict[str, Counter[str]] = {}
+    worst, begin = 0, time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = shutil.copytree(root, Path(folder) / "copy", ignore=LEFT_OUT)
+        for mutant in read(table):
+            if given.words and not any(word in f"{mutant.file} {mutant.text}" for word in given.words):
+                continue
+            start, noticed = time.monotonic(), tried(mutant, copy)
+            if noticed == "no" and mutant.reason:
+                noticed = "equivalent"
+            elif noticed == "yes" and mutant.reason:
+                noticed = f"yes, but it should not: {mutant.reason}"
+            worst = max(worst, {"yes": 0, "equivalent": 0, "no": 1}.get(noticed, 2))
+            counts.setdefault(mutant.file, Counter()).update(["changes", noticed])
+            seconds = f"{time.monotonic() - start:.1f} s"
+            change = f"{mutant.text} → {mutant.replacement}"
+            print(noticed, seconds, mutant.file, change, sep=" | ", flush=True)
+    columns = ("changes", "yes", "equivalent")
+    total = sum(counts.values(), Counter())
+    print(*(f"{total[name]} {name}" for name in columns), f"{time.monotonic() - begin:.0f} s", sep=", ")
+    if given.csv:
+        with given.csv.open("w", encoding="utf-8", newline="") as stream:
+            rows = [[file, *(one[name] for name in columns)] for file, one in counts.items()]
+            csv.writer(stream, lineterminator="\n").writerows(
+                [["file", "changes", "noticed", "equivalent"], *rows]
+            )
+    return worst
+
+
+if __name__ == "__main__":
+    sys.exit(main())
