@@ -5,6 +5,8 @@ of its own for that, named after a fingerprint of everything else its outputs de
 that it imports, directly or not, the data, ``pyproject.toml`` and the installed packages. When one of them
 changes, the folder's name changes with it, and Sphinx reads again the notebooks whose fingerprint changed.
 
+The notebooks that are not there yet are executed before the pages are read, one per core.
+
 A build that gave warnings is forgotten, so that the next one gives them again. Otherwise a strict
 build after a lenient one would pass, for Sphinx reads only the pages that changed.
 """
@@ -13,9 +15,12 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
 import platform
 import re
+import tempfile
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,9 +28,13 @@ from typing import Any
 
 import nbformat
 import zmq
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
+from jupyter_cache.executors.utils import single_nb_execution
 from jupyter_client.manager import KernelManager
 from sphinx.application import ENV_PICKLE_FILENAME, Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.util.display import status_iterator
 
 PACKAGES = ("ldarts_lib", "ldarts_book")
 _OURS = re.compile(r"ldarts_(lib|book)(\.\w+)*")
@@ -134,12 +143,40 @@ def outdated(app: Sphinx, env: BuildEnvironment, *changes: set[str]) -> list[str
     return [page for page, mark in env.ldarts_fingerprints.items() if before.get(page) != mark]
 
 
+def _cache(app: Sphinx, page: str) -> str | None:
+    """The folder with the outputs of a notebook."""
+    mark = app.env.ldarts_fingerprints.get(page)
+    return mark and str(Path(app.outdir).parent / ".jupyter_cache" / mark)
+
+
+def execute(app: Sphinx, env: BuildEnvironment, pages: list[str]) -> None:
+    """Execute the notebooks of which there are no outputs; what fails, the engine tries again and reports."""
+    known = {page: folder for page in pages if (folder := _cache(app, page))}
+    if app.config.nb_execution_mode != "cache" or not known:
+        return
+
+    def run(page: str) -> str:
+        cache, path = get_cache(known[page]), env.doc2path(page)
+        notebook = nbformat.read(path, as_version=4)
+        try:
+            cache.match_cache_notebook(notebook)
+        except KeyError:
+            with tempfile.TemporaryDirectory() as folder:
+                made = single_nb_execution(notebook, folder, app.config.nb_execution_timeout, False)
+            if made.err is None:
+                bundle = CacheBundleIn(notebook, path, data={"execution_seconds": made.time})
+                cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+        return page
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        made = pool.map(run, known)
+        [*status_iterator(made, "executing notebooks... ", length=len(known), stringify_func=str)]
+
+
 def choose_cache(app: Sphinx, page: str, source: list[str]) -> None:
     """Point the engine to the cache folder of the notebook that it reads next."""
-    if mark := app.env.ldarts_fingerprints.get(page):
-        folder = Path(app.outdir).parent / ".jupyter_cache" / mark
-        folder.mkdir(parents=True, exist_ok=True)
-        app.env.mystnb_config = app.env.mystnb_config.copy(execution_cache_path=str(folder))
+    if folder := _cache(app, page):
+        app.env.mystnb_config = app.env.mystnb_config.copy(execution_cache_path=folder)
 
 
 def forget_warned_build(app: Sphinx, exception: Exception | None) -> None:
@@ -151,6 +188,7 @@ def forget_warned_build(app: Sphinx, exception: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension (called by Sphinx)."""
     app.connect("env-get-outdated", outdated)
+    app.connect("env-before-read-docs", execute)
     app.connect("source-read", choose_cache)
     app.connect("build-finished", forget_warned_build)
     # Kernels whose connections are not encrypted warn of it, one line each.
