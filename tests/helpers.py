@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,22 @@ def error(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
     """Relative Euclidean distance of two lists of tensors."""
     difference = sum((a.cpu() - b).square().sum() for a, b in zip(found, expected, strict=True))
     return (difference / sum(b.square().sum() for b in expected)).sqrt().item()
+
+
+@contextmanager
+def waiting_is_an_error() -> Iterator[None]:
+    """Within it, an operation that waits for the GPU fails. That torch calls this a prototype is no error."""
+
+    def set_mode(mode: str) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.cuda.set_sync_debug_mode(mode)
+
+    try:
+        set_mode("error")
+        yield
+    finally:
+        set_mode("default")
 
 
 def naive_norm(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:

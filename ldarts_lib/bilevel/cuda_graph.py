@@ -16,13 +16,17 @@ WARM_UP_STEPS = 3
 
 
 class GraphedBilevel:
-    """The steps of one epoch of a bilevel search on a CUDA device, after its ``start_epoch``."""
+    """The steps of a bilevel search on a CUDA device, all on one stream: each has workspaces of its own."""
 
     def __init__(self, bilevel: Bilevel) -> None:
         self.bilevel = bilevel
         self._device = bilevel.parameters[0].device
         self._stream = torch.cuda.Stream(self._device)
-        self._warm = 0
+
+    def start_epoch(self, epoch: int) -> None:
+        """As :meth:`~ldarts_lib.bilevel.half_steps.Bilevel.start_epoch`."""
+        self.bilevel.start_epoch(epoch)
+        self._warm, self._found = 0, None
         self._graph: torch.cuda.CUDAGraph | None = None
 
     def step(self, training: Batch, validation: Batch) -> tuple[Gradients, Gradients]:

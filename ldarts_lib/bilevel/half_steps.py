@@ -172,16 +172,13 @@ class Bilevel:
         state = self.supernet.random_state()
         of_loss = gradients(self.supernet, training, weights).weights
         # ω' = ω − ξ (∇ω L_train + w ω + μ m), a step of SGD with weight decay w, momentum μ and buffer m
-        buffers = (self.weight_optimizer.state[p].get("momentum_buffer") for p in self.parameters)
-        momenta = [0.0 if buffer is None else self.protocol.momentum * buffer for buffer in buffers]
-        step = [
-            gradient + self.protocol.weight_decay * parameter + momentum
-            for gradient, parameter, momentum in zip(of_loss, start, momenta, strict=True)
-        ]
+        step = torch._foreach_add(of_loss, torch._foreach_mul(start, self.protocol.weight_decay))
+        buffers = [self.weight_optimizer.state[p].get("momentum_buffer") for p in self.parameters]
+        if buffers[0] is not None:
+            torch._foreach_add_(step, torch._foreach_mul(buffers, self.protocol.momentum))
         self._set_parameters(start, step, -learning_rate)
         found = gradients(self.supernet, validation, weights)  # at ω'; its ∇ω' L_val is q below
-        norms = torch.stack([torch.linalg.vector_norm(q) for q in found.weights])
-        norm = torch.linalg.vector_norm(norms)
+        norm = joint_norm(found.weights, 1)
         radius = UNROLLED_PERTURBATION / norm.clamp_min(torch.finfo(norm.dtype).tiny)
 
         def cells_at(distance: Tensor) -> dict[str, Tensor]:
@@ -202,8 +199,9 @@ class Bilevel:
     def _set_parameters(
         self, start: Sequence[Tensor], direction: Sequence[Tensor], distance: Tensor | float
     ) -> None:
-        for parameter, origin, move in zip(self.parameters, start, direction, strict=True):
-            parameter.copy_(origin + distance * move)
+        moved = torch._foreach_mul(direction, distance)
+        torch._foreach_add_(moved, start)
+        torch._foreach_copy_(self.parameters, moved)
 
 
 def softmax_backward(alpha: Tensor, cells: Tensor) -> Tensor:

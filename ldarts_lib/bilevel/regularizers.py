@@ -36,6 +36,7 @@ from ldarts_lib.errors import LdartsError
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.edges import EDGES
 from ldarts_lib.networks.supernet import Supernet
+from ldarts_lib.runs.environment import allows_tf32
 from ldarts_lib.settings import Positive
 
 
@@ -219,9 +220,10 @@ def require_full_precision(supernet: Supernet, device: torch.device) -> None:
     if torch.is_autocast_enabled(device.type):
         reasons.append("autocast is on")
     single = next(supernet.parameters()).dtype == torch.float32  # TF32 touches nothing else
-    if single and (precision := torch.get_float32_matmul_precision()) != "highest":
+    tf32 = allows_tf32()
+    if single and (precision := tf32["float32_matmul_precision"]) not in ("highest", "ieee", "none"):
         reasons.append(f"torch.get_float32_matmul_precision() is {precision!r}")
-    if single and device.type == "cuda" and torch.backends.cudnn.allow_tf32:
+    if single and device.type == "cuda" and tf32["allow_tf32"]:
         reasons.append("torch.backends.cudnn.allow_tf32 is on, PyTorch's default")
     if reasons:
         raise ImpreciseDifference(

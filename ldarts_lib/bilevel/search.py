@@ -22,6 +22,7 @@ from ldarts_lib.errors import ProtocolError, RunError
 from ldarts_lib.progress import Bar
 from ldarts_lib.runs.contents import GENOTYPE, METRICS
 from ldarts_lib.runs.directory import CHECKPOINT, Row, Run
+from ldarts_lib.runs.environment import refuse_emulated
 from ldarts_lib.runs.processes import process_pool
 from ldarts_lib.runs.record import record
 from ldarts_lib.spaces.genotype import Genotype, GenotypeError
@@ -106,6 +107,7 @@ def search(
         protocol = protocol.on(dataset.facts)
     if protocol.cuda_graph and torch.device(device).type != "cuda":
         raise ProtocolError(f"cuda_graph needs a CUDA device, the search runs on {device}")
+    refuse_emulated(protocol.precision, torch.device(device))
 
     def begin() -> SearchState:
         if isinstance(protocol, RecurrentProtocol):

@@ -28,13 +28,13 @@ from ldarts_lib.bilevel.protocols import SearchProtocol
 from ldarts_lib.bilevel.regularizers import REGULARIZED_KIND
 from ldarts_lib.bilevel.trajectory import Trajectory
 from ldarts_lib.datasets.images import ImageDataset
-from ldarts_lib.errors import ProtocolError, RunError
+from ldarts_lib.errors import ProtocolError
 from ldarts_lib.fast.supernet import FastSupernet
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import Supernet, initial_alphas
 from ldarts_lib.runs.contents import IMAGES
 from ldarts_lib.runs.directory import Row, Run
-from ldarts_lib.runs.environment import seed_everything
+from ldarts_lib.runs.environment import restore_generator, seed_everything
 from ldarts_lib.runs.metrics import IDENTITY
 from ldarts_lib.runs.record import OnStep, State, require_finite
 from ldarts_lib.spaces.genotype import Genotype
@@ -63,6 +63,7 @@ class SearchState(State):
         for name, further in protocol.new_remedy().further_alphas(self.batches).items():
             alphas[name] = further.to(device, dtype).requires_grad_()
         self.bilevel = Bilevel(supernet, alphas, protocol)
+        self.stepper = GraphedBilevel(self.bilevel) if protocol.cuda_graph else self.bilevel
         self._read(dataset, device)
 
     def _supernet(
@@ -87,7 +88,7 @@ class SearchState(State):
     def run_epoch(self, epoch: int, on_step: OnStep = lambda _: None) -> Row:
         """One pass over the data of ω; returns its row of the history."""
         begin = time.perf_counter()
-        self.bilevel.start_epoch(epoch)
+        self.stepper.start_epoch(epoch)
         self.bilevel.supernet.train()
         measured = []
         for units, numbers in self._steps(epoch):
@@ -130,9 +131,8 @@ class SearchState(State):
 
     def _steps(self, epoch: int) -> Iterator[tuple[int, Tensor]]:
         """Make the steps of an epoch; yields the units of the bar that each went on, and what it measured."""
-        bilevel = GraphedBilevel(self.bilevel) if self.protocol.cuda_graph else self.bilevel
         for batches in self.pairs():
-            yield 1, measure(bilevel.step(*batches), batches)
+            yield 1, measure(self.stepper.step(*batches), batches)
         self.bilevel.remedy.after_epoch(self.bilevel, epoch, batches[1])
 
     def pairs(self) -> Iterator[tuple[Batch, Batch]]:
@@ -173,15 +173,9 @@ class SearchState(State):
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
-        bilevel, generator = self.bilevel, self.bilevel.supernet.generator
-        # random numbers of a CPU cannot go on on a GPU, nor the reverse: fine if none are drawn
-        if len(saved["operations"]) == len(generator.get_state()):
-            generator.set_state(saved["operations"])
-        elif bilevel.supernet.draws or self.protocol.form in alignment.RANDOM_FORMS or bilevel.remedy.draws:
-            raise RunError(
-                "this search draws random numbers on its device, and was begun on a device of another kind: "
-                "go on there, or begin in another directory"
-            )
+        bilevel = self.bilevel
+        draws = bilevel.supernet.draws or bilevel.remedy.draws or self.protocol.form in alignment.RANDOM_FORMS
+        restore_generator(bilevel.supernet.generator, saved["operations"], draws=draws)
         self.batches.set_state(saved["batches"])
         bilevel.supernet.load_state_dict(saved["supernet"])
         with torch.no_grad():
@@ -191,6 +185,8 @@ class SearchState(State):
                 alpha.grad = None if earlier is None else earlier.to(alpha.device)
         bilevel.weight_optimizer.load_state_dict(saved["weight_optimizer"])
         bilevel.alpha_optimizer.load_state_dict(saved["alpha_optimizer"])
+        for group in bilevel.alpha_optimizer.param_groups:  # not as on the device of the checkpoint
+            group["capturable"] = group["params"][0].is_cuda
         self.trajectory = Trajectory.of(saved["trajectory"])
         device = next(iter(bilevel.alphas.values())).device
         bilevel.remedy.kept.update((name, t.to(device)) for name, t in saved.get("remedy", {}).items())

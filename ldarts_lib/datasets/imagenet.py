@@ -1,7 +1,8 @@
 """ImageNet (ILSVRC 2012) as a folder of JPEG files, read by worker processes: it does not fit on a device.
 
-The folders ``train`` and ``val`` hold one folder of images per class. Crops, flips and colours of training
-images, and the central crop of test images, are those of the Λ-DARTS code.
+Workers hand over bytes, a quarter of what float32 takes in the memory that processes share. The folders
+``train`` and ``val`` hold one folder of images per class. Crops, flips and colours of training images, and
+the central crop of test images, are those of the Λ-DARTS code.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
+from torch import Tensor
 
 from ldarts_lib.datasets.catalogue import IMAGENET
 from ldarts_lib.datasets.downloads import data_root
@@ -61,15 +64,26 @@ def folders() -> tuple[Path, Path]:
 
 
 def central_crop(pixels: int) -> Callable[[Image.Image], Any]:
-    """What makes of a picture the middle of it, in the scale 0..1, [3, pixels, pixels]."""
+    """What makes of a picture the middle of it, as bytes [3, pixels, pixels]."""
     from torchvision import transforms
 
     sizes = transforms.Resize(round(pixels * 256 / 224)), transforms.CenterCrop(pixels)
-    return transforms.Compose([*sizes, transforms.ToTensor()])
+    return transforms.Compose([*sizes, transforms.PILToTensor()])
+
+
+def in_unit_scale(images: Tensor) -> Tensor:
+    """Bytes in the scale 0..1, as float32."""
+    return images.float().div(255)
+
+
+def standardized(images: Tensor) -> Tensor:
+    """Bytes [batch, 3, height, width] with ImageNet's means 0 and standard deviations 1."""
+    mean, std = (torch.tensor(x, device=images.device).view(-1, 1, 1) for x in (MEAN, STD))
+    return in_unit_scale(images).sub_(mean).div_(std)
 
 
 def image_folders(pixels: int = PIXELS) -> tuple[PictureFiles, PictureFiles]:
-    """The training images, randomly changed, and the test images: standardized, [3, pixels, pixels].
+    """The training images, randomly changed, and the test images: bytes [3, pixels, pixels].
 
     The classes of both are those of the training, matched by name.
 
@@ -80,16 +94,13 @@ def image_folders(pixels: int = PIXELS) -> tuple[PictureFiles, PictureFiles]:
     classes, (training, test), _ = matched(folders(), _SORT)
     from torchvision import transforms
 
-    normalize = transforms.Normalize(MEAN, STD)
     augmented = [
         transforms.RandomResizedCrop(pixels),
         transforms.RandomHorizontalFlip(),
         transforms.ColorJitter(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.2),
-        transforms.ToTensor(),
-        normalize,
+        transforms.PILToTensor(),
     ]
-    central = [central_crop(pixels), normalize]
     return (
         PictureFiles(training, classes, transforms.Compose(augmented)),
-        PictureFiles(test, classes, transforms.Compose(central)),
+        PictureFiles(test, classes, central_crop(pixels)),
     )

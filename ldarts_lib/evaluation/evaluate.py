@@ -17,7 +17,7 @@ from ldarts_lib.evaluation.protocols import LanguageTrainingProtocol, TrainingPr
 from ldarts_lib.evaluation.training import has_dead_ends, train_images
 from ldarts_lib.runs.contents import METRICS
 from ldarts_lib.runs.directory import Run
-from ldarts_lib.runs.environment import resolve_device
+from ldarts_lib.runs.environment import refuse_emulated, resolve_device, tuned_convolutions
 from ldarts_lib.runs.record import begun, record
 
 
@@ -76,7 +76,8 @@ def evaluate(
     require_devices(where, devices, named=":" in str(device))
     if not run.finished_with(protocol):
         training_images(protocol, torch.device("cpu"), part=(0, devices), dataset=dataset)  # refused early
-        with begun(out, protocol, where, devices=devices):
+        refuse_emulated(protocol.precision, where)
+        with tuned_convolutions(where), begun(out, protocol, where, devices=devices):
             launch(
                 train_images,
                 run,

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ldarts_lib.datasets.batches import cutout
 from ldarts_lib.datasets.catalogue import IMAGENET
-from ldarts_lib.datasets.imagenet import MEAN, PIXELS, STD, image_folders
+from ldarts_lib.datasets.imagenet import MEAN, PIXELS, STD, image_folders, standardized
 from ldarts_lib.datasets.images import ImageDataset
 from ldarts_lib.datasets.own import images_of
 from ldarts_lib.errors import DatasetCorrupt, ProtocolError
@@ -27,6 +27,9 @@ from ldarts_lib.runs.threads import cores
 
 TEST_BATCH, TEST_BATCH_OF_FILES = 512, 128
 """Images at a time when nothing is learned."""
+
+WORKERS, AHEAD = 16, 1
+"""At most so many processes read ImageNet, each so many batches ahead."""
 
 BATCHES, PATHS, NOISE = 0, 1, 2
 """Streams of random numbers."""
@@ -112,13 +115,15 @@ class FolderImages:
             images,
             size,
             sampler=chosen.tolist(),
-            num_workers=min(max(cores() // self.world, 1), 16),
+            num_workers=min(max(cores() // self.world, 1), WORKERS),
+            prefetch_factor=AHEAD,
             pin_memory=torch.cuda.is_available(),
             generator=generator,
         )
         try:
             for batch, labels in loader:
-                yield batch.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+                labels = labels.to(self.device, non_blocking=True)
+                yield standardized(batch.to(self.device, non_blocking=True)), labels
         except DatasetCorrupt as error:  # a worker adds its traceback, which ends with what we said
             raise DatasetCorrupt(str(error).splitlines()[-1].partition("DatasetCorrupt: ")[2]) from None
 

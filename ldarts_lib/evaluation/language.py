@@ -25,7 +25,7 @@ from ldarts_lib.evaluation.protocols import LanguageTrainingProtocol
 from ldarts_lib.networks.batches import TextBatch
 from ldarts_lib.networks.recurrent import DiscreteLanguageModel, Dropouts, mean_loss, perplexity
 from ldarts_lib.runs.directory import Row
-from ldarts_lib.runs.environment import arithmetic, seed_everything
+from ldarts_lib.runs.environment import arithmetic, restore_generator, seed_everything
 from ldarts_lib.runs.record import OnStep, State, require_finite
 
 SHORTEST, SPREAD, HALF_WINDOWS = 5, 5.0, 0.05
@@ -158,7 +158,8 @@ class LanguageTraining(State):
         self.average = [tensor.to(self.parameters[0].device) for tensor in saved["average"]]
         self.averaged_steps = saved["averaged_steps"]
         self.batches.set_state(saved["batches"])
-        self.model.generator.set_state(saved["masks"])
+        draws = any(self.protocol.dropouts.values())
+        restore_generator(self.model.generator, saved["masks"], draws=draws)
 
 
 def window_length(protocol: LanguageTrainingProtocol, generator: torch.Generator) -> int:

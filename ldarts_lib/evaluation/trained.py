@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ldarts_lib.datasets.catalogue import IMAGENET
 from ldarts_lib.datasets.decoded import read_picture
-from ldarts_lib.datasets.imagenet import PictureFiles, central_crop
+from ldarts_lib.datasets.imagenet import PictureFiles, central_crop, in_unit_scale
 from ldarts_lib.errors import DatasetCorrupt, RunError
 from ldarts_lib.evaluation.images import TEST_BATCH_OF_FILES, resized, training_images
 from ldarts_lib.evaluation.protocols import RECIPES, TrainingProtocol
@@ -156,6 +156,6 @@ def _decoded(path: Path, network: TrainedNetwork) -> Tensor | str:
         _, picture = read_picture(path, network.size, network.channels)
         return picture if isinstance(picture, str) else torch.tensor(picture) / 255
     try:
-        return PictureFiles([(path, 0)], [], central_crop(network.size))[0][0]
+        return in_unit_scale(PictureFiles([(path, 0)], [], central_crop(network.size))[0][0])
     except DatasetCorrupt as error:
         return str(error)

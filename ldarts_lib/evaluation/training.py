@@ -23,7 +23,7 @@ from ldarts_lib.networks.discrete import DiscreteNetwork
 from ldarts_lib.networks.sizes import sizes
 from ldarts_lib.runs.contents import IMAGES
 from ldarts_lib.runs.directory import Row, Run
-from ldarts_lib.runs.environment import arithmetic, seed_everything
+from ldarts_lib.runs.environment import arithmetic, seed_everything, tuned_convolutions
 from ldarts_lib.runs.record import OnStep, State, require_finite, run_epochs
 from ldarts_lib.spaces.genotype import OPERATION_NAMES, Genotype
 
@@ -86,11 +86,11 @@ def train_images(
     fabric: Fabric, run: Run, protocol: TrainingProtocol, dataset: ImageDataset | None, progress: bool
 ) -> None:
     """This process's part of a training; only the first one writes."""
-    torch.backends.cudnn.benchmark = fabric.device.type == "cuda"  # all batches have one shape
     part = fabric.global_rank, fabric.world_size
     images = training_images(protocol, fabric.device, part=part, dataset=dataset)
     state, first = ImageTraining(fabric, protocol, images), fabric.is_global_zero
-    run_epochs([run], [state], progress=progress and first, writes=first)
+    with tuned_convolutions(fabric.device):  # all batches have one shape
+        run_epochs([run], [state], progress=progress and first, writes=first)
 
 
 class ImageTraining(State):
@@ -124,7 +124,7 @@ class ImageTraining(State):
 
     def run_epoch(self, epoch: int, on_step: OnStep) -> Row:
         """One pass over the training images, and a test if one is due."""
-        with arithmetic("float32" if self.protocol.precision == "32-true" else "tf32"):
+        with arithmetic(self.protocol.precision):
             return self._epoch(epoch, on_step)
 
     def _epoch(self, epoch: int, on_step: OnStep) -> Row:
@@ -168,9 +168,10 @@ class ImageTraining(State):
             return None
         shape = sum(self.network.edges), self.protocol.batch_size
         # m/(1 − q_t) with P(m = 0) = q_t (book/darts_space)
-        kept = (torch.rand(shape, generator=generator) >= drop).float() / (1 - drop)
+        kept = torch.rand(shape, generator=generator) >= drop
         part = kept[:, self.fabric.global_rank :: self.fabric.world_size].contiguous()
-        return part.to(self.fabric.device, non_blocking=True)
+        # as bytes: a copy of less than 64 KiB does not wait for the device
+        return part.to(self.fabric.device, non_blocking=True).float() / (1 - drop)
 
     @torch.no_grad()
     def _tested(self) -> tuple[float, float]:

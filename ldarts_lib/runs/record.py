@@ -23,7 +23,7 @@ from ldarts_lib.errors import LdartsError, RunError
 from ldarts_lib.files import write_json
 from ldarts_lib.progress import Bar
 from ldarts_lib.runs.directory import Row, Run
-from ldarts_lib.runs.environment import environment
+from ldarts_lib.runs.environment import arithmetic, environment
 from ldarts_lib.runs.threads import limited
 
 OnStep = Callable[..., object]
@@ -117,7 +117,8 @@ def begun(out: str | Path, settings: BaseModel, device: torch.device | str, **fa
     """A claimed run directory that says on what it runs (and ``facts``), with the CPU threads of its size."""
     limits = limited(getattr(settings, "size", None)), _lack_of_memory(settings, device)
     with Run.claim(out, settings) as run, limits[0], limits[1]:
-        run.write_environment({**environment(torch.device(device)), **facts})
+        with arithmetic(getattr(settings, "precision", "float32")):  # as in each step
+            run.write_environment({**environment(torch.device(device)), **facts})
         yield run
 
 
@@ -134,6 +135,8 @@ def _lack_of_memory(settings: BaseModel, device: torch.device | str) -> Iterator
         lower = " or ".join(f"{name} (now {value})" for name, value in settings if name in _LOWER)
         if getattr(settings, "checkpoint_cells", True) is False:
             lower += ", or set checkpoint_cells"
+        if "auxiliary" in type(settings).model_fields:
+            lower += ", or share each batch among more devices (devices)"
         raise OutOfMemory(f"{what}; lower {lower or 'its size'}, in another directory") from error
 
 

@@ -120,8 +120,10 @@ def test_an_interrupted_search_goes_on_bit_for_bit(tmp_path, monkeypatch):
 def test_a_search_changes_the_kind_of_device_only_if_it_draws_nothing_there(space):
     state = SearchState(small(space), load_images("digits"))
     saved = state.checkpoint() | {"operations": torch.zeros(16, dtype=torch.uint8)}  # as on a GPU
+    saved["alpha_optimizer"]["param_groups"][0]["capturable"] = True
     if space == "nasbench201":
         state.restore(saved)
+        assert state.bilevel.alpha_optimizer.param_groups[0]["capturable"] is False
     else:
         with pytest.raises(RunError, match="begun on a device of another kind"):
             state.restore(saved)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from helpers import waiting_is_an_error
 from ldarts_lib.datasets.batches import Augmentation, Batches, augmented, cutout
 from ldarts_lib.datasets.images import load_images
 
@@ -88,16 +91,26 @@ def test_batches_never_wait_for_the_device():
         torch.ones(3).nonzero()
 
 
+def test_the_mode_in_which_waiting_fails_is_left_again(monkeypatch):
+    modes = []
+
+    def prototype(mode):
+        modes.append(mode)
+        warnings.warn("Synchronization debug mode is a prototype feature", stacklevel=1)
+
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", prototype)
+    with pytest.raises(RuntimeError, match="waits"), waiting_is_an_error():
+        raise RuntimeError("waits")
+    assert modes == ["error", "default"]
+
+
 @pytest.mark.gpu
 def test_a_gpu_sees_the_same_batches_without_a_sync():
     data = load_images("digits").search_images
     host = Batches(data, torch.arange(1000), augmentation=CHANGED, **unit())
     device = Batches(data.cuda(), torch.arange(1000).cuda(), augmentation=CHANGED, **unit("cuda"))
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with waiting_is_an_error():
         batches = list(device.epoch(64, generator(), augment=True))
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     for (images, labels), (x, y) in zip(host.epoch(64, generator(), augment=True), batches, strict=True):
         assert torch.equal(images, x.cpu()) and torch.equal(labels, y.cpu())
 

@@ -1,11 +1,13 @@
 import pytest
 import torch
+from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
 from ldarts_lib.datasets.batches import Augmentation
+from ldarts_lib.datasets.imagenet import MEAN, STD, standardized
 from ldarts_lib.datasets.images import ImageDataset, load_images
 from ldarts_lib.errors import DatasetMissing, ProtocolError
-from ldarts_lib.evaluation.images import random_stream, training_images
+from ldarts_lib.evaluation.images import AHEAD, WORKERS, random_stream, training_images
 from ldarts_lib.evaluation.protocols import training_protocol
 from ldarts_lib.spaces.published import published
 
@@ -124,6 +126,23 @@ def test_imagenet_is_read_from_files(few_files):
     images, labels = (torch.cat(parts) for parts in zip(*tested, strict=True))
     assert labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert torch.equal(images.mean((2, 3)).argmax(1), 2 * labels)  # the colour, standardized
+
+
+def test_imagenet_is_standardized_as_torchvision_does_it_bit_for_bit():
+    """From bytes, which workers hand over and the device standardizes."""
+    picture = to_pil_image(torch.randint(256, (3, 9, 7), dtype=torch.uint8))
+    as_bytes, expected = transforms.PILToTensor()(picture), transforms.ToTensor()(picture)
+    expected = transforms.Normalize(MEAN, STD)(expected)
+    assert torch.equal(standardized(as_bytes[None])[0], expected)
+
+
+def test_what_readers_of_imagenet_share_fits_into_memory(few_files):
+    """Batches of the paper's recipe on one device, as many ahead as there are readers: below 3 GB, not 20."""
+    found = training_images(imagenet(), CPU)
+    image, _ = found.training[0]
+    paper = training_protocol("V2", published("DARTS_V2"), "imagenet", "imagenet", "paper")
+    assert image.dtype == found.testing[0][0].dtype == torch.uint8
+    assert WORKERS * AHEAD * paper.batch_size * image.nbytes < 3e9
 
 
 def test_a_few_images_of_imagenet_are_of_all_classes(few_files):

@@ -16,6 +16,7 @@ from ldarts_lib.evaluation.images import training_images
 from ldarts_lib.evaluation.protocols import training_protocol
 from ldarts_lib.evaluation.training import ImageTraining, Objective, has_dead_ends, network_of
 from ldarts_lib.runs.directory import Run
+from ldarts_lib.runs.environment import allows_tf32
 from ldarts_lib.runs.processes import ProcessFailed
 from ldarts_lib.runs.record import Diverged
 from ldarts_lib.spaces.notations import parse
@@ -135,6 +136,19 @@ def test_two_processes_train_the_network_of_one(tmp_path, monkeypatch):
         assert a["train_loss"] == pytest.approx(b["train_loss"], rel=1e-6)  # Fabric returns float32
         assert a["train_accuracy"] == b["train_accuracy"]
     assert one["test_accuracy"] == two["test_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("precision", "tf32"), [("32-true", False), ("bf16-mixed", True), ("64-true", False)]
+)
+def test_convolutions_of_a_training_in_float32_are_in_float32(precision, tf32, monkeypatch):
+    training, seen = start(small("nasbench201", precision=precision)), []
+    no_loss = torch.zeros(3, dtype=torch.float64)
+    monkeypatch.setattr(training, "_step", lambda *_: seen.append(allows_tf32()["allow_tf32"]) or no_loss)
+    monkeypatch.setattr(training, "_tested", lambda: seen.append(allows_tf32()["allow_tf32"]) or (0.0, 0.0))
+    monkeypatch.setattr(training.fabric, "all_reduce", lambda *_, **__: torch.ones(3))
+    training.run_epoch(0, lambda: None)
+    assert set(seen) == {tf32}
 
 
 DEAD_EDGES = parse("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_1x1~1|+|nor_conv_3x3~0|none~1|none~2|")

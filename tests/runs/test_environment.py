@@ -1,16 +1,19 @@
 """The environment: versions, devices, source state, seeds."""
 
 import json
+import multiprocessing
 import random
 import runpy
 import subprocess
 import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from ldarts_lib.errors import ProtocolError, RunError
 from ldarts_lib.runs import environment
 from ldarts_lib.runs.environment import DeviceUnavailable
 from ldarts_lib.runs.threads import cores
@@ -36,12 +39,15 @@ def package(tmp_path):
 def gpus(monkeypatch):
     """A torch that sees so many GPUs; the second is the current one."""
 
-    def see(count):
+    def see(count, capability=(9, 0), built="sm_75 sm_80 sm_86 sm_90 sm_100 compute_120"):
         properties = SimpleNamespace(name="GPU X", total_memory=80 * 2**30)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
         monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
         monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: properties.name)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+        monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: built.split())
 
     return see
 
@@ -87,6 +93,106 @@ def test_a_gpu_that_is_not_there_names_what_to_check(gpus, monkeypatch, name, co
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
     with pytest.raises(DeviceUnavailable, match=message):
         environment.resolve_device(name)
+
+
+@pytest.mark.parametrize(
+    ("capability", "built"),
+    [
+        ((8, 9), "sm_75 sm_86"),  # code for 8.6 runs on 8.9
+        ((12, 1), "sm_90 compute_120"),  # the driver compiles it
+        ((9, 0), "sm_90a"),
+        ((9, 4), "gfx942"),  # ROCm
+    ],
+)
+def test_a_gpu_that_this_torch_has_kernels_for_is_taken(gpus, capability, built):
+    gpus(2, capability, built)
+    assert environment.resolve_device("auto") == torch.device("cuda", 1)
+
+
+@pytest.mark.parametrize(
+    ("capability", "built"), [((6, 1), "sm_75 sm_80"), ((8, 0), "sm_75 sm_86 compute_90")]
+)
+def test_a_gpu_without_kernels_names_a_build_that_has_them(gpus, capability, built):
+    gpus(2, capability, built)
+    with pytest.raises(
+        DeviceUnavailable, match=r"no kernels for the GPU X \(sm_\d\d; it has sm_75.*CUDA 12\.6"
+    ):
+        environment.resolve_device("cuda:0")
+    with pytest.warns(UserWarning, match="the CPU is used: torch .* has no kernels"):
+        assert environment.resolve_device("auto") == torch.device("cpu")
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "bf16-mixed"])
+def test_bfloat16_that_a_gpu_only_imitates_is_refused(gpus, monkeypatch, precision):
+    gpus(1)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
+    with pytest.raises(ProtocolError, match=f"'{precision}': cuda:0: GPU X, .* has no bfloat16"):
+        environment.refuse_emulated(precision, torch.device("cuda", 0))
+    environment.refuse_emulated("float32", torch.device("cuda", 0))
+    environment.refuse_emulated(precision, torch.device("cpu"))
+
+
+def test_random_numbers_go_on_only_on_a_device_of_their_kind():
+    generator, of_gpu = torch.Generator(), torch.zeros(16, dtype=torch.uint8)
+    before = generator.get_state()
+    environment.restore_generator(generator, of_gpu, draws=False)
+    assert torch.equal(generator.get_state(), before)
+    with pytest.raises(RunError, match="begun on a device of another kind"):
+        environment.restore_generator(generator, of_gpu, draws=True)
+    drawn = torch.rand(3, generator=generator)
+    environment.restore_generator(generator, before, draws=True)
+    assert torch.equal(torch.rand(3, generator=generator), drawn)
+
+
+FLAGS = """
+import torch
+from ldarts_lib.runs.environment import allows_tf32, arithmetic
+backends = torch.backends
+def now():
+    convolution = getattr(backends.cudnn, "conv", None)
+    return allows_tf32(), convolution and convolution.fp32_precision, backends.cudnn.benchmark
+{set}
+before = now()
+assert before[0]["allow_tf32"] is {convolutions}, before
+for precision, on in (("float32", False), ("tf32", True), ("bf16-mixed", True), ("64-true", False)):
+    with arithmetic(precision):
+        found = allows_tf32()
+        assert found["allow_tf32"] is on, (precision, found)
+        assert (found["float32_matmul_precision"] in ("high", "tf32")) is on, (precision, found)
+    assert now() == before, (precision, before, now())
+"""
+
+
+@pytest.mark.parametrize(
+    ("set", "convolutions"),
+    [
+        ("", True),
+        ("backends.cudnn.allow_tf32 = False; torch.set_float32_matmul_precision('medium')", False),
+        ("backends.cudnn.conv.fp32_precision = 'ieee'", False),
+        ("backends.cuda.matmul.fp32_precision = 'tf32'", True),
+        ("backends.fp32_precision = 'tf32'", True),
+        ("backends.fp32_precision = 'ieee'", False),
+    ],
+)
+def test_tf32_is_off_and_on_whichever_flags_somebody_has_used(set, convolutions):
+    """In a child: flags of the new kind cannot be taken back."""
+    if "fp32" in set and not hasattr(torch.backends, "fp32_precision"):
+        pytest.skip("this torch has no such flags")
+    code = FLAGS.format(set=set, convolutions=convolutions)
+    context = multiprocessing.get_context("fork")
+    child = context.Process(target=exec, args=(code, {}))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+
+
+def test_kernels_are_tried_within_a_training_only(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    for kind in ("cpu", "cuda"):
+        with environment.tuned_convolutions(torch.device(kind)):
+            assert torch.backends.cudnn.benchmark is (kind == "cuda")
+        assert torch.backends.cudnn.benchmark is False
 
 
 @pytest.mark.parametrize("name", ["gpu", "", "cuda:", "cuda:-1", "cuda:x", "CPU", "cpu:0"])

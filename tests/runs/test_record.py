@@ -16,7 +16,7 @@ from ldarts_lib.files import read_json
 from ldarts_lib.runs import record as module
 from ldarts_lib.runs.directory import Run
 from ldarts_lib.runs.processes import ProcessFailed
-from ldarts_lib.runs.record import Diverged, OutOfMemory, record, require_finite, run_epochs
+from ldarts_lib.runs.record import Diverged, OutOfMemory, begun, record, require_finite, run_epochs
 from runfolders import assert_same_run
 from walker import Walk, Walker, walk
 
@@ -158,6 +158,17 @@ def test_a_lack_of_memory_is_one_line_that_says_what_to_lower(tmp_path, monkeypa
     lower = "batch_size (now 64) or channels (now 16), or set checkpoint_cells, in another directory"
     assert message in str(error.value) and str(error.value).endswith(lower)
     assert "\n" not in str(error.value) and str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
+
+
+@pytest.mark.parametrize("precision", ["float32", "tf32"])
+def test_what_is_recorded_of_the_arithmetic_is_that_of_the_steps(tmp_path, precision):
+    class Precise(Walk):
+        precision: str
+
+    with begun(tmp_path / "run", Precise(precision=precision), "cpu") as run:
+        flags = run.read_json("environment.json")["determinism"]
+    expected = {"float32": (False, "highest"), "tf32": (True, "high")}[precision]
+    assert (flags["allow_tf32"], flags["float32_matmul_precision"]) == expected
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), Diverged("the loss is nan")])

@@ -26,6 +26,7 @@ from scipy import stats
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ldarts_lib.bilevel.cuda_graph import WARM_UP_STEPS, GraphedBilevel
 from ldarts_lib.bilevel.gradients import Gradients, gradients
 from ldarts_lib.bilevel.half_steps import Bilevel
 from ldarts_lib.bilevel.protocols import protocol
@@ -37,7 +38,8 @@ from ldarts_lib.progress import Bar
 from ldarts_lib.runs.processes import process_pool
 from ldarts_lib.runs.threads import cores
 
-Implementation = Literal["reference", "fast", "batched"]
+Implementation = Literal["reference", "fast", "batched", "graphed"]
+"""The last one on a GPU only: the batched one as a CUDA graph."""
 Cost = Literal["none", "central", "forward", "exact"]
 SPACES = ("darts", "s2", "nasbench201")
 COLUMNS = ("space", "supernet", "regularizer", "seconds", "n", "ratio", "±%", "MiB", "calls")
@@ -112,7 +114,7 @@ def measured(
     return benchmark(
         scale=replace(scale, batch=batch or scale.batch),
         spaces=spaces or (SPACES[:0:-1] if quick else SPACES),  # first those that leave time to others
-        implementations=get_args(Implementation)[: 2 if quick and device.type == "cpu" else 3],
+        implementations=get_args(Implementation)[: 4 if device.type == "cuda" else 2 if quick else 3],
         costs=("none", "central", "exact") if quick else get_args(Cost),
         rounds=rounds,
         minutes=0.75 if quick else 25,
@@ -132,7 +134,7 @@ def benchmark(
     *,
     scale: Scale = OFFICIAL,
     spaces: Sequence[str] = SPACES,
-    implementations: Sequence[Implementation] = get_args(Implementation),
+    implementations: Sequence[Implementation] = get_args(Implementation)[:3],
     costs: Sequence[Cost] = get_args(Cost),
     rounds: int | None = None,
     minutes: float = 25,
@@ -189,6 +191,8 @@ def _measure(
     seconds: dict[tuple[Implementation, bool], list[float]] = {key: [] for key in keys}
     usage = {}
     for key, problem in problems.items():
+        for _ in range(WARM_UP_STEPS + 1 if key[0] == "graphed" else 0):
+            problem.step(*batches)
         with Usage() as usage[key]:
             problem.step(*batches)
     reference = seconds["reference", False]
@@ -229,7 +233,7 @@ def _problem(
     cost: Cost,
     checkpoint: bool,
     device: torch.device,
-) -> Bilevel:
+) -> Bilevel | GraphedBilevel:
     torch.manual_seed(0)
     described = protocol(space).search_space
     depth = scale.depths[described.macro]
@@ -238,7 +242,7 @@ def _problem(
     if implementation == "reference":
         supernet, bilevel = Supernet(described, **sizes), TextbookBilevel
     else:
-        strategy = "batched" if implementation == "batched" else "separate"
+        strategy = "separate" if implementation == "fast" else "batched"
         supernet = FastSupernet(described, strategy=strategy, checkpoint=checkpoint, **sizes)
         bilevel = Bilevel
     settings = {"method": "darts"} if cost == "none" else {"method": "lambda", "estimator": cost}
@@ -250,6 +254,9 @@ def _problem(
             parameter.grad = torch.zeros_like(parameter)
         optimizer.step()  # creates momentum and the like, which is not measured
         optimizer.zero_grad()
+    if implementation == "graphed":
+        problem = GraphedBilevel(problem)
+        problem.start_epoch(0)
     return problem
 
 
