@@ -11,9 +11,11 @@ fast tests, which pass as long as nothing is changed; a line below it is ``TEXT 
 from __future__ import annotations
 
 import argparse
+import compileall
 import csv
 import importlib
 import os
+import py_compile
 import shlex
 import shutil
 import signal
@@ -26,14 +28,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import Phase, settings
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = Path(__file__).with_suffix(".txt")
 LIMIT = 900
 """Seconds; what a change lets run longer, the tests have noticed."""
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "_build", "runs", "*.egg-info")
-LOADED = ("hypothesis", "pandas", "pydantic", "torch")
+LOADED = ("lightning_fabric", "pandas", "pydantic", "pytest_timeout", "torch._dynamo", "torchvision", "tyro")
 """What takes long to import is imported once, and not for each change."""
+OPTIONS = ["-x", "-q", "--assert=plain", "--hypothesis-profile=unshrunk", "-p", "no:cacheprovider"]
+OPTIONS += ["-p", "pytest_timeout", "-p", "_hypothesis_pytestplugin"]
+"""The first failure says enough: nothing is explained, and no smaller example is looked for."""
 
 
 class Mutant(NamedTuple):
@@ -101,8 +107,7 @@ def _run(copy: Path, tests: str) -> int:
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path[:2])  # of processes that a test starts
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1), os.dup2(silent, 2)
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
-    return pytest.main([*options, *shlex.split(tests)])
+    return pytest.main([*OPTIONS, *shlex.split(tests)])
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT, table: Path = TABLE) -> int:
@@ -111,13 +116,17 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT, table: Path 
     parser.add_argument("words", nargs="*", metavar="WORD", help="only changes that contain one of these")
     parser.add_argument("--csv", type=Path, help="write how many changes of each file were noticed")
     given = parser.parse_args(arguments)
-    sys.dont_write_bytecode = True  # two changes within a second would be one to Python
     for name in LOADED:
         importlib.import_module(name)
+    settings.register_profile("unshrunk", derandomize=True, deadline=None, phases=[Phase.generate])
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    sys.dont_write_bytecode = True
     counts: dict[str, Counter[str]] = {}
     worst, begin = 0, time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         copy = shutil.copytree(root, Path(folder) / "copy", ignore=LEFT_OUT)
+        # by the hash: two changes within a second would be one by the time
+        compileall.compile_dir(copy, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
         for mutant in read(table):
             if given.words and not any(word in f"{mutant.file} {mutant.text}" for word in given.words):
                 continue

@@ -38,9 +38,8 @@ CHANGES = {
 
 
 @pytest.mark.slow
-def test_what_is_noticed_is_told_and_decides_the_exit_code(repository, tmp_path, monkeypatch):
+def test_what_is_noticed_is_told_and_decides_the_exit_code(repository, tmp_path):
     """In a process of its own, as the script forks."""
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     (tmp_path / "home").mkdir()
     (tmp_path / "home/room.py").write_text(SOURCE)
     (tmp_path / "home/test_room.py").write_text(TEST)

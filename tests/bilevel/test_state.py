@@ -7,29 +7,34 @@ from ldarts_lib.bilevel.half_steps import Bilevel
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.bilevel.state import SearchState
 from ldarts_lib.datasets.batches import Augmentation
-from ldarts_lib.datasets.images import ImageDataset, load_images
-
-SIZES = {"size": "smoke", "channels": 2, "depth": 1}
+from ldarts_lib.datasets.images import ImageDataset
 
 
-def begun(dataset=None, **settings):
-    settings = protocol(**SIZES | settings)
-    return SearchState(settings, dataset or load_images("noisy-digits"))
+def dataset(images, labels, augmentation):
+    unit = torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
+    return ImageDataset("mine", 3, images, labels, images, labels, *unit, augmentation)
+
+
+DRAW = torch.Generator().manual_seed(0)
+IMAGES = torch.rand(100, 1, 8, 8, generator=DRAW), torch.randint(3, (100,), generator=DRAW), Augmentation()
+
+
+def begun(images=IMAGES, **settings):
+    sizes = {"size": "smoke", "channels": 2, "depth": 1, "batch_size": 20}
+    return SearchState(protocol(**sizes | settings), dataset(*images))
 
 
 def test_the_split_and_the_steps_are_those_of_the_settings():
-    state = begun(split=0.3, batch_size=50)
-    assert (len(state.training), len(state.validation), state.steps) == (300, 700, 6)
-    assert begun(split=0.3, batch_size=50, epoch_steps=2).steps == 2
+    state = begun(split=0.3)
+    assert (len(state.training), len(state.validation), state.steps) == (30, 70, 2)
+    assert begun(epoch_steps=1).steps == 1
 
 
 @pytest.mark.parametrize("drawn", ["passes", "drawn"])
 def test_both_halves_are_augmented(drawn):
     """Images that grow brighter to the right; what a crop brings in from outside is black."""
-    slope = torch.linspace(0.5, 1, 8).expand(80, 1, 8, 8)
-    labels, unit = torch.zeros(80, dtype=torch.int64), (torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1))
-    bright = ImageDataset("bright", 1, slope, labels, slope, labels, *unit, Augmentation(1, flip=True))
-    state = begun(bright, batch_size=40, alpha_batches=drawn)
+    slope, change = torch.linspace(0.5, 1, 8).expand(100, 1, 8, 8), Augmentation(1, flip=True)
+    state = begun((slope, IMAGES[1], change), batch_size=40, alpha_batches=drawn)
     for batch in next(state.pairs()):
         assert 5 < (batch.inputs[..., 4, 1] > batch.inputs[..., 4, 6]).sum() < 35
         assert 10 < (batch.inputs == 0).flatten(1).any(1).sum() < 40
@@ -44,7 +49,7 @@ def test_a_row_of_the_history_is_what_the_step_saw(monkeypatch):
         return seen[-2][0], seen[-1][0]
 
     monkeypatch.setattr(Bilevel, "step", kept)
-    state = begun(batch_size=100, epoch_steps=1, epochs=3, method="lambda")
+    state = begun(batch_size=50, epoch_steps=1, epochs=3, method="lambda")
     row = state.run_epoch(1)
     for name, half, (found, batch) in zip(("train", "valid"), (0, 1), seen, strict=True):
         g = found.cells["normal"].flatten(1).double()
@@ -74,5 +79,5 @@ def test_a_row_of_the_history_is_what_the_step_saw(monkeypatch):
 def test_a_difference_too_small_for_half_precision_decides():
     state = begun()
     with torch.no_grad():
-        state.bilevel.alphas["normal"].zero_()[:, 3] = 1e-4
+        state.bilevel.alphas["normal"].zero_()[:, 3] = 1e-5
     assert set(state.genotype().normal.operations) == {"nor_conv_3x3"}

@@ -19,7 +19,7 @@ from helpers import (
 from ldarts_lib.networks.discrete import DiscreteNetwork
 from ldarts_lib.networks.macro import light_reduction
 from ldarts_lib.networks.operations import OPERATIONS, FactorizedReduce, OperationSettings
-from ldarts_lib.networks.supernet import Supernet, architecture_weights, initial_alphas
+from ldarts_lib.networks.supernet import MixedOperation, Supernet, architecture_weights, initial_alphas
 from ldarts_lib.spaces.notations import parse
 from ldarts_lib.spaces.space import SPACES
 
@@ -111,6 +111,18 @@ def test_forward_and_gradients_equal_the_textbook(space, training):
         torch.autograd.grad(y.square().sum(), wanted, materialize_grads=True) for y in (logits, expected)
     )
     torch.testing.assert_close(ours, naive, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("space", "normalized"), [("nasbench201", False), ("darts", True)])
+def test_pooling_is_normalized_as_the_space_says(space, normalized):
+    pooled = [
+        operation
+        for mixed in small_supernet(small_space(space)).modules()
+        if isinstance(mixed, MixedOperation)
+        for operation in mixed.operations
+        if any("Pool" in type(part).__name__ for part in operation.modules())
+    ]
+    assert pooled and {len([*operation.children()]) == 2 for operation in pooled} == {normalized}
 
 
 def chosen_only(net, genotype):
