@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from ldarts_book.studies import predictions, secants
 from ldarts_book.studies.theory import cells, copies, drawn, searched
 from ldarts_lib.bilevel import alignment
-from ldarts_lib.bilevel.protocols import SearchProtocol
+from ldarts_lib.bilevel.protocols import SearchProtocol, protocol
 
 LOOK = ["variant", "seed", "state", "epoch", "half"]
 """What names one look at a search."""
@@ -27,6 +29,51 @@ def at_the_end(found: pd.DataFrame) -> pd.DataFrame:
     """Of what follows the last looks of each variant at the images of α, in the search and at rest."""
     found = found[found["half"] == "valid"]
     return found[found["epoch"] == found.groupby("variant")["epoch"].transform("max")]
+
+
+@cache
+def recorded(of: str) -> pd.DataFrame:
+    """What ``by_look``, ``by_edge`` or ``by_cell`` finds in the record."""
+    rows, _ = secants.recorded_parts("predictions", predictions.WATCHES)
+    return {"look": by_look, "edge": by_edge, "cell": by_cell}[of](rows)
+
+
+def means(variant: str, column: str, epoch: int, half: str = "valid", state: str = "search") -> pd.Series:
+    """Of one look at the recorded searches of a variant a number per seed, the mean over its edges."""
+    rows = recorded("edge" if column == "common" else "look")
+    chosen = {"variant": variant, "epoch": epoch, "half": half, "state": state}
+    return rows[(rows[[*chosen]] == chosen).all(axis=1)].groupby("seed")[column].mean()
+
+
+def _deciders(variant: str) -> pd.DataFrame:
+    found = recorded("cell")
+    return found[
+        (found["variant"] == variant)
+        & (found["state"] == "search")
+        & (found["half"] == "valid")
+        & (found["epoch"] >= 10)
+    ]
+
+
+def shares(variant: str) -> pd.Series:
+    """Of each cell the mean share in what α follows, from epoch 10 on."""
+    return _deciders(variant).groupby("cell")["share"].mean()
+
+
+def differing(variant: str) -> float:
+    """At how many of these looks the largest cosine belongs to another cell than the largest share."""
+    found = _deciders(variant).reset_index(drop=True)
+    looks = found.groupby(["seed", "epoch"])
+    first, second = (found.loc[looks[name].idxmax(), "cell"].to_numpy() for name in ("cosine", "share"))
+    return float((first != second).mean())
+
+
+def speeds(variant: str) -> pd.DataFrame:
+    """What :func:`foretold` says of the recorded searches of a variant."""
+    rows, _ = secants.recorded_parts("predictions", predictions.WATCHES)
+    demo = protocol(method="darts")
+    steps = searched(demo).steps
+    return foretold(rows[rows["variant"] == variant], demo.alpha_lr, steps, demo.alpha_weight_decay)
 
 
 def by_look(rows: pd.DataFrame) -> pd.DataFrame:
