@@ -326,7 +326,10 @@ def predict(
     prepare(threads=threads)
     from ldarts_lib.datasets.folders import listed, pictures_in
     from ldarts_lib.evaluation.trained import predict, trained_network, write_predictions
+    from ldarts_lib.files import require_place
 
+    if csv:
+        require_place(csv)
     network = trained_network(run)
     chosen = [file for path in pictures for file in (pictures_in(path) if path.is_dir() else [path])]
     if not chosen:
@@ -357,7 +360,9 @@ def export(
     """
     prepare()
     from ldarts_lib.evaluation.export import export
+    from ldarts_lib.files import require_place
 
+    require_place(to)
     print(f"exporting {run} and checking the file: a large network takes minutes", flush=True)
     print(f"written: {export(run, to)}")
 
@@ -476,8 +481,10 @@ def bench(
     """
     prepare(threads=threads)
     from ldarts_book.studies import bench as benches
-    from ldarts_lib.files import make_folder, write_json
+    from ldarts_lib.files import make_folder, require_place, write_json
 
+    if json:
+        require_place(json)
     rows = benches.measured(spaces, rounds, quick=quick, batch=batch, device=_resolved(device))
     _print_table(benches.COLUMNS, [row.cells for row in rows], "One search step; ratio: reference / this one")
     print(benches.unsettled(rows))
@@ -515,12 +522,15 @@ def study(
     """
     prepare(threads=threads)
     from ldarts_book import studies
+    from ldarts_lib.files import require_place
 
     if variants == ():
         return _print_table(("study", "seeds", "variant or setting", "changes"), studies.listing(names))
     if not names:
         title = "ldarts study NAME ... makes studies; ldarts study all makes all that search"
         return _print_table(("study", "asks", "searches", "core hours"), studies.overview(), title)
+    for place in (out, record or out):
+        require_place(place / "rows.csv")
     part = {"variants": variants or (), "first_seed": first_seed, "seeds": seeds, "record": record}
     studies.make_records(names, out, **part, size=size, workers=workers, device=device)
 

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,6 +28,21 @@ def make_folder(path: Path) -> None:
         raise RunError(f"cannot make the directory {path}: {error.strerror}") from None
 
 
+def require_place(path: Path) -> None:
+    """Check that a file could be written, before the work whose result it shall hold.
+
+    Raises:
+        RunError: a directory lies there, or a file where one above it should, or nothing may be written.
+    """
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if path.is_dir():
+        raise RunError(f"cannot write {path}: it is a directory")
+    if not above.is_dir():
+        raise RunError(f"cannot write {path}: {above} is a file")
+    if not os.access(above, os.W_OK):
+        raise RunError(f"cannot write {path}: nothing may be written in {above}")
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Write a file so that it is the old or the new one, never half: under another name, then renamed.
 
@@ -44,7 +59,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     except (OSError, RuntimeError) as error:
         raise RunError(f"cannot write {path}: {error}; the previous version is intact") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # also of a folder that has gone or is a file now
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -126,13 +142,14 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
         raise RunError(f"cannot lock {folder}: {error}; choose a directory on another file system") from None
     try:
         for leftover in folder.glob(".*.tmp"):
-            leftover.unlink()
+            leftover.unlink(missing_ok=True)
         since = datetime.now().astimezone().isoformat(" ", "seconds")
         owner = f"process {os.getpid()} on {platform.node()} since {since}"
         write_atomically(folder / OWNER, lambda file: file.write(owner.encode()))
         yield
     finally:
-        (folder / OWNER).unlink(missing_ok=True)
+        with suppress(OSError):
+            (folder / OWNER).unlink(missing_ok=True)
         lock.release()
 
 

@@ -58,8 +58,8 @@ def select_by_perturbation(
     state = SearchState(protocol, images_of(protocol, device), device)
     restored(run, state, run.read_checkpoint() or {})
     selection = _Selection(state)
-    if (run.path / _PARTLY).exists():
-        selection.restore(torch.load(run.path / _PARTLY, map_location="cpu", weights_only=True))
+    if partly := run.read_tensors(_PARTLY, "delete it"):
+        restored(run, selection, partly)
     bar = {"total": len(selection.tasks), "initial": selection.made, "desc": "deciding", "unit": "edge"}
     with Bar(**bar, disable=not progress) as steps:
         while selection.made < len(selection.tasks):

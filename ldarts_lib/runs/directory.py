@@ -29,7 +29,15 @@ from typing import Any
 from pydantic import BaseModel
 
 from ldarts_lib.errors import RunError
-from ldarts_lib.files import locked, make_folder, read_json, read_text, write_atomically, write_json
+from ldarts_lib.files import (
+    locked,
+    make_folder,
+    read_json,
+    read_text,
+    require_place,
+    write_atomically,
+    write_json,
+)
 from ldarts_lib.runs.contents import (
     CONFIG,
     ENVIRONMENT,
@@ -89,6 +97,8 @@ class Run:
             self._require_same(settings)
         elif self.path.exists() and any(not file.name.startswith(".") for file in self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and holds no run; choose another directory")
+        if not self.finished:
+            require_place(self.path / CONFIG)
         return self.finished
 
     def _require_same(self, settings: BaseModel) -> None:
@@ -189,23 +199,30 @@ class Run:
         Raises:
             RunError: it is truncated or damaged, or is that of another run.
         """
+        state = self.read_tensors(CHECKPOINT)
+        if state and state.pop("digest", None) not in (None, self._digest(state)):  # older runs have none
+            raise RunError(
+                f"{self.path / CHECKPOINT} is damaged, or does not belong to the settings in {CONFIG}: its "
+                "digest is another; delete the directory and begin again"
+            )
+        return state
+
+    def read_tensors(self, name: str, remedy: str = "delete the directory") -> dict[str, Any] | None:
+        """What was saved in a file, on the CPU, None if there is none; nothing in it is ever executed.
+
+        Raises:
+            RunError: it is truncated or damaged.
+        """
         import torch
 
-        path = self.path / CHECKPOINT
+        path = self.path / name
         if not path.exists():
             return None
         try:
-            state = dict(torch.load(path, map_location="cpu", weights_only=True))
-            told = state.pop("digest", None)  # older runs have none
+            return dict(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:
             reason, *_ = (*str(error).splitlines(), type(error).__name__)
-            raise RunError(f"{path} is damaged ({reason}); delete the directory and begin again") from error
-        if told not in (None, self._digest(state)):
-            raise RunError(
-                f"{path} is damaged, or does not belong to the settings in {CONFIG}: its digest is another; "
-                "delete the directory and begin again"
-            )
-        return state
+            raise RunError(f"{path} is damaged ({reason}); {remedy} and begin again") from error
 
     def _digest(self, state: Mapping[str, Any]) -> str:
         return digest([self.read_json(CONFIG) if (self.path / CONFIG).exists() else {}, dict(state)])

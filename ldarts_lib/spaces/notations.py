@@ -166,11 +166,11 @@ def _read(source: str) -> Genotype:
     edges = []
     for target, node in enumerate(source.split("+"), start=1):
         if len(node) < 2 or not (node.startswith("|") and node.endswith("|")):
-            raise GenotypeError(f"node {target}: expected '|op~source|...|', got {node!r}")
+            raise GenotypeError(f"node {target}: expected '|op~source|...|', got {node!r:.80}")
         for item in node[1:-1].split("|") if node != "||" else ():
             match = _EDGE.fullmatch(item)
             if match is None:
-                raise GenotypeError(f"node {target}: expected 'op~source', got {item!r}")
+                raise GenotypeError(f"node {target}: expected 'op~source', got {item!r:.80}")
             edges.append(Edge(target, int(match["source"]), match["operation"]))
     return Genotype(Cell(inputs=1, edges=tuple(edges), output=(target,)))
 

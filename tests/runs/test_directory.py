@@ -52,7 +52,7 @@ def test_what_is_no_directory_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="is a file"):
         claim(tmp_path / "file")
-    with pytest.raises(RunError, match=r"cannot make the directory .*run: Not a directory"):
+    with pytest.raises(RunError, match=r"cannot write .*config\.json: .*file is a file"):
         claim(tmp_path / "file" / "run")
 
 

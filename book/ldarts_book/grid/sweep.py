@@ -11,16 +11,22 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 
 from ldarts_book.grid import plan as plans
 from ldarts_book.grid.grid import WORKFLOW, Grid, GridError, find_grid, read_grid
 from ldarts_book.grid.plan import plan, plan_table, refuse_if_impossible, standing
-from ldarts_lib.errors import LdartsError
+from ldarts_lib.errors import LdartsError, require_known
 from ldarts_lib.files import locked
+from ldarts_lib.runs.signals import Terminated
+
+PATIENCE = 7.0
+"""Seconds that jobs have to end by themselves."""
 
 
 class SweepFailed(LdartsError, RuntimeError):
@@ -83,6 +89,7 @@ def sweep(
     """
     out, given = Path(out).expanduser(), dict(setting.partition("=")[::2] for setting in config)
     given |= {"parts": ",".join(parts)} if parts else {}
+    require_known("profile", profile, [folder.name for folder in (WORKFLOW / "profiles").iterdir()])
     chosen = read_grid(grid, given.get("parts", "").split(",") if given.get("parts") else ())
     local = profile == "local"
     refuse_if_impossible(chosen, gpu_here=local)
@@ -123,16 +130,25 @@ def visible_gpus() -> list[str]:
 
 
 def _run(command: Sequence[str], environment: dict[str, str]) -> int:
-    """Run Snakemake to its end; told to stop, as it is if we are, it lets its running jobs end."""
+    """Run Snakemake to its end; when we are told to stop, it and its jobs end, by force after a while."""
     process = subprocess.Popen(command, env=environment)
-    before = signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGTERM))
     try:
         return process.wait()
-    except KeyboardInterrupt:
-        process.wait()
+    except KeyboardInterrupt as stop:
+        with suppress(psutil.NoSuchProcess):
+            snakemake = psutil.Process(process.pid)
+            running = [*snakemake.children(recursive=True), snakemake]
+            if isinstance(stop, Terminated):  # Ctrl-C has reached all of them
+                _tell(running, signal.SIGINT)
+            _, left = psutil.wait_procs(running, PATIENCE)
+            _tell(left, signal.SIGKILL)
         raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
+
+
+def _tell(processes: Sequence[psutil.Process], number: int) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
 
 
 def _report(grid: Grid, out: Path, title: str, code: int) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 import pandas as pd
+import psutil
 import pytest
 import torch
 import yaml
@@ -26,6 +28,7 @@ from ldarts_book.grid.plan import standing
 from ldarts_book.grid.sweep import SweepFailed, sweep, visible_gpus
 from ldarts_lib.errors import RunError
 from ldarts_lib.files import locked
+from ldarts_lib.runs.signals import ended_by_signals
 from tiny import GRID, write_notebooks
 
 pytest.importorskip("snakemake", reason="needs the extra 'cluster'")
@@ -103,6 +106,37 @@ def test_a_sweep_that_was_killed_goes_on(arguments):
     sweep(**arguments)
     assert json.loads((arguments["out"] / DARTS / "search/environment.json").read_text())["began_at"] == 2
     assert set(states(arguments).values()) == {"finished"}
+
+
+STUBBORN = """import pathlib, signal, subprocess, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+child = subprocess.Popen(["sleep", "600"], start_new_session=True) if sys.argv[2:] else None
+pathlib.Path(sys.argv[1]).write_text(str(child.pid if child else 0))
+time.sleep(600)
+"""
+
+
+def sweeping(command):
+    sweeps.PATIENCE = 0.5
+    with ended_by_signals():
+        sweeps._run(command, dict(os.environ))
+
+
+def test_a_sweep_that_is_told_to_stop_leaves_no_process(tmp_path):
+    """Not even one that ignores it, or that began a session of its own, as the kernels of notebooks do."""
+    child = tmp_path / "child"
+    process = multiprocessing.get_context("fork").Process(
+        target=sweeping, args=([sys.executable, "-c", STUBBORN, str(child), "a child"],)
+    )
+    process.start()
+    while not (child.exists() and child.read_text()):
+        time.sleep(0.02)
+    began, left = time.monotonic(), psutil.Process(int(child.read_text()))
+    process.terminate()
+    process.join()
+    psutil.wait_procs([left], 5)
+    assert not left.is_running() or left.status() == psutil.STATUS_ZOMBIE
+    assert time.monotonic() - began < 10
 
 
 def test_what_is_refused_before_anything_runs(arguments, tmp_path, monkeypatch):

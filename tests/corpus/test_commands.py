@@ -1,0 +1,288 @@
+"""What a command must not take: one line that says why, exit code 2, nothing written, no work done first."""
+
+import json
+import os
+import time
+from itertools import pairwise
+
+import pytest
+
+SIZED = ("size", "DARTS_V2")
+STUDIED = ("study", "demonstration")
+NUMBERS = [
+    (("search",), "--seed", [-1, 2**32, 10**30]),
+    (("search",), "--epochs", [0, -1, 10**7]),
+    (("search",), "--threads", [0, -1, 10**6]),
+    (("evaluate", "DARTS_V2"), "--seed", [-1, 2**32]),
+    (("evaluate", "DARTS_V2"), "--epochs", [0, 10**12]),
+    (("evaluate", "DARTS_V2"), "--devices", [0, -1, 10**6]),
+    (SIZED, "--channels", [0, -1, 10**6]),
+    (SIZED, "--cells", [0, 10**6]),
+    (SIZED, "--classes", [0, -3, 10**7]),
+    (SIZED, "--resolution", [0, 10**6]),
+    (("bench",), "--batch", [0, 10**9]),
+    (("bench",), "--rounds", [0, -1]),
+    (STUDIED, "--seeds", [0, -1, 10**9]),
+    (STUDIED, "--first-seed", [-1, 2**32]),
+    (STUDIED, "--workers", [0, -1, 10**6]),
+    (("sweep", "smoke"), "--jobs", [0, -1, 10**6]),
+    (("sweep", "smoke"), "--gpus", [-1, 10**6]),
+    (("predict", "run", "x.png"), "--threads", [0]),
+]
+NAMED = ("space", "dataset", "method", "size", "seed", "fingerprint", "folder", "pictures", "definition")
+NAMED_TOO = ("recipe", "architecture", "genotype", "searched", "dataset", "size", "seed", "folder")
+SETTINGS = [
+    ("channels", "0"),
+    ("channels", "1000000"),
+    ("channels", "x"),
+    ("channels", ""),
+    ("depth", "1000000"),
+    ("depth", "-1"),
+    ("depth", "2.5"),
+    ("batch_size", "-1"),
+    ("batch_size", "9" * 5000),
+    ("weight_lr", "nan"),
+    ("weight_lr", "inf"),
+    ("lambda_max", "-1"),
+    ("epsilon", "0"),
+    ("split", "1"),
+    ("split", "[]"),
+    ("momentum", "1e400"),
+    ("clip_factors", "-1"),
+    ("clip_factors", "[1, 2]"),
+    ("reduction", "heavy"),
+    ("estimator", "[/red]"),
+    ("nothing", "1"),
+    ("[/red]", "1"),
+    ("", "1"),
+    ("__class__", "1"),
+]
+GENOTYPES = {
+    "a thousand brackets": "[" * 1000,
+    "a thousand calls": "Genotype(" * 1000,
+    "a thousand signs": f"Genotype(normal=[('skip_connect', {'-' * 1000}1)], reduce=[])",
+    "a thousand not": f"Genotype(normal={'not ' * 5000}1)",
+    "a sum of a thousand": f"Genotype(normal={'1+' * 5000}1)",
+    "a large range": "Genotype(normal=[('skip_connect', 0), ('skip_connect', 1)], "
+    "normal_concat=range(2, 10**9), reduce=[('skip_connect', 0), ('skip_connect', 1)])",
+    "a larger range": "Genotype(normal=[('skip_connect', 0), ('skip_connect', 1)], "
+    "normal_concat=range(2, 1000000000), reduce=[('skip_connect', 0), ('skip_connect', 1)])",
+    "thousands of digits": f"Genotype(normal=[('skip_connect', {'9' * 6000})], reduce=[])",
+    "digits between bars": f"|skip_connect~{'9' * 6000}|",
+    "a power": "Genotype(normal=[('skip_connect', 9**9**9)], reduce=[])",
+    "a call of the system": "Genotype(normal=__import__('os').system('touch owned'))",
+    "an unknown operation": "|teleport~0|",
+    "markup": "[/red]",
+    "no name": "none-of-these",
+    "nothing": "",
+    "half": "Genotype(normal=[('skip_connect', 0), (",
+    "a surrogate": "\udcff",
+    "a node that is not there": "|skip_connect~7|",
+    "a number that is not there": "nb201:99999999999",
+    "a zero byte": "|skip\0~0|",
+    "too long": "|" * 2**18,
+}
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+LAUGHS += "".join(f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in pairwise("abcdefghi"))
+YAML = {
+    "binary": bytes(range(256)),
+    "utf-16": "size: smoke".encode("utf-16"),
+    "zeros": bytes(100),
+    "empty": b"",
+    "a list": b"[1, 2]",
+    "a text": b"hello",
+    "a number": b"7",
+    "a date": b"2020-01-01",
+    "no integer": b"size: !!int x",
+    "no date": b"size: !!timestamp 1",
+    "bytes": b"size: !!binary aGVsbG8=",
+    "a set": b"size: !!set {a, b}",
+    "an unknown tag": b"size: !python/object:os.system x",
+    "laughs": LAUGHS.encode(),
+    "nested": b"[" * 5000,
+    "nested pairs": b"{a: " * 5000,
+    "a long line": b"size: " + b"x" * 2**20,
+    "a long number": b"size: " + b"9" * 6000,
+    "twice": b"size: smoke\nsize: demo\n",
+    "tabs": b"size:\n\t- smoke\n",
+    "markup": b"'[/red]': '[/red]'\n",
+    "an alias of nothing": b"size: *nothing",
+    "itself": b"&a [*a]",
+}
+PART = "size: smoke\nparts:\n  one:\n    spaces: [s2]\n    datasets: [digits]\n    methods: [lambda]\n"
+GRIDS = {
+    "a billion seeds": f"{PART}    seeds: 1000000000\n",
+    "a seed below zero": f"{PART}    seeds: [-1]\n",
+    "a large seed": f"{PART}    seeds: [99999999999]\n",
+    "no seeds": f"{PART}    seeds: []\n",
+    "a date for seeds": f"{PART}    seeds: 2020-01-01\n",
+    "bytes for seeds": f"{PART}    seeds: !!binary aGVsbG8=\n",
+    "a set of seeds": f"{PART}    seeds: !!set {{1, 2}}\n",
+    "an unknown space": f"{PART}    seeds: [0]\n".replace("s2", "'[/red]'"),
+    "an unknown key": f"{PART}    seeds: [0]\n    seedz: [0]\n",
+}
+CELLS = "macro: stages\nnormal:\n  nodes: NODES\n  candidates: [skip_connect, none]\n"
+SPACES = {
+    "a billion nodes": CELLS.replace("NODES", "1000000000"),
+    "no nodes": CELLS.replace("NODES", "0"),
+    "fewer": CELLS.replace("NODES", "-3"),
+    "a text": CELLS.replace("NODES", "'[/red]'"),
+    "a date": CELLS.replace("NODES", "2020-01-01"),
+    "an unknown operation": CELLS.replace("NODES", "2").replace("none", "teleport"),
+}
+NOTEBOOK = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+CELL = {"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": "seeds: int = 3  # how many"}
+CELL |= {"id": "0", "outputs": [], "execution_count": None}
+NOTEBOOKS = {
+    "a list": [],
+    "null": None,
+    "a number": 7,
+    "no cells": {"metadata": {}, "nbformat": 4, "nbformat_minor": 5},
+    "no cell": NOTEBOOK,
+    "cells that are none": NOTEBOOK | {"cells": 7},
+    "a cell that is none": NOTEBOOK | {"cells": [7]},
+    "a cell without a source": NOTEBOOK | {"cells": [{"cell_type": "code"}]},
+    "of a future format": NOTEBOOK | {"nbformat": 99},
+    "a format that is none": NOTEBOOK | {"nbformat": "x"},
+    "two cells of parameters": NOTEBOOK | {"cells": [CELL, CELL | {"id": "1"}]},
+    "code for a parameter": NOTEBOOK | {"cells": [CELL | {"source": "seeds: int = open('owned', 'w')  # x"}]},
+    "no Python": NOTEBOOK | {"cells": [CELL | {"source": "seeds: int = ("}]},
+    "a zero byte": NOTEBOOK | {"cells": [CELL | {"source": "seeds: int = 3\0"}]},
+    "nested code": NOTEBOOK | {"cells": [CELL | {"source": f"seeds: int = {'(' * 5000}  # x"}]},
+}
+PARAMETERS = [("seeds", "x"), ("seeds", "9" * 6000), ("seeds", "1.5"), ("nothing", "1"), ("[/red]", "1")]
+PARAMETERS += [("seeds", ""), ("seeds", "True"), ("", "1")]
+LONG = "x" * 300
+PLACES = [
+    (("search", "--size", "smoke", "--out", "file/run"), "file"),
+    (("search", "--size", "smoke", "--out", "file"), "file"),
+    (("search", "--size", "smoke", "--out", LONG), LONG),
+    (("search", "--size", "smoke", "--out", "full"), "full"),
+    (("evaluate", "DARTS_V2", "--recipe", "cifar-small", "--dataset", "digits", "--out", "file/run"), "file"),
+    (("evaluate", "DARTS_V2", "--recipe", "cifar-small", "--dataset", "digits", "--out", LONG), LONG),
+    (("evaluate", "full", "--recipe", "cifar-small"), "full"),
+    (("search", "--space", "missing.yaml"), "missing.yaml"),
+    (("search", "--space", "full"), "full"),
+    (("search", "--dataset", "missing"), "missing"),
+    (("search", "--dataset", "full", "--pixels", "8"), "full"),
+    (("search", "--dataset", "file"), "file"),
+    (("search", "--space", "ptb", "--dataset", "full"), "full"),
+    (("search", "--device", "cuda:99"), "cuda"),
+    (("search", "--device", "[/red]"), "[/red]"),
+    (("search", "--method", "[/red]"), "[/red]"),
+    (("search", "--size", "[/red]"), "[/red]"),
+    (("discretize", "missing"), "missing"),
+    (("discretize", "file"), "file"),
+    (("discretize", "full"), "full"),
+    (("discretize", "run", "--draw", "missing/cell.png"), "missing"),
+    (("discretize", "run", "--draw", "cell.txt"), "cell.txt"),
+    (("discretize", "run", "--draw", "cell"), "cell"),
+    (("discretize", "run", "--draw", "file/cell.png"), "file"),
+    (("predict", "missing", "x.png"), "missing"),
+    (("predict", "file", "x.png"), "file"),
+    (("export", "missing", "--to", "m.onnx"), "missing"),
+    (("export", "file", "--to", "m.onnx"), "file"),
+    (("export", "full", "--to", "m.exe"), ".exe"),
+    (("collect", "missing"), "missing"),
+    (("collect", "file"), "file"),
+    (("data", "missing"), "missing"),
+    (("data", "[/red]"), "[/red]"),
+    (("run-notebook", "missing.ipynb"), "missing.ipynb"),
+    (("run-notebook", "full"), "full"),
+    (("plan", "missing"), "missing"),
+    (("plan", "full"), "full"),
+    (("plan", "smoke", "--parts", "[/red]"), "[/red]"),
+    (("sweep", "smoke", "--out", "file"), "file"),
+    (("sweep", "smoke", "--out", "file/grid"), "file"),
+    (("sweep", "smoke", "--profile", "missing"), "missing"),
+    (("study", "missing"), "missing"),
+    (("study", "demonstration", "--out", "file", "--size", "smoke"), "file"),
+    (("study", "demonstration", "--record", "file", "--size", "smoke"), "file"),
+    (("study", "demonstration", "--variants", "[/red]"), "[/red]"),
+    (("bench", "--quick", "--json", "file/rows.json"), "file"),
+    (("bench", "--quick", "--json", "full"), "full"),
+    (("bench", "--spaces", "[/red]"), "[/red]"),
+    (("size", "DARTS_V2", "--recipe", "[/red]"), "[/red]"),
+    (("size", "--channels", "4"), "architecture"),
+]
+CASES = [((*command, name, n), name[2:].replace("-", "_")) for command, name, ns in NUMBERS for n in ns]
+CASES += [(("search", "--set", name, "1"), name) for name in NAMED]
+CASES += [(("evaluate", "DARTS_V2", "--set", name, "1"), name) for name in NAMED_TOO]
+CASES += [(("search", "--set", *pair), pair[0]) for pair in SETTINGS]
+CASES += [((command, text), "") for text in GENOTYPES.values() for command in ("size", "query", "evaluate")]
+CASES += PLACES
+
+
+@pytest.fixture
+def refused(ldarts, tmp_path, monkeypatch):
+    """Runs a command that must be refused, in a folder with a file, and a folder that holds no run."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    for name in ("file", "full/thesis.tex"):
+        (tmp_path / name).write_text("precious")
+
+    def run(*command, word="", code=2):
+        before, began = sorted(map(str, tmp_path.rglob("*"))), time.process_time()
+        found, _, err = ldarts(*command)
+        seconds = time.process_time() - began
+        assert found == code and "Traceback" not in err and word in err, err
+        assert len(err.splitlines()) == 1 and err.startswith("ldarts: error: ") and len(err) < 2000, err
+        assert (
+            sorted(map(str, tmp_path.rglob("*"))) == before and (tmp_path / "file").read_text() == "precious"
+        )
+        assert seconds < 10  # imports included
+        return err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("command", "word"), CASES, ids=[" ".join(map(str, command))[:60] for command, _ in CASES]
+)
+def test_a_command_is_refused_before_it_works(refused, command, word):
+    refused(*command, word=word[:60])
+
+
+@pytest.mark.parametrize("command", [("plan",), ("sweep",), ("search", "--space")])
+@pytest.mark.parametrize("content", YAML.values(), ids=YAML)
+def test_a_file_that_is_no_grid_or_space_is_named(refused, tmp_path, command, content):
+    (tmp_path / "x.yaml").write_bytes(content)
+    refused(*command, "x.yaml", word="x.yaml")
+
+
+@pytest.mark.parametrize("text", GRIDS.values(), ids=GRIDS)
+def test_a_grid_with_impossible_values_is_refused(refused, tmp_path, text):
+    (tmp_path / "x.yaml").write_text(text)
+    refused("plan", "x.yaml", word="x.yaml")
+
+
+@pytest.mark.parametrize("text", SPACES.values(), ids=SPACES)
+def test_a_space_with_impossible_values_is_refused(refused, tmp_path, text):
+    (tmp_path / "x.yaml").write_text(text)
+    refused("search", "--space", "x.yaml", word="x.yaml")
+
+
+@pytest.mark.parametrize("content", NOTEBOOKS.values(), ids=NOTEBOOKS)
+def test_a_notebook_that_is_none_is_named(refused, tmp_path, content):
+    (tmp_path / "x.ipynb").write_text(json.dumps(content))
+    refused("run-notebook", "x.ipynb", "--out", "out", word="x.ipynb")
+
+
+@pytest.mark.parametrize("content", [YAML["binary"], YAML["zeros"], b"", b"[" * 10**5, YAML["utf-16"]])
+def test_a_notebook_that_is_no_json_is_named(refused, tmp_path, content):
+    (tmp_path / "x.ipynb").write_bytes(content)
+    refused("run-notebook", "x.ipynb", "--out", "out", word="x.ipynb")
+
+
+@pytest.mark.parametrize(("name", "value"), PARAMETERS)
+def test_a_parameter_that_is_none_is_named(refused, tmp_path, name, value):
+    (tmp_path / "x.ipynb").write_text(json.dumps(NOTEBOOK | {"cells": [CELL]}))
+    refused("run-notebook", "x.ipynb", "-p", name, value, "--out", "out", word=name)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may read everything")
+@pytest.mark.parametrize("command", [("plan",), ("search", "--space"), ("size",), ("run-notebook",)])
+def test_what_may_not_be_read_is_named(refused, tmp_path, command):
+    (tmp_path / "x.yaml").write_text("size: smoke")
+    (tmp_path / "x.yaml").chmod(0)
+    refused(*command, "x.yaml", word="x.yaml")
