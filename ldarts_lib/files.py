@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -87,6 +89,17 @@ def read_text(path: Path, most: int = LARGEST) -> str:
         raise RunError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise RunError(f"{path} is damaged: no text in UTF-8 ({error.reason})") from None
+
+
+def require_shallow(text: str, most: int = 100) -> None:
+    """Check, before YAML is parsed, which takes long for it, that nothing in it is nested deeply.
+
+    Raises:
+        ValueError: it is.
+    """
+    depths = accumulate(1 if bracket in "[{" else -1 for bracket in re.findall(r"[][{}]", text))
+    if max(depths, default=0) > most or re.search(rf"(?:[-?] +){{{most}}}", text):
+        raise ValueError(f"it is nested more than {most} deep")
 
 
 def require_small(content: Any, most: int = 100_000) -> None:

@@ -30,7 +30,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, PlainValidator, ValidationError, ValidationInfo, field_validator
 
 from ldarts_lib.errors import RunError, SpaceError, require_known
-from ldarts_lib.files import read_text, require_small
+from ldarts_lib.files import read_text, require_shallow, require_small
 from ldarts_lib.settings import Settings
 from ldarts_lib.spaces.genotype import REGISTERED, operation_names
 from ldarts_lib.spaces.space import MACROS, PTB, SPACES, CellSpace, Space
@@ -135,6 +135,7 @@ def read_space(path: str | Path) -> Space:
     path = Path(path).expanduser()
     try:
         text = read_text(path, most=2**20).removeprefix("\ufeff")
+        require_shallow(text)
         content = tomllib.loads(text) if path.suffix == ".toml" else YAML(typ="safe").load(text)
         require_small(content)
     except (RunError, RecursionError, ValueError, YAMLError) as error:

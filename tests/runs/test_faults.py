@@ -154,6 +154,7 @@ def test_what_a_computer_that_is_gone_left_locked_is_free(whole, tmp_path):
 
 
 def command(path, stops):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a job in the background
     sys.argv = ["ldarts", "search", "--out", "my run"]
     sys.stderr = path.open("w")
     cli.app.cli = lambda **_: stops.set() or time.sleep(60)

@@ -43,7 +43,7 @@ from ldarts_lib.bilevel.methods import METHODS, TEXT_METHODS
 from ldarts_lib.datasets.catalogue import DATASETS, own_folder, recorded_name
 from ldarts_lib.datasets.corpus import TEXTS
 from ldarts_lib.errors import LdartsError, RunError
-from ldarts_lib.files import read_text, require_small
+from ldarts_lib.files import read_text, require_shallow, require_small
 from ldarts_lib.settings import Settings, Size
 from ldarts_lib.spaces.definition import find_space
 from ldarts_lib.spaces.notations import architecture
@@ -196,7 +196,8 @@ def read_grid(name: str | Path, parts: Sequence[str] = ()) -> Grid:
 def _read_yaml(path: Path) -> Any:
     """The content of a YAML file, which knows its lines; a key that is given twice is an error."""
     try:
-        content = YAML().load(read_text(path, most=2**20))
+        require_shallow(text := read_text(path, most=2**20))
+        content = YAML().load(text)
         require_small(content)
     except (RecursionError, RunError, ValueError) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
