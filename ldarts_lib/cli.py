@@ -481,11 +481,11 @@ def bench(
     """
     prepare(threads=threads)
     from ldarts_book.studies import bench as benches
+    from ldarts_lib.bilevel.protocols import protocol
     from ldarts_lib.files import make_folder, require_place, write_json
-    from ldarts_lib.spaces.definition import find_space
 
     for name in spaces:
-        find_space(name)
+        protocol(name)
     if json:
         require_place(json)
     rows = benches.measured(spaces, rounds, quick=quick, batch=batch, device=_resolved(device))

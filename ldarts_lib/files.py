@@ -68,7 +68,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON, indented, atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda file: file.write(text.encode()))
+    content = text.encode(errors="backslashreplace")  # a name that is no Unicode, as JSON writes it
+    write_atomically(path, lambda file: file.write(content))
 
 
 def read_text(path: Path, most: int = LARGEST) -> str:

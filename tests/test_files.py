@@ -11,6 +11,8 @@ from ldarts_lib.files import locked, read_json, write_atomically, write_json
 
 def test_a_failed_write_keeps_the_old_version_and_leaves_nothing(tmp_path):
     path = tmp_path / "config.json"
+    write_json(path, {"a": 1, "\udcff": "\udcff"})
+    assert read_json(path) == {"a": 1, "\udcff": "\udcff"}
     write_json(path, {"a": 1})
 
     def half(file):

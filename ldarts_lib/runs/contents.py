@@ -39,7 +39,7 @@ class Configuration(BaseModel):
 class Environment(BaseModel):
     """``environment.json``."""
 
-    command: Annotated[list[str], Field(min_length=1)] = []
+    command: Annotated[list[str], Field(min_length=1)]
     continues: dict[str, Any] | None = None
 
 

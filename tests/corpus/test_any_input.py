@@ -55,7 +55,7 @@ PIECES = [
 ]
 PIECES += ["{", "'[/red]'", "2020-01-01", "\t", "\0", "~", "9" * 5000, "null", ": :", "- ", "<<: *a", "#"]
 SOURCE = 'size: str = "smoke"  # @param ["smoke", "demo"] -- how long\nseeds: int = 3  # how many\n'
-SOURCE += 'shares: list = [0.5]  # @param {type:"raw", min:0} -- of what'
+SOURCE += "shares: list = [0.5]  # of what"
 CODE = [
     "open('x')",
     "(" * 200,
