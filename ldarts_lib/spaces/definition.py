@@ -195,7 +195,7 @@ def _checked(content: Any, where: Any) -> Space:
         problems = [misfit.args]
     keyed = [([key for key in place if type(key) is str and key != "[key]"], why) for place, why in problems]
     lines = (f"{', '.join([where(keys, why), *['.'.join(keys)] * bool(keys)])}: {why}" for keys, why in keyed)
-    raise SpaceError("\n".join(lines))
+    raise SpaceError("\n".join(line[:1000] for line in lines))
 
 
 def _explain(item: Any) -> str:
@@ -204,7 +204,7 @@ def _explain(item: Any) -> str:
         names = ", ".join(field.alias or name for name, field in fields)
         return f"unknown key {item['loc'][-1]!r}; the keys are {names}"
     problem = item["msg"].removeprefix("Value error, ")
-    return problem if item["type"] in ("missing", "value_error") else f"{item['input']!r}: {problem}"
+    return problem if item["type"] in ("missing", "value_error") else f"{item['input']!r:.200}: {problem}"
 
 
 def _line(text: str, keys: Sequence[str], problem: str) -> int:
