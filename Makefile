@@ -24,7 +24,7 @@ test: $(STAMP) ## run the fast tests (MARKERS=slow: the slow ones; MARKERS=: all
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "$(MARKERS)"
 
 mutants: $(STAMP) ## ask whether the tests would notice mistakes (a quarter of an hour on a free core; WORDS=fast/: some)
-	OMP_NUM_THREADS=1 $(BIN)/python scripts/mutants.py $(WORDS)
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/mutants.py $(WORDS) $(if $(CSV),--csv $(CSV))
 
 lint: $(STAMP) ## check code, notebooks and spelling
 	$(BIN)/ruff check .
