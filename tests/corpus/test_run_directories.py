@@ -225,3 +225,8 @@ def test_mutated_bytes_give_the_run_or_an_error_of_ours(made, tmp_path, name, da
         assert str(run) in str(error)
     else:
         assert len(result.history) == 2 and Path(result.path) == run
+
+
+def test_a_selection_that_was_left_damaged_is_named(ldarts, copy_of):
+    (copy_of("search") / "perturbation.pt").write_bytes(b"half")
+    refused(ldarts("discretize", "run", "--selection", "perturbation", "--device", "cpu"), "perturbation.pt")
