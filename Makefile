@@ -6,12 +6,13 @@ PROFILE ?= local
 STUDIES ?=
 CHAPTERS ?=
 COLAB ?= runs/colab/.venv
+AUDIT ?= runs/audit/.venv
 BIN := .venv/bin
 # The stamp carries a checksum of pyproject.toml: a changed requirement installs again.
 STAMP := .venv/installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test mutants lint book book-offline book-print bench study reproduce golden colab colab-check address clean
+.PHONY: help demo test mutants lint book book-offline book-print bench study reproduce golden colab colab-check audit test-matrix address clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -65,6 +66,14 @@ colab-check: ## execute every notebook with Colab's packages (PYTHON=python3.13;
 	$(COLAB)/bin/python -m pip install --quiet --requirement tests/colab.txt
 	$(COLAB)/bin/python -m pip install --quiet .
 	$(COLAB)/bin/python scripts/colab_check.py $(CHAPTERS)
+
+audit: $(STAMP) ## list known vulnerabilities of what .venv holds (asks the package index; fails never)
+	@$(AUDIT)/bin/python -c '' 2> /dev/null || $(PYTHON) -m venv --clear $(AUDIT)
+	-$(AUDIT)/bin/python -m pip install --quiet pip-audit
+	-$(AUDIT)/bin/pip-audit --skip-editable --path "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+
+test-matrix: ## run the fast tests with Python 3.11 to 3.13 and the oldest and newest torch (TESTS=tests/spaces: a part)
+	$(PYTHON) scripts/test_matrix.py $(TESTS)
 
 address: ## give the book another home: make address URL=https://github.com/OWNER/NAME
 	$(PYTHON) scripts/set_address.py "$(URL)"

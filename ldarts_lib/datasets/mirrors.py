@@ -87,8 +87,8 @@ def _transfer(url: str, partial: Path) -> None:
     """All of a file, or what is missing of it where the server knows ranges."""
     had = _size(partial)
     headers = {"User-Agent": "ldarts_lib"} | ({"Range": f"bytes={had}-"} if had else {})
-    try:
-        answer = urlopen(Request(url, headers=headers), timeout=TIMEOUT)
+    try:  # an address of the table above: http or https
+        answer = urlopen(Request(url, headers=headers), timeout=TIMEOUT)  # noqa: S310
     except HTTPError as error:
         if error.code == 416:  # there is nothing after what we have
             return

@@ -1,5 +1,6 @@
 """Parameterized notebooks: declarations, validation, execution, and the check from the inside."""
 
+import json
 import subprocess
 import sys
 from io import StringIO
@@ -199,10 +200,13 @@ def test_a_notebook_runs_with_its_values_and_this_python_in_the_callers_director
     executed.parent.mkdir(parents=True)
     executed.write_text("an older run")
     monkeypatch.chdir(tmp_path / "here")
-    given = {"size": "demo", "seeds": "5", "steps": "3,4", "flag": True}
+    text = "'\"\\\n); open('ran', 'w')  # text stays text"
+    given = {"size": "demo", "seeds": "5", "steps": "3,4", "flag": True, "out": text}
     assert notebooks.run_notebook(path, given, "{runs}").resolve() == executed
     assert [file.name for file in executed.parent.iterdir()] == ["n.ipynb"]
-    assert '["demo", 5, 0.1, "runs", [3, 4], true, "runs/demo", null]' in printed(executed)
+    shown_values = json.loads(printed(executed).split("reached\n")[1].splitlines()[0])
+    assert shown_values == ["demo", 5, 0.1, text, [3, 4], True, f"{text}/demo", None]
+    assert not Path("ran").exists()
     shown = capfd.readouterr()
     assert f"at {tmp_path / 'here'} {sys.executable}" in shown.out
     assert shown.err == "" and "unknown parameter" not in caplog.text

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ldarts_book import own_images
-from ldarts_book.notebook import NotebookFailed, shell
+from ldarts_book.notebook import NotebookFailed, notebook_parameters, shell
 from ldarts_lib import SPACES, load_images, parse, protocol
 from ldarts_lib.evaluation.standalone import standalone_accuracy
 from ldarts_lib.spaces.definition import read_space
@@ -107,3 +107,14 @@ def test_the_worth_of_the_operation_can_be_recorded_again(repository, tmp_path, 
     settings = protocol(str(tmp_path / "my_space.yaml"), "noisy-digits", "lambda", "demo")
     found = standalone_accuracy(parse(recorded["cell"]["squeeze"]), settings, load_images("noisy-digits"))
     assert found == pytest.approx(recorded["accuracy"]["squeeze"], abs=0.08)
+
+
+def test_of_a_notebooks_parameters_a_shell_gets_numbers_and_choices(repository):
+    """What a reader types freely is no part of a command."""
+    for path in (repository / "book").glob("*.ipynb"):
+        cells = [cell.source for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
+        if any("shell(" in source for source in cells):
+            fields = notebook_parameters(path).model_fields
+            free = {name for name, field in fields.items() if field.annotation is str}
+            assert "out" in free and "size" not in free
+            assert not [source for source in cells if any(f"{{{name}}}" in source for name in free)]

@@ -8,6 +8,7 @@ import io
 import tarfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,6 +142,24 @@ def test_an_archive_is_fetched_unpacked_and_verified_only_if_asked(serve, tmp_pa
     serve("absent", name=archive.name)
     with pytest.raises(DatasetMissing, match=r"(?s)cifar10: no place.* 404: .*\nTo do it by hand, .*toronto"):
         source.fetch(tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("inside", ["../outside", "{folder}/outside", "link"])
+def test_an_archive_writes_nothing_outside_of_its_folder(serve, tmp_path, inside):
+    """Not even one whose checksum is the published one."""
+    archive = tmp_path / tv.CIFAR10.filename
+    with tarfile.open(archive, "w:gz") as tar:
+        entry = tarfile.TarInfo(inside.format(folder=tmp_path))
+        if inside == "link":
+            entry.type, entry.linkname = tarfile.SYMTYPE, str(tmp_path)
+        tar.addfile(entry)
+    serve("good", name=archive.name, content=archive.read_bytes())
+    archives = ((archive.name, hashlib.md5(archive.read_bytes()).hexdigest()),)
+    source = replace(downloads.download_of("cifar10"), files=(("batch", MD5),), archives=archives)
+    with suppress(tarfile.FilterError):  # or it lies inside, under the same name
+        source.fetch(tmp_path / "root")
+    assert {path.name for path in tmp_path.iterdir()} == {archive.name, "root"}
+    assert not any(path.is_symlink() for path in (tmp_path / "root").rglob("*"))
 
 
 def test_every_archive_has_several_places_in_the_table():

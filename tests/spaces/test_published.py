@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from helpers import published as held_architectures
+from helpers import RELEASED
 from ldarts_lib.errors import UnknownName
 from ldarts_lib.spaces.genotype import GenotypeError
 from ldarts_lib.spaces.notations import parse
@@ -11,9 +11,9 @@ from ldarts_lib.spaces.published import published, published_record
 from ldarts_lib.spaces.space import PTB, SPACES
 
 
-def test_the_cells_equal_the_held_ones():
+def test_the_cells_equal_the_released_ones():
     """Edge by edge, read from the other file without our parser."""
-    genotypes = held_architectures()["genotypes"]
+    genotypes = RELEASED["cells"]
     recurrent = {"DARTS_V1_ptb", "DARTS_V2_ptb", "ENAS_ptb"}
     assert set(published()) == set(genotypes) | recurrent
     for name, expected in genotypes.items():

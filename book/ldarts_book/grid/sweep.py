@@ -131,7 +131,7 @@ def visible_gpus() -> list[str]:
 
 def _run(command: Sequence[str], environment: dict[str, str]) -> int:
     """Run Snakemake to its end; when we are told to stop, it and its jobs end, by force after a while."""
-    process = subprocess.Popen(command, env=environment)
+    process = subprocess.Popen(command, env=environment)  # noqa: S603 -- a list, no shell
     try:
         return process.wait()
     except KeyboardInterrupt as stop:

@@ -194,7 +194,7 @@ def compute(row: Mapping[str, str]) -> npt.NDArray[Any]:
     """What a row of the ledger says: the numbers of its quote, or whether it holds."""
     own = Searches(row["record"], row["seeds"])
     methods = {name: getattr(own, name) for name in vars(Searches) if not name.startswith("_")}
-    found = eval(row["computed"], {"__builtins__": {}, **_NAMES, **methods})
+    found = eval(row["computed"], {"__builtins__": {}, **_NAMES, **methods})  # noqa: S307 -- a file that ships
     return np.hstack(found if isinstance(found, tuple) else [found])
 
 

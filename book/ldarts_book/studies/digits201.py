@@ -80,7 +80,8 @@ def make(
         for ops in _split(chosen, CELLS_AT_ONCE)
     ]
     missing = [job for job in jobs if not job[2].exists()]
-    random.Random(0).shuffle(missing)  # large and small cells alike, so that the remaining time is right
+    # Large and small cells alike, so that the remaining time is right.
+    random.Random(0).shuffle(missing)  # noqa: S311 -- no secret
     total, rest = (sum(len(ops) * len(several) for ops, several, _ in some) for some in (jobs, missing))
     with (
         Bar(total=total, initial=total - rest, desc="training", unit="network", smoothing=0.05) as bar,

@@ -204,7 +204,7 @@ def test_the_plans_of_the_grids_that_ship(tmp_path, monkeypatch, capfd):
 
 
 @pytest.mark.slow
-def test_a_search_that_ended_after_snakemake_was_killed_is_finished(one_search):
+def test_a_search_that_ended_after_snakemake_was_killed_is_finished(one_search, tmp_path):
     """Snakemake holds it for incomplete: it would run it again, and take what needs it for made."""
     out, searched = one_search["out"], {"space": "nasbench201", "dataset": "noisy-digits", "size": "smoke"}
     found = {**runfolders.SEARCH, **searched, "seed": 0}
@@ -212,7 +212,10 @@ def test_a_search_that_ended_after_snakemake_was_killed_is_finished(one_search):
     mark = base64.b64encode(f"{LAMBDA}/search/metrics.json".encode()).decode()
     (out / ".snakemake/incomplete").mkdir(parents=True)
     (out / ".snakemake/incomplete" / mark).touch()
+    book = write_notebooks(tmp_path / "book; touch owned")  # a name, whatever a shell would make of it
+    one_search["config"] = [f"notebooks={book}"]
     sweep(**one_search)
+    assert not [*tmp_path.rglob("owned")]
     assert json.loads((out / LAMBDA / "search/metrics.json").read_text())["seconds"] == found["seconds"]
     paths = [f"{LAMBDA}/lookup-noisy-digits", f"{LAMBDA}/search"]
     assert pd.read_csv(out / "tables/results.csv")["path"].tolist() == paths
