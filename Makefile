@@ -12,7 +12,7 @@ BIN := .venv/bin
 STAMP := .venv/installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test mutants lint book book-offline book-print bench study reproduce golden colab colab-check audit test-matrix address clean
+.PHONY: help demo test mutants lint book book-offline book-print bench gpu-check study reproduce golden colab colab-check audit test-matrix address clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -50,6 +50,9 @@ bench: $(STAMP) ## measure the search step, reference against fast supernet (BEN
 
 study: $(STAMP) ## make all studies that the book records (CPU hours; resumable; STUDIES=robustness: a part; digits201: the table)
 	$(BIN)/ldarts study $(or $(STUDIES),all)
+
+gpu-check: $(STAMP) ## on a machine with a GPU, run first what only a GPU can tell (minutes; a table in runs/gpu_check.csv)
+	$(BIN)/python scripts/gpu_check.py
 
 reproduce: $(STAMP) ## search, evaluate, tables: SIZE=smoke (minutes), demo or paper (GPUs); PROFILE=slurm: a cluster
 	$(BIN)/ldarts sweep $(SIZE) --out runs/reproduce/$(SIZE) --profile $(PROFILE) \
