@@ -16,7 +16,7 @@ def script(repository, monkeypatch):
 
 
 def read(path):
-    return list(csv.DictReader(path.open(encoding="utf-8")))
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
 
 
 def test_without_a_gpu_each_part_says_so(script, tmp_path, monkeypatch, capsys):
