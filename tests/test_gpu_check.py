@@ -47,9 +47,11 @@ def test_a_part_that_fails_or_takes_too_long_keeps_its_rows_and_says_why(
 
 
 @pytest.mark.slow
-def test_all_parts_run_in_a_small_form(script, tmp_path, capsys):
-    assert script.main(["--device", "cpu", "--out", str(tmp_path / "rows.csv")]) == 0, capsys.readouterr().out
+def test_parts_run_in_a_small_form(script, tmp_path, capsys):
+    """Those that are more than commands and runs, which have tests of their own."""
+    small = ["--device", "cpu", "--out", str(tmp_path / "rows.csv"), "--parts", "3", "5", "7"]
+    assert script.main(small) == 0, capsys.readouterr().out
     rows = read(tmp_path / "rows.csv")
-    assert {int(row["part"]) for row in rows} == set(range(1, 9)) and not any(
+    assert {int(row["part"]) for row in rows} == {3, 5, 7} and not any(
         row["as expected"] == "NO" for row in rows
     )
