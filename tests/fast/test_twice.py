@@ -10,6 +10,7 @@ from ldarts_lib.fast.convolutions import Geometry, by_both, by_input, by_kernel,
 from ldarts_lib.fast.execution import Execution
 from ldarts_lib.fast.mixing import mix, moments, normalize
 from ldarts_lib.fast.separable import separable
+from ldarts_lib.fast.sources import Kernels, Source
 from ldarts_lib.fast.twice import concatenate, convolve
 
 LAYOUTS = pytest.mark.parametrize(
@@ -145,6 +146,14 @@ def test_separable_convolutions_equal_autograd_once_and_twice(layout, normalized
             (by_x,) = torch.autograd.grad(y, x, g, create_graph=True)
         second.append(torch.autograd.grad((by_x * direction).sum(), (*wanted, g), materialize_grads=True))
     torch.testing.assert_close(*second)
+
+
+@LAYOUTS
+@pytest.mark.parametrize("stride", [1, 2])
+def test_average_pooling_is_pytorchs_in_either_layout(layout, stride):
+    x, run = draw(2, 4, 6, 6).contiguous(memory_format=layout), Execution()
+    found = Source(x, Kernels(run, []), run).apply(["avg_pool_3x3"], [[nn.Identity()]], stride)
+    torch.testing.assert_close(found, F.avg_pool2d(x, 3, stride, 1, count_include_pad=False))
 
 
 def test_concatenation():
