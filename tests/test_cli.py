@@ -158,7 +158,7 @@ def test_discretize_prints_and_draws(ldarts, refused, small_run, tmp_path):
         assert "no search with a finished epoch" in refused("discretize", nothing)
 
 
-@pytest.mark.parametrize(("content", "expected"), [(None, "No such file"), ("# A page", "appear to be JSON")])
+@pytest.mark.parametrize(("content", "expected"), [(None, "has no page.ipynb"), ("# A page", "is damaged")])
 def test_what_is_no_notebook_is_named(refused, tmp_path, content, expected):
     path = tmp_path / "page.ipynb"
     if content:

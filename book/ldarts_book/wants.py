@@ -32,21 +32,21 @@ def at_the_end(found: pd.DataFrame) -> pd.DataFrame:
 
 
 @cache
-def recorded(of: str) -> pd.DataFrame:
+def recorded_wishes(of: str) -> pd.DataFrame:
     """What ``by_look``, ``by_edge`` or ``by_cell`` finds in the record."""
     rows, _ = secants.recorded_parts("predictions", predictions.WATCHES)
     return {"look": by_look, "edge": by_edge, "cell": by_cell}[of](rows)
 
 
-def means(variant: str, column: str, epoch: int, half: str = "valid", state: str = "search") -> pd.Series:
+def looked(variant: str, column: str, epoch: int, half: str = "valid", state: str = "search") -> pd.Series:
     """Of one look at the recorded searches of a variant a number per seed, the mean over its edges."""
-    rows = recorded("edge" if column == "common" else "look")
+    rows = recorded_wishes("edge" if column == "common" else "look")
     chosen = {"variant": variant, "epoch": epoch, "half": half, "state": state}
     return rows[(rows[[*chosen]] == chosen).all(axis=1)].groupby("seed")[column].mean()
 
 
 def _deciders(variant: str) -> pd.DataFrame:
-    found = recorded("cell")
+    found = recorded_wishes("cell")
     return found[
         (found["variant"] == variant)
         & (found["state"] == "search")
@@ -55,7 +55,7 @@ def _deciders(variant: str) -> pd.DataFrame:
     ]
 
 
-def shares(variant: str) -> pd.Series:
+def shares_of(variant: str) -> pd.Series:
     """Of each cell the mean share in what α follows, from epoch 10 on."""
     return _deciders(variant).groupby("cell")["share"].mean()
 

@@ -172,7 +172,7 @@ for precision, on in (("float32", False), ("tf32", True), ("bf16-mixed", True), 
         ("backends.cudnn.conv.fp32_precision = 'ieee'", False),
         ("backends.cuda.matmul.fp32_precision = 'tf32'", True),
         ("backends.fp32_precision = 'tf32'", True),
-        ("backends.fp32_precision = 'ieee'", False),
+        ("backends.cudnn.conv.fp32_precision = 'none'; backends.fp32_precision = 'ieee'", False),
     ],
 )
 def test_tf32_is_off_and_on_whichever_flags_somebody_has_used(set, convolutions):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from ldarts_book.notebook import NotebookFailed, run_notebook
 from ldarts_lib.errors import LdartsError, RunError
+from ldarts_lib.runs.signals import ended_by_signals
 
 POLL_SECONDS = 0.5
 
@@ -74,21 +74,17 @@ def own_gpus(count: int) -> Iterator[None]:
 def main(arguments: Sequence[str]) -> int:
     """Run one job; returns the exit code: 0, 1 for a failed notebook, 2 for one that cannot be begun."""
     notebook, executed, parameters, *gpus = arguments
-    signal.signal(signal.SIGTERM, _interrupt)
     given = json.loads(parameters)
     try:
-        if isinstance(given.get("architecture"), Mapping):
-            given["architecture"] = best_search(given["architecture"])
-        with own_gpus(int(*gpus)):
-            run_notebook(notebook, given, executed)
+        with ended_by_signals():
+            if isinstance(given.get("architecture"), Mapping):
+                given["architecture"] = best_search(given["architecture"])
+            with own_gpus(int(*gpus)):
+                run_notebook(notebook, given, executed)
     except LdartsError as error:
         print(f"ldarts: error: {error}", file=sys.stderr)
         return 1 if isinstance(error, NotebookFailed) else 2
     return 0
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -379,7 +379,8 @@ def test_a_search_is_clipped_like_that_of_another_variant_with_its_seed(tmp_path
         made.update(protocols)
         for seed, name in enumerate(protocols, start=1):
             (out / name).mkdir(exist_ok=True)
-            Run(out / name).write_history([{"clip_factor": 1 / seed}] * 2)
+            rows = [{"epoch": epoch, "clip_factor": 1 / seed} for epoch in range(2)]
+            Run(out / name).write_history(rows)
         return {name: SimpleNamespace(path=name, history=[], trajectory=None) for name in protocols}
 
     monkeypatch.setattr("ldarts_lib.bilevel.search.search_all", search_all)
