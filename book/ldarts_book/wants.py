@@ -32,10 +32,15 @@ def at_the_end(found: pd.DataFrame) -> pd.DataFrame:
 
 
 @cache
+def recorded_looks() -> tuple[pd.DataFrame, list[str]]:
+    """The recorded rows, and the commands that make what they lack."""
+    return secants.recorded_parts("predictions", predictions.WATCHES)
+
+
+@cache
 def recorded_wishes(of: str) -> pd.DataFrame:
     """What ``by_look``, ``by_edge`` or ``by_cell`` finds in the record."""
-    rows, _ = secants.recorded_parts("predictions", predictions.WATCHES)
-    return {"look": by_look, "edge": by_edge, "cell": by_cell}[of](rows)
+    return {"look": by_look, "edge": by_edge, "cell": by_cell}[of](recorded_looks()[0])
 
 
 def looked(variant: str, column: str, epoch: int, half: str = "valid", state: str = "search") -> pd.Series:
@@ -55,9 +60,9 @@ def _deciders(variant: str) -> pd.DataFrame:
     ]
 
 
-def shares_of(variant: str) -> pd.Series:
-    """Of each cell the mean share in what α follows, from epoch 10 on."""
-    return _deciders(variant).groupby("cell")["share"].mean()
+def deciding(variant: str) -> pd.DataFrame:
+    """Of each cell the mean ``norm``, ``cosine`` and ``share`` in what α follows, from epoch 10 on."""
+    return _deciders(variant).groupby("cell")[["norm", "cosine", "share"]].mean()
 
 
 def differing(variant: str) -> float:
@@ -70,7 +75,7 @@ def differing(variant: str) -> float:
 
 def speeds(variant: str) -> pd.DataFrame:
     """What :func:`foretold` says of the recorded searches of a variant."""
-    rows, _ = secants.recorded_parts("predictions", predictions.WATCHES)
+    rows, _ = recorded_looks()
     demo = protocol(method="darts")
     steps = searched(demo).steps
     return foretold(rows[rows["variant"] == variant], demo.alpha_lr, steps, demo.alpha_weight_decay)
