@@ -8,19 +8,20 @@ So the page needs no kernel and no server, and works from a folder.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from execution_cache import sources_of
 from sphinx.application import Sphinx
 
-from ldarts_book import studies
-from ldarts_book.figures.style import METHODS, OPERATIONS
-from ldarts_lib import open_table
-from ldarts_lib.spaces.space import SPACES
-from ldarts_lib.tables.tables import Table
+if TYPE_CHECKING:
+    from ldarts_lib.tables.tables import Table
+
+# What it computes with is imported in the functions: most builds find the script as it should be.
 
 PAGE, DATA = "book/index", "cells.js"
 PERCENT = "NAS-Bench-201, CIFAR-10"
@@ -39,12 +40,19 @@ def accuracies(table: Table, whole: float) -> np.ndarray:
 
 def walks() -> dict[str, list[int]]:
     """Of each method the cells of all epochs, each as the number of its string."""
+    from ldarts_book import studies
+
     rows = studies.judged("demonstration").query("seed == @SEED").sort_values("epoch")
     return {name: [int(ops, 5) for ops in rows.loc[rows["variant"] == name, "ops"]] for name in studies.SHOWN}
 
 
 def contents() -> dict[str, Any]:
     """Everything that the page needs, ready for JSON."""
+    from ldarts_book import studies
+    from ldarts_book.figures.style import METHODS, OPERATIONS
+    from ldarts_lib import open_table
+    from ldarts_lib.spaces.space import SPACES
+
     tables = {
         "Digits-201": accuracies(open_table("digits-201"), 1.0),
         PERCENT: accuracies(open_table("nasbench201"), 100.0),
@@ -62,11 +70,15 @@ def contents() -> dict[str, Any]:
 
 
 def write_tables(app: Sphinx) -> None:
-    """Write the script, beside the book's other static files."""
-    folder = Path(app.outdir) / "_static"
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the script, beside the book's other static files, unless it is there and made by the same."""
+    path, code = Path(app.outdir) / "_static" / DATA, Path(__file__).read_text(encoding="utf-8")
+    depends = sources_of(Path(app.srcdir)).mark(code) + code
+    mark = f"// {hashlib.sha256(depends.encode()).hexdigest()}\n"
+    if path.exists() and path.read_text(encoding="utf-8").startswith(mark):
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(contents(), ensure_ascii=False)
-    (folder / DATA).write_text(f"window.LDARTS_CELLS = {text};\n", encoding="utf-8")
+    path.write_text(f"{mark}window.LDARTS_CELLS = {text};\n", encoding="utf-8")
 
 
 def add_scripts(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:

@@ -6,6 +6,7 @@ leaves out the live code of thebe, which the engine loads on every page although
 
 from __future__ import annotations
 
+import csv
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import pandas as pd
 import yaml
 from pybtex.database import Entry, parse_file
 from sphinx.application import Sphinx
@@ -142,8 +142,9 @@ class Book:
         if kind == "figure":
             return f"![{block.options['alt']}]({self.files}/{block.argument})\n\n{anchor}*{block.body}*"
         if kind == "csv-table":
-            table = pd.read_csv(self.folder / block.options["file"], dtype=str, keep_default_na=False)
-            rows = [table.columns, ["---"] * table.shape[1], *table.to_numpy()]
+            with (self.folder / block.options["file"]).open(encoding="utf-8", newline="") as file:
+                names, *table = csv.reader(file)
+            rows = [names, ["---"] * len(names), *table]
             return f"*{block.argument}*\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows)
         body = self.plain(block.body, page)
         if kind == "solution":

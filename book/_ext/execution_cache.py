@@ -21,6 +21,7 @@ import re
 import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
@@ -125,8 +126,16 @@ class Sources:
         """Return 16 hexadecimal digits that change whenever an output of a notebook may change."""
         cells = nbformat.read(notebook, as_version=4).cells
         code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-        texts = (self.texts[name] for name in sorted(self.reached(_MAGIC.sub(r"\1pass", code))))
+        return self.mark(_MAGIC.sub(r"\1pass", code))
+
+    def mark(self, code: str) -> str:
+        """Return the same of what the code depends on, but for its own text."""
+        texts = (self.texts[name] for name in sorted(self.reached(code)))
         return hashlib.sha256("\0".join([self.shared, *texts]).encode()).hexdigest()[:16]
+
+
+sources_of = cache(Sources)
+"""The sources as they are at the beginning of a build."""
 
 
 def installed_packages() -> list[str]:
@@ -136,7 +145,7 @@ def installed_packages() -> list[str]:
 
 def outdated(app: Sphinx, env: BuildEnvironment, *changes: set[str]) -> list[str]:
     """Find the notebooks whose fingerprint is another than when they were read."""
-    sources, before = Sources(Path(app.srcdir)), getattr(env, "ldarts_fingerprints", {})
+    sources, before = sources_of(Path(app.srcdir)), getattr(env, "ldarts_fingerprints", {})
     notebooks = {page: Path(env.doc2path(page)) for page in env.found_docs}
     notebooks = {page: path for page, path in notebooks.items() if path.suffix == ".ipynb"}
     env.ldarts_fingerprints = {page: sources.fingerprint(path) for page, path in notebooks.items()}

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import nbformat
 import numpy as np
@@ -252,3 +252,20 @@ def test_the_cell_builder_has_the_tables_and_the_searches(
     for name, cells in found["walks"].items():
         assert cells == [int(encode(parse(row["genotype"])), 5) for row in search[name].history]
     assert len(json.dumps(found)) < 100_000
+
+
+def test_the_script_of_the_cell_builder_is_made_again_when_what_it_is_made_of_changes(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(repository / "book" / "_ext"))
+    builder, made = importlib.import_module("cell_builder"), []
+    reached = builder.sources_of(repository).reached(Path(builder.__file__).read_text())
+    assert {"ldarts_lib.tables.tables", "ldarts_book.studies.records", "ldarts_book.figures.style"} <= reached
+    monkeypatch.setattr(builder, "contents", lambda: made.append(1) or {})
+    app = SimpleNamespace(outdir=tmp_path, srcdir=repository)
+    for mark, count in (("one", 1), ("one", 1), ("another", 2)):
+        sources = SimpleNamespace(mark=lambda code, mark=mark: mark)
+        monkeypatch.setattr(builder, "sources_of", lambda folder, sources=sources: sources)
+        builder.write_tables(app)
+        assert len(made) == count
+    assert (tmp_path / "_static" / "cells.js").read_text().endswith("window.LDARTS_CELLS = {};\n")
