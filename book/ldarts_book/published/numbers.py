@@ -41,7 +41,7 @@ COLUMNS = (
 LEFT_OUT = {
     "NAS-Bench-201: DARTS-, CDARTS": "no source found",
     "NAS-Bench-201: the row DARTS of GENIUS": "it mixes two rows; both are here from their own sources",
-    "DARTS space: FairDARTS; all but the best numbers of ZARTS and DARTS+": "no source found",
+    "DARTS space: FairDARTS on other images; all but the best numbers of ZARTS and DARTS+": "no source found",
     "S1 to S4, one search: PC-DARTS, DARTS-ES, R-DARTS, SDARTS": "no source found",
     "S1 to S4, three searches: five cells of ROME": "the digits of its Table 1 are garbled in the text",
     "S1 to S4: Λ-DARTS": "no source found",
