@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -95,6 +96,7 @@ def step_times(device: torch.device, gpu: bool) -> Iterator[Row]:
 
 def training_steps(device: torch.device, gpu: bool) -> Iterator[Row]:
     """Layouts and precisions of a training step on CIFAR; memory of 128 images of ImageNet on one GPU."""
+    yield from pointwise(device, gpu)
     layouts, types = (torch.channels_last, torch.contiguous_format), (None, torch.float16, torch.bfloat16)
     cases = [("cifar", *case) for case in product(layouts, types if gpu else types[::2])]
     for recipe, layout, precision in [*cases, ("imagenet", layouts[0], None)]:
@@ -105,19 +107,29 @@ def training_steps(device: torch.device, gpu: bool) -> Iterator[Row]:
         objective = Objective(network.to(device, memory_format=layout).train(), chosen)
         images = torch.randn(count, 3, pixels, pixels, device=device).to(memory_format=layout)
         labels = torch.zeros(count, dtype=torch.int64, device=device)
+        if gpu:
+            torch.cuda.reset_peak_memory_stats(device)
         with arithmetic("float32" if precision is None else "bf16-mixed"):
-            for warm in (True, False):
-                if gpu:
-                    torch.cuda.reset_peak_memory_stats(device)
-                begin = time.perf_counter()
-                for _ in range(10 if gpu and not warm else 1):
-                    with torch.autocast(device.type, precision, enabled=precision is not None):
-                        loss, _ = objective(images, labels, None)
-                    loss.backward()
-                loss.item()  # waits
-        ms = 1000 * (time.perf_counter() - begin) / (10 if gpu else 1)
+            ms = milliseconds(partial(mixed_loss, objective, images, labels, precision), gpu)
         most = torch.cuda.max_memory_allocated(device) // 2**20 if gpu else 0
         yield f"{recipe}, {layout}, {precision or torch.float32}: ms, MiB", f"{ms:.1f} {most}", None
+
+
+def pointwise(device: torch.device, gpu: bool) -> Iterator[Row]:
+    """The 1×1 convolutions of a cell's edges in one call: of groups, and as products of matrices."""
+    groups, channels, count, pixels = (14, 16, 64, 32) if gpu else (2, 4, 2, 8)
+    x = torch.randn(count, groups, channels, pixels, pixels, device=device, requires_grad=True)
+    w = torch.randn(groups, channels, channels, device=device, requires_grad=True)
+    ways: dict[str, Callable[[], torch.Tensor]] = {
+        "groups": lambda: torch.conv2d(x.flatten(1, 2), w.view(-1, channels, 1, 1), groups=groups).view_as(x),
+        "matrices": lambda: torch.einsum("ngihw,goi->ngohw", x, w),
+    }
+    with arithmetic("float32"):
+        for name, way in ways.items():
+            ms = milliseconds(lambda way=way: way().square().sum(), gpu)
+            yield f"pointwise, {name}: ms", f"{ms:.2f}", None
+        difference = distance([ways["groups"]()], [ways["matrices"]()])
+    yield "pointwise, groups and matrices, relative", difference, difference < 1e-5
 
 
 def searches(device: torch.device, gpu: bool) -> Iterator[Row]:
@@ -159,10 +171,10 @@ def differences(device: torch.device, gpu: bool) -> Iterator[Row]:
 
 
 def trainings(device: torch.device, gpu: bool) -> Iterator[Row]:
-    """In mixed precision and compiled; with several GPUs, a shared batch, and graphs on the second."""
-    variants = [{"precision": "bf16-mixed"}, {"precision": "16-mixed"}, {"compile": True}]
+    """In mixed precision, in TF32, compiled; with several GPUs, a shared batch, and graphs on the second."""
+    variants = [{"precision": name} for name in ("bf16-mixed", "16-mixed", "tf32")] + [{"compile": True}]
     several = gpu and torch.cuda.device_count() > 1
-    for settings, devices in [*((v, 1) for v in variants[: 3 if gpu else 1]), *[({}, 2)] * several]:
+    for settings, devices in [*((v, 1) for v in variants[: 4 if gpu else 1]), *[({}, 2)] * several]:
         small = {"images": 64, "batch_size": 32, "epochs": 1, **settings}
         chosen = training_protocol("DARTS_V2", published("DARTS_V2"), "digits", size="smoke", **small)
         with tempfile.TemporaryDirectory() as folder:
@@ -196,6 +208,25 @@ def two_batches(device: torch.device, seed: int, dtype: torch.dtype) -> list[Bat
     images = torch.randn(2, 8, 3, 8, 8, generator=draw, dtype=dtype).to(device)
     labels = torch.randint(10, (2, 8), generator=draw).to(device)
     return [Batch(*pair) for pair in zip(images, labels, strict=True)]
+
+
+def mixed_loss(
+    objective: Objective, images: torch.Tensor, labels: torch.Tensor, precision: torch.dtype | None
+) -> torch.Tensor:
+    """Of a training step, in mixed precision unless that is None."""
+    with torch.autocast(images.device.type, precision, enabled=precision is not None):
+        return objective(images, labels, None)[0]
+
+
+def milliseconds(loss: Callable[[], torch.Tensor], gpu: bool) -> float:
+    """A loss and its gradients, the mean of ten (on a CPU: one), after one that warms up."""
+    for times in (1, 10 if gpu else 1):
+        begin = time.perf_counter()
+        for _ in range(times):
+            found = loss()
+            found.backward()
+        found.item()  # waits
+    return 1000 * (time.perf_counter() - begin) / times
 
 
 def command(name: str, *arguments: str) -> Row:

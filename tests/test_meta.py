@@ -4,6 +4,7 @@ There a step fails that waits for a number, or has a tensor on the CPU: on a GPU
 and the other would end the run. What torch has for a GPU and not for the meta device gets a stand-in.
 """
 
+import re
 from dataclasses import replace
 from importlib import import_module
 from types import SimpleNamespace
@@ -13,12 +14,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from helpers import DEPTHS, small_batch, small_space
+from ldarts_book.studies.bench import Usage
 from ldarts_lib.bilevel.half_steps import Bilevel
 from ldarts_lib.bilevel.methods import METHODS, TEXT_METHODS
 from ldarts_lib.bilevel.protocols import protocol
+from ldarts_lib.bilevel.recurrent_state import RecurrentState
 from ldarts_lib.bilevel.remedies.table import REMEDIES
-from ldarts_lib.bilevel.state import measure
-from ldarts_lib.datasets.corpus import Reader
+from ldarts_lib.bilevel.state import SearchState, measure
+from ldarts_lib.datasets.corpus import Corpus, Reader
+from ldarts_lib.datasets.images import load_images
 from ldarts_lib.evaluation.language import LanguageTraining
 from ldarts_lib.evaluation.protocols import training_protocol
 from ldarts_lib.evaluation.training import ImageTraining
@@ -159,6 +163,42 @@ def test_a_step_of_the_recurrent_cell(method):
     make_step(net, initial_alphas(PTB, device="meta"), chosen, [window, window])
 
 
+@pytest.mark.parametrize("kind", ["search", "search on a text", "training on a text"])
+def test_what_is_drawn_on_the_device_has_a_generator_there(monkeypatch, kind):
+    """A meta device has none; which device is asked for one is noted, and the CPU's is given."""
+    asked, real = [], torch.Generator
+    monkeypatch.setattr(torch, "Generator", lambda device="cpu": asked.append(str(device)) or real())
+    text = Corpus("t", ("a", "b"), *[torch.zeros(640, dtype=torch.int64)] * 3)
+    if kind == "search":
+        SearchState(protocol("s4", size="smoke"), load_images("noisy-digits"), "meta")
+    elif kind == "search on a text":
+        RecurrentState(protocol("ptb", size="smoke"), text, "meta")
+    else:
+        LanguageTraining(training_protocol("mine", published("DARTS_V2_ptb"), size="smoke"), text, "meta")
+    assert sorted(set(asked)) == ["cpu", "meta"], "the batches are drawn on the CPU"
+
+
+@pytest.mark.parametrize(
+    ("space", "method"),
+    [
+        *(("s4", method) for method in ("darts", "lambda", "darts-2nd")),
+        *(("nasbench201", method) for method in ("lambda-random", "lambda-noise", "sdarts-rs")),
+    ],
+)
+def test_a_step_draws_from_that_generator_alone(space, method):
+    """Then steps on a GPU repeat whatever else draws there."""
+    generator, small = torch.Generator().manual_seed(0), few_edges(space)
+    ramp = {"ramp": "constant"} if "lambda" in method else {}
+    chosen = protocol(space, method=method, size="paper", **ramp)
+    net = FastSupernet(small, **SIZES, depth=DEPTHS[small.macro], generator=generator).train()
+    problem = Bilevel(net, initial_alphas(small), chosen)
+    problem.start_epoch(0)
+    batches = [small_batch(seed, torch.float32) for seed in range(2)]
+    before, own = torch.get_rng_state(), generator.get_state()
+    problem.step(*batches)
+    assert torch.equal(torch.get_rng_state(), before) and not torch.equal(generator.get_state(), own)
+
+
 class OneDevice:
     """What a training uses of Lightning Fabric."""
 
@@ -228,3 +268,17 @@ def test_a_step_of_the_training_of_a_language_model(monkeypatch):
     reader = Reader(training.train, training.model.initial_hidden(4))
     with OnlyThere():
         assert training._step(reader).is_meta
+
+
+def test_a_batch_of_imagenet_takes_the_memory_that_the_workflow_says(repository):
+    """An estimate, to be met within 10 %: eight times what a step keeps of 128 images."""
+    text = (repository / "workflow" / "Snakefile").read_text(encoding="utf-8")
+    (told,) = re.findall(r"estimated (\d+) GiB", text)
+    chosen = training_protocol("mine", published("DARTS_V2"), "imagenet", "imagenet", "paper")
+    facts = SimpleNamespace(facts={}, training_count=1024, classes=1000, channels=3)
+    with torch.device("meta"):
+        training = ImageTraining(OneDevice(), chosen, facts)
+        images, labels = torch.empty(128, 3, 224, 224), torch.zeros(128, dtype=torch.int64)
+    with Usage() as usage:
+        training._step(images, labels, None)
+    assert chosen.batch_size / 128 * usage.peak / 2**30 == pytest.approx(int(told), rel=0.1)

@@ -34,6 +34,8 @@ def make_fabric(device: torch.device, devices: int, precision: str, *, dead_ends
     """Fabric for one device, or for the first so many of its kind, which share each batch, one process each.
 
     Args:
+        precision: of a training protocol; that of ``tf32`` is switched on by
+            :func:`~ldarts_lib.runs.environment.arithmetic`.
         dead_ends: whether the loss does not depend on some parameters.
     """
     from lightning_fabric import Fabric  # takes longer to import than all the rest
@@ -45,7 +47,7 @@ def make_fabric(device: torch.device, devices: int, precision: str, *, dead_ends
         accelerator=device.type,
         devices=[device.index] if one and device.type == "cuda" else devices,
         strategy="auto" if one else DDPStrategy(start_method="spawn", find_unused_parameters=dead_ends),
-        precision=precision,
+        precision="32-true" if precision == "tf32" else precision,
         plugins=[LightningEnvironment()],  # the processes are ours, also within a job of a cluster
     )
 

@@ -152,8 +152,9 @@ class TrainingProtocol(_Training, PictureSettings):
     test_every: Count = 1
     """Test after each so many epochs, and after the last."""
 
-    precision: Literal["32-true", "16-mixed", "bf16-mixed", "64-true"] = "32-true"
-    """Floating type of the computation (as Lightning Fabric calls it)."""
+    precision: Literal["32-true", "tf32", "16-mixed", "bf16-mixed", "64-true"] = "32-true"
+    """Floating type of the computation (as Lightning Fabric calls it), or tf32: float32, of which a GPU's
+    convolutions and products read the first ten bits after the point."""
     compile: bool = False
     """Compile the network with torch.compile: a minute or more at the start, faster steps on a GPU."""
     imports: tuple[str, ...] | None = None

@@ -7,6 +7,7 @@ from ldarts_lib.datasets.batches import Augmentation
 from ldarts_lib.datasets.imagenet import MEAN, STD, standardized
 from ldarts_lib.datasets.images import ImageDataset, load_images
 from ldarts_lib.errors import DatasetMissing, ProtocolError
+from ldarts_lib.evaluation import images as evaluation_images
 from ldarts_lib.evaluation.images import AHEAD, WORKERS, random_stream, training_images
 from ldarts_lib.evaluation.protocols import training_protocol
 from ldarts_lib.spaces.published import published
@@ -145,6 +146,24 @@ def test_what_readers_of_imagenet_share_fits_into_memory(few_files):
     paper = training_protocol("V2", published("DARTS_V2"), "imagenet", "imagenet", "paper")
     assert image.dtype == found.testing[0][0].dtype == torch.uint8
     assert WORKERS * AHEAD * paper.batch_size * image.nbytes < 3e9
+
+
+@pytest.mark.parametrize(("processors", "world", "readers"), [(64, 1, 16), (64, 8, 8), (2, 4, 1)])
+def test_readers_of_imagenet_hand_over_bytes_which_the_device_standardizes(
+    few_files, monkeypatch, processors, world, readers
+):
+    given, seen = {}, []
+    batch = torch.zeros(2, 3, 224, 224, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64)
+    monkeypatch.setattr(evaluation_images, "cores", lambda: processors)
+    monkeypatch.setattr(
+        evaluation_images, "DataLoader", lambda *_, **options: given.update(options) or [batch]
+    )
+    monkeypatch.setattr(evaluation_images, "standardized", lambda x: seen.append(x) or standardized(x))
+    found = training_images(imagenet(), torch.device("meta"), part=(0, world))
+    ((images, labels),) = found.test()
+    assert given["num_workers"] == readers and given["prefetch_factor"] == 1
+    assert [(x.is_meta, x.dtype) for x in seen] == [(True, torch.uint8)]
+    assert images.is_meta and labels.is_meta and images.dtype == torch.float32
 
 
 def test_a_few_images_of_imagenet_are_of_all_classes(few_files):

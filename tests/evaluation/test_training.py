@@ -139,7 +139,7 @@ def test_two_processes_train_the_network_of_one(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("precision", "tf32"), [("32-true", False), ("bf16-mixed", True), ("64-true", False)]
+    ("precision", "tf32"), [("32-true", False), ("tf32", True), ("bf16-mixed", True), ("64-true", False)]
 )
 def test_convolutions_of_a_training_in_float32_are_in_float32(precision, tf32, monkeypatch):
     training, seen = start(small("nasbench201", precision=precision)), []
@@ -149,6 +149,8 @@ def test_convolutions_of_a_training_in_float32_are_in_float32(precision, tf32, m
     monkeypatch.setattr(training.fabric, "all_reduce", lambda *_, **__: torch.ones(3))
     training.run_epoch(0, lambda: None)
     assert set(seen) == {tf32}
+    kinds = {tensor.dtype for tensor in training.network.parameters()}
+    assert kinds == {torch.float64 if precision == "64-true" else torch.float32}
 
 
 DEAD_EDGES = parse("|nor_conv_3x3~0|+|nor_conv_3x3~0|nor_conv_1x1~1|+|nor_conv_3x3~0|none~1|none~2|")

@@ -172,6 +172,25 @@ def test_gpus_are_a_resource_and_each_job_has_its_own(arguments, monkeypatch, gp
         assert environment["CUDA_VISIBLE_DEVICES"] == "4,7"[: 3 if gpus is None else 1]
 
 
+def test_a_training_on_imagenet_has_gpus_and_readers_and_the_others_none(repository, tmp_path, monkeypatch):
+    """By the functions of the Snakefile, which is Python up to its rules."""
+    monkeypatch.chdir(tmp_path)
+    head = (repository / "workflow" / "Snakefile").read_text(encoding="utf-8").split("\nlocalrules:")[0]
+
+    def job(config, dataset):
+        scope = {"config": config}
+        exec(head, scope)
+        name = next(name for name, job in scope["JOBS"].items() if job.dataset == dataset)
+        found = json.loads(scope["parameters"](name))
+        return scope["gpus"](scope["JOBS"][name]), scope["cpus"](name), found["device"], found.get("devices")
+
+    paper = {"grid": "paper", "imagenet_gpus": "8"}
+    assert job(paper, "imagenet") == (8, 64, "auto", 8)
+    assert job({"grid": "paper"}, "imagenet") == (1, 8, "auto", None)
+    assert job(paper, "cifar10") == (1, 1, "auto", None)
+    assert job({"grid": "smoke"}, "noisy-digits") == (0, 1, "cpu", None)
+
+
 def test_two_jobs_never_share_a_gpu(monkeypatch, tmp_path):
     monkeypatch.setattr(onejob.tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7,9")

@@ -10,6 +10,7 @@ from scipy import stats
 
 from ldarts_book.studies import bench
 from ldarts_book.studies.bench import Scale, Usage, benchmark
+from ldarts_lib.bilevel.cuda_graph import WARM_UP_STEPS
 
 TINY = Scale(2, {"stages": 1, "chain": 5}, 8, 4)
 
@@ -80,6 +81,43 @@ def test_rounds_go_on_until_the_interval_is_narrow_or_time_is_up(clock):
 
 def test_seconds_are_those_of_this_process():
     assert bench._timed(lambda: time.sleep(0.2), torch.device("cpu")) < 0.1
+
+
+def test_on_a_gpu_the_graph_of_a_step_is_measured_once_it_was_captured(monkeypatch):
+    """Without a GPU: instead of a graph, something that makes the steps it is asked for, and counts them."""
+    made, before = [], []
+
+    class Graphed:
+        def __init__(self, bilevel):
+            self.bilevel, self.steps = bilevel, 0
+            made.append(self)
+
+        def start_epoch(self, epoch):
+            self.bilevel.start_epoch(epoch)
+
+        def step(self, *batches):
+            self.steps += 1
+            return self.bilevel.step(*batches)
+
+    class Counted(Usage):
+        def __enter__(self):
+            before.append(made[0].steps)
+            return super().__enter__()
+
+    monkeypatch.setattr(bench, "GraphedBilevel", Graphed)
+    monkeypatch.setattr(bench, "Usage", Counted)
+    few = {"spaces": ["nasbench201"], "costs": ["central"], "rounds": 1, "checkpoints": False}
+    rows = benchmark(scale=TINY, implementations=["reference", "batched", "graphed"], **few)
+    assert [row.implementation for row in rows] == ["reference", "batched", "graphed"]
+    assert before == [0, 0, WARM_UP_STEPS + 1] and made[0].steps == WARM_UP_STEPS + 3
+    assert rows[2].operator_calls == rows[1].operator_calls < rows[0].operator_calls
+    monkeypatch.setattr(bench, "benchmark", lambda **options: options["implementations"])
+    given = {
+        (kind, quick): bench.measured([], 1, quick=quick, batch=None, device=torch.device(kind))
+        for kind in ("cpu", "cuda")
+        for quick in (False, True)
+    }
+    assert {key for key, names in given.items() if "graphed" in names} == {("cuda", False), ("cuda", True)}
 
 
 @pytest.mark.slow
