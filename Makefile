@@ -24,8 +24,8 @@ demo: $(STAMP) ## search with DARTS and Λ-DARTS side by side on real images (CP
 test: $(STAMP) ## run the fast tests (MARKERS=slow: the slow ones; MARKERS=: all of them)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup -m "$(MARKERS)"
 
-mutants: $(STAMP) ## ask whether the tests would notice mistakes (a quarter of an hour on a free core; WORDS=fast/: some)
-	OMP_NUM_THREADS=1 $(BIN)/python scripts/mutants.py $(WORDS) $(if $(CSV),--csv $(CSV))
+mutants: $(STAMP) ## ask whether the tests would notice mistakes (a quarter of an hour on a free core, less with JOBS=2; WORDS=fast/: some)
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/mutants.py $(WORDS) $(if $(CSV),--csv $(CSV)) $(if $(JOBS),--jobs $(JOBS))
 
 lint: $(STAMP) ## check code, notebooks and spelling
 	$(BIN)/ruff check .

@@ -13,7 +13,9 @@ from __future__ import annotations
 import argparse
 import compileall
 import csv
+import gc
 import importlib
+import multiprocessing
 import os
 import py_compile
 import shlex
@@ -23,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,36 +112,55 @@ def _run(copy: Path, tests: str) -> int:
     return pytest.main([*OPTIONS, *shlex.split(tests)])
 
 
+def _all_tried(mutants: Iterable[Mutant], jobs: int, root: Path) -> Iterator[tuple[Mutant, str, float]]:
+    """Each with the verdict and the seconds, in their order; so many at a time, each in a copy of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        begin = (Path(folder), root)
+        with multiprocessing.get_context("fork").Pool(jobs, _copied, begin) as pool:
+            yield from pool.imap(_timed, mutants)
+
+
+def _copied(folder: Path, root: Path) -> None:
+    global copy
+    copy = shutil.copytree(root, folder / str(os.getpid()), ignore=LEFT_OUT)
+    # by the hash: two changes within a second would be one by the time
+    compileall.compile_dir(copy, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
+
+
+def _timed(mutant: Mutant) -> tuple[Mutant, str, float]:
+    start = time.monotonic()
+    return mutant, tried(mutant, copy), time.monotonic() - start
+
+
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT, table: Path = TABLE) -> int:
     """Try the changes of a table, and tell; the exit code is as above."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("words", nargs="*", metavar="WORD", help="only changes that contain one of these")
     parser.add_argument("--csv", type=Path, help="write how many changes of each file were noticed")
+    parser.add_argument("--jobs", type=int, default=1, help="how many are tried at a time")
     given = parser.parse_args(arguments)
     for name in LOADED:
         importlib.import_module(name)
+    gc.freeze()  # pytest collects garbage ten times, and would copy all that is loaded into each child
     settings.register_profile("unshrunk", derandomize=True, deadline=None, phases=[Phase.generate])
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     sys.dont_write_bytecode = True
     counts: dict[str, Counter[str]] = {}
     worst, begin = 0, time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        copy = shutil.copytree(root, Path(folder) / "copy", ignore=LEFT_OUT)
-        # by the hash: two changes within a second would be one by the time
-        compileall.compile_dir(copy, quiet=2, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
-        for mutant in read(table):
-            if given.words and not any(word in f"{mutant.file} {mutant.text}" for word in given.words):
-                continue
-            start, noticed = time.monotonic(), tried(mutant, copy)
-            if noticed == "no" and mutant.reason:
-                noticed = "equivalent"
-            elif noticed == "yes" and mutant.reason:
-                noticed = f"yes, but it should not: {mutant.reason}"
-            worst = max(worst, {"yes": 0, "equivalent": 0, "no": 1}.get(noticed, 2))
-            counts.setdefault(mutant.file, Counter()).update(["changes", noticed])
-            seconds = f"{time.monotonic() - start:.1f} s"
-            change = f"{mutant.text} → {mutant.replacement}"
-            print(noticed, seconds, mutant.file, change, sep=" | ", flush=True)
+    chosen = [
+        one
+        for one in read(table)
+        if not given.words or any(word in f"{one.file} {one.text}" for word in given.words)
+    ]
+    for mutant, noticed, seconds in _all_tried(chosen, given.jobs, root):
+        if noticed == "no" and mutant.reason:
+            noticed = "equivalent"
+        elif noticed == "yes" and mutant.reason:
+            noticed = f"yes, but it should not: {mutant.reason}"
+        worst = max(worst, {"yes": 0, "equivalent": 0, "no": 1}.get(noticed, 2))
+        counts.setdefault(mutant.file, Counter()).update(["changes", noticed])
+        change = f"{mutant.text} → {mutant.replacement}"
+        print(noticed, f"{seconds:.1f} s", mutant.file, change, sep=" | ", flush=True)
     columns = ("changes", "yes", "equivalent")
     total = sum(counts.values(), Counter())
     print(*(f"{total[name]} {name}" for name in columns), f"{time.monotonic() - begin:.0f} s", sep=", ")

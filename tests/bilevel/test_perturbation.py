@@ -10,6 +10,7 @@ from helpers import small_space
 from ldarts_lib.bilevel import perturbation
 from ldarts_lib.bilevel.protocols import protocol
 from ldarts_lib.bilevel.search import search
+from ldarts_lib.bilevel.state import SearchState
 from ldarts_lib.datasets.images import load_images
 from ldarts_lib.networks.supernet import Supernet
 from ldarts_lib.spaces.notations import parse
@@ -57,6 +58,13 @@ def test_an_edge_keeps_the_operation_that_the_supernet_misses_most(tmp_path, mon
     kept = min(range(5), key=accuracies.__getitem__)
     assert partly[edge].tolist() == [float(operation == kept) for operation in range(5)]
     assert not (tmp_path / perturbation.SELECTED).exists()
+
+
+def test_a_tenth_of_the_epochs_at_a_tenth_of_the_rate_lies_between_two_decisions():
+    settings = protocol(size="demo", epochs=30, weight_lr=0.5)
+    selection = perturbation._Selection(SearchState(settings, load_images("noisy-digits")))
+    assert selection.epochs == 3 and selection.protocol.learning_rate(0) == pytest.approx(0.05)
+    assert {selection.protocol.strength(epoch) for epoch in (0, 9)} == {settings.lambda_max}
 
 
 def test_a_node_keeps_the_edges_without_which_the_supernet_is_worst(tmp_path, monkeypatch):

@@ -117,13 +117,14 @@ def test_windows_half_as_long_move_the_weights_half_as_far(monkeypatch):
     settings = tiny(method="darts", batch_size=2, bptt=8)
     state = RecurrentState(settings, corpus.load_text("civics", min_count=2))
     state.bilevel.start_epoch(0)
-    rates = []
+    rates, ends = [], []
 
     def step(window, other):
         words = len(window.inputs.words)
         rates.append((words, state.bilevel.weight_optimizer.param_groups[0]["lr"]))
         assert len(other.inputs.words) == 8
-        return real(window, other)
+        ends[:] = real(window, other)
+        return ends
 
     real, hidden = state.bilevel.step, state.bilevel.supernet.initial_hidden(2)
     monkeypatch.setattr(state.bilevel, "step", step)
@@ -132,6 +133,8 @@ def test_windows_half_as_long_move_the_weights_half_as_far(monkeypatch):
         state._step(training, validation, 0)
     assert {words for words, _ in rates} == {4, 8}
     assert all(rate == settings.weight_lr * words / 8 for words, rate in rates)
+    for reader, end in zip((training, validation), ends, strict=True):
+        assert torch.equal(reader.hidden, end.output.hidden)
     assert training.hidden.abs().sum() > 0 and not torch.equal(training.hidden[0], training.hidden[1])
     assert not torch.equal(training.hidden, validation.hidden)
 

@@ -10,6 +10,7 @@ from ldarts_lib.bilevel.methods import METHODS
 from ldarts_lib.bilevel.packed import PackedSearch
 from ldarts_lib.bilevel.protocols import SearchProtocol, protocol
 from ldarts_lib.bilevel.remedies import described
+from ldarts_lib.bilevel.remedies.sdarts_rs import on_simplex
 from ldarts_lib.bilevel.remedies.table import REMEDIES
 from ldarts_lib.bilevel.state import SearchState
 from ldarts_lib.datasets.images import load_images
@@ -123,6 +124,11 @@ def onto_simplex(p):
     return torch.stack(rows).view_as(p)
 
 
+def test_what_is_perturbed_is_cut_and_scaled_edge_by_edge():
+    p = torch.tensor([[1.25, 0.25, -0.5], [0.5, 0.25, 0.25], [-0.5, -0.125, -0.25]])
+    torch.testing.assert_close(on_simplex(p), torch.tensor([[0.8, 0.2, 0], [0.5, 0.25, 0.25], [0, 1, 0]]))
+
+
 def test_sdarts_rs_trains_at_perturbed_weights_and_alpha_sees_its_own():
     """ε = 0.03 + (1.6 − 0.03)/4; one δ for all cells."""
     bilevel, batch = scene("sdarts-rs", radius=1.6), small_batch()
@@ -210,6 +216,27 @@ def test_every_remedy_is_a_documented_module_and_a_line_in_the_table():
         assert not remedy.model_fields.keys() & SearchProtocol.model_fields.keys(), "one name, one meaning"
         assert chosen.remedy == remedy().model_dump()
         assert SearchProtocol.model_validate_json(chosen.model_dump_json()) == chosen
+
+
+PUBLISHED = {
+    "darts-es": {"growth": 1 / 0.75 - 1, "window": 5 / 50, "start": 10 / 50},
+    "r-darts": {"decay": 9},
+    "sdarts-rs": {"radius": 0.3},
+    "sdarts-adv": {"radius": 0.3, "ascents": 7},
+    "darts-minus": {"skip": 1},
+    "beta-darts": {"beta_decay": 50},
+    "pc-darts": {"partial": 4, "wait": 15 / 50},
+    "gdas": {"tau_max": 10, "tau_min": 0.1},
+    "fair-darts": {"zero_one": 10},
+    "oles": {"threshold": 0.4, "steps": 20},
+}
+"""As the papers and their code have it, with searches of 50 epochs."""
+
+
+@pytest.mark.parametrize("method", PUBLISHED)
+def test_the_defaults_of_a_remedy_are_published(method):
+    found = REMEDIES[method]().model_dump()
+    assert {name: found[name] for name in PUBLISHED[method]} == pytest.approx(PUBLISHED[method])
 
 
 def test_settings_of_a_remedy_are_given_by_name_and_checked():

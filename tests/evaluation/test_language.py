@@ -85,6 +85,33 @@ def test_a_training_repeats_and_restores_bit_for_bit(civics):
     assert epochs(LanguageTraining(tiny(seed=1), civics), 0) != rows[:1]
 
 
+def test_the_steps_of_an_epoch_equal_clipped_sgd_by_hand(civics):
+    """With η n/N for a window of n of N words, the same masks, and hidden states that go on."""
+    civics = replace(civics, train=civics.train[:640])
+    settings = {"batch_size": 4, "bptt": 9, "clip": 0.2, "weight_decay": 0.01, "slowness": 0.5}
+    training, other = (LanguageTraining(tiny(dropout_words=0.1, **settings), civics) for _ in range(2))
+    model, text, place, counts = other.model.train(), other.train, 0, []
+    hidden = torch.zeros(1, 4, 8)
+    while place < len(text) - 1:
+        n = min(window_length(training.protocol, other.batches), len(text) - 1 - place)
+        found = model(Inputs(text[place : place + n], hidden))
+        targets = text[place + 1 : place + n + 1].flatten()
+        loss = torch.nn.functional.cross_entropy(found.logits, targets)
+        if n > 1:
+            loss = loss + 0.5 * (found.outputs[1:] - found.outputs[:-1]).square().mean()
+        grads = torch.autograd.grad(loss, other.parameters)
+        norm = torch.cat([g.flatten() for g in grads]).norm()
+        with torch.no_grad():
+            for w, g in zip(other.parameters, grads, strict=True):
+                w -= 20 * n / 9 * (g * min(1, 0.2 / norm) + 0.01 * w)
+        counts.append((n, norm > 0.2))
+        hidden, place = found.hidden.detach(), place + n
+    training.run_epoch(0, lambda: None)
+    assert len({n for n, _ in counts}) > 2 and any(clipped for _, clipped in counts)
+    for ours, theirs in zip(training.parameters, other.parameters, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
 def test_the_average_is_the_mean_of_all_weights_since_the_switch(civics):
     training = LanguageTraining(tiny(patience=1), civics)
     training.run_epoch(0, lambda: None)

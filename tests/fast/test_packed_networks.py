@@ -33,6 +33,8 @@ def test_each_network_is_that_of_the_single_one(digits, settings):
     chosen = protocol(**settings)
     genotypes = [decode(ops) for ops in OPS]
     single = [initial_network(g, chosen, digits, seed).double() for g in genotypes for seed in (3, 4)]
+    for parameter in (p for net in single for p in net.parameters() if p.dim() == 1):
+        parameter.data += torch.rand_like(parameter)  # of norms, and offsets
     sizes = chosen.model_dump(include={"channels", "depth", "reduction"}) | {"classes": 10, "channels_in": 1}
     packed = PackedNetwork(chosen.search_space, genotypes, 2, **sizes).double()
     packed.load(single)
