@@ -39,8 +39,10 @@ def recorded_looks() -> tuple[pd.DataFrame, list[str]]:
 
 @cache
 def recorded_wishes(of: str) -> pd.DataFrame:
-    """What ``by_look``, ``by_edge`` or ``by_cell`` finds in the record."""
-    return {"look": by_look, "edge": by_edge, "cell": by_cell}[of](recorded_looks()[0])
+    """What ``by_look``, ``by_edge`` or ``by_cell`` finds in the record, of each search once."""
+    rows, _ = recorded_looks()
+    rows = rows[rows["variant"] != predictions.OFTEN]
+    return {"look": by_look, "edge": by_edge, "cell": by_cell}[of](rows)
 
 
 def looked(variant: str, column: str, epoch: int, half: str = "valid", state: str = "search") -> pd.Series:

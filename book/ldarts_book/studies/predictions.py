@@ -38,6 +38,8 @@ from ldarts_lib.networks.supernet import architecture_weights
 BY_EDGE = f"Λ-DARTS, by edge, λ = {EDGE_CHOSEN:g}".replace(", λ = 1", "")
 COMPARED = (*SHOWN, "Λ-DARTS, ε0 = 0.0001, λ = 1/4", "Λ-DARTS, sign form", BY_EDGE)
 """The variants that are compared in the miniature, in the strengths that were chosen."""
+OFTEN = "Λ-DARTS, looked at often"
+"""Whether eight looks are enough to foretell where α goes."""
 _NINE, _FIFTEEN = ({"depth": depth, "reduction": "residual"} for depth in (3, 5))
 
 
@@ -51,12 +53,14 @@ class Watch:
     epochs: Sequence[int] = (0, 1, 5, 10, 20, 40, 60, 80)
     moves: int = 200
     seeds: int = 10
+    halves: Sequence[str] = ("train", "valid")
 
 
 _ALL = (
     *(Watch(name, first, VARIANTS[name]) for name in COMPARED for first in (FRESH[0], FRESH[10])),
     *(Watch(f"{name}, nine cells", 240, VARIANTS[name] | _NINE) for name in SHOWN),
     Watch("DARTS, fifteen cells", 240, VARIANTS["DARTS"] | _FIFTEEN, (0, 1, 10), moves=0),
+    Watch(OFTEN, FRESH[0], VARIANTS["Λ-DARTS"], (0, 1, 5, *range(10, 81, 2)), moves=0, halves=("valid",)),
 )
 WATCHES: Mapping[str, Watch] = {folder({"variant": w.variant, "seed": w.first_seed}): w for w in _ALL}
 """The parts of the record."""
@@ -78,8 +82,8 @@ def watch_rows(watch: Watch, device: torch.device | str = "cpu") -> pd.DataFrame
     halves = {"train": [s.training for s in states], "valid": [s.validation for s in states]}
     for epoch in range(max(watch.epochs) + 1):
         if epoch in watch.epochs:
-            for name, half in halves.items():
-                found = wishes(runner.bilevel, half, every[0])
+            for name in watch.halves:
+                found = wishes(runner.bilevel, halves[name], every[0])
                 rows.append(found.assign(state="search", epoch=epoch, half=name))
         if epoch < max(watch.epochs):
             runner.run_epoch(epoch)

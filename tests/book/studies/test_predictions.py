@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import torch
@@ -61,6 +63,13 @@ def test_a_pack_is_looked_at_as_each_search_would_be(rows):
         torch.testing.assert_close(found, value.double(), rtol=2e-3, atol=2e-5)
 
 
+def test_one_half_is_looked_at_alone_as_beside_the_other(rows):
+    alone = predictions.watch_rows(replace(WATCH, moves=0, halves=("valid",)))
+    pd.testing.assert_frame_equal(
+        alone, rows.query("state == 'search' and half == 'valid'").reset_index(drop=True)
+    )
+
+
 def test_at_rest_alpha_has_moved_and_the_weights_have_not(rows):
     assert rows.groupby(["state", "epoch", "half"]).size().to_dict() == {
         ("at rest", 1, "valid"): 18,
@@ -87,7 +96,7 @@ def test_on_the_way_to_rest_the_rate_falls_and_nothing_decays():
 def test_parts_are_made_once_and_named_like_their_first_search(tmp_path, monkeypatch, ldarts):
     assert {"darts-seed200", "lambda-darts-nine-cells-seed240"} < {*predictions.WATCHES}
     three = {w.variant for w in predictions.WATCHES.values() if "cells" not in w.variant}
-    assert three == {*predictions.COMPARED} < {*studies.VARIANTS}
+    assert three - {predictions.OFTEN} == {*predictions.COMPARED} < {*studies.VARIANTS}
     monkeypatch.setattr(predictions, "WATCHES", {"darts-seed3": WATCH})
     monkeypatch.setattr(predictions, "watch_rows", lambda *_: pd.DataFrame({"seed": [3]}))
     what = "predictions", "--variants", "darts-seed3", "--record", tmp_path
