@@ -34,23 +34,31 @@ def require_place(path: Path) -> None:
     """Check that a file could be written, before the work whose result it shall hold.
 
     Raises:
-        RunError: a directory lies there, or a file where one above it should, or nothing may be written.
+        RunError: a directory or a device lies there, or a file where one above it should, or nothing may be
+            written.
     """
+    _require_replaceable(path)
     above = next(folder for folder in path.absolute().parents if folder.exists())
-    if path.is_dir():
-        raise RunError(f"cannot write {path}: it is a directory")
     if not above.is_dir():
         raise RunError(f"cannot write {path}: {above} is a file")
     if not os.access(above, os.W_OK):
         raise RunError(f"cannot write {path}: nothing may be written in {above}")
 
 
+def _require_replaceable(path: Path) -> None:
+    """A renaming would put a file in the place of a pipe or of a device, such as /dev/null."""
+    if path.exists() and not path.is_file():
+        raise RunError(f"cannot write {path}: it is {'a directory' if path.is_dir() else 'no file'}")
+
+
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Write a file so that it is the old or the new one, never half: under another name, then renamed.
 
     Raises:
-        RunError: the disk is full or not writable; the old file is untouched.
+        RunError: a directory or a device lies there, or the disk is full or not writable; an old file is
+            untouched.
     """
+    _require_replaceable(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -72,22 +80,44 @@ def write_json(path: Path, value: Any) -> None:
     write_atomically(path, lambda file: file.write(content))
 
 
-def read_text(path: Path, most: int = LARGEST) -> str:
-    """The whole text of a file in UTF-8, of at most so many bytes.
+def require_file(path: Path) -> None:
+    """Check that no pipe or device lies there: to read it may never end.
 
     Raises:
-        RunError: it is missing, cannot be read, is larger, or is no such text.
+        RunError: it is one.
+    """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise RunError(f"cannot read {path}: it is no file")
+
+
+def read_bytes(path: Path, most: int = LARGEST) -> bytes:
+    """The whole content of a file of at most so many bytes.
+
+    Raises:
+        RunError: it is missing, is no file (:func:`require_file`), cannot be read, or is larger.
     """
     try:
+        require_file(path)
         with path.open("rb") as file:
-            content = file.read(most + 1)  # of a pipe or a device nobody knows the size
-        if len(content) > most:
-            raise RunError(f"{path} is damaged: expected at most {most:,} bytes")
-        return content.decode()
+            small = os.fstat(file.fileno()).st_size <= most
+            content = file.read(most + 1) if small else b""
     except FileNotFoundError:
         raise RunError(f"{path.parent} has no {path.name}") from None
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror}") from None
+    if not small or len(content) > most:
+        raise RunError(f"{path} is damaged: expected at most {most:,} bytes")
+    return content
+
+
+def read_text(path: Path, most: int = LARGEST) -> str:
+    """The whole text of a file in UTF-8, of at most so many bytes.
+
+    Raises:
+        RunError: as :func:`read_bytes`, or it is no such text.
+    """
+    try:
+        return read_bytes(path, most).decode()
     except UnicodeDecodeError as error:
         raise RunError(f"{path} is damaged: no text in UTF-8 ({error.reason})") from None
 

@@ -1,12 +1,14 @@
 """Files are written as a whole or not at all, and bad ones are named; folders are locked."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
 from ldarts_lib import files
 from ldarts_lib.errors import RunError
-from ldarts_lib.files import locked, read_json, write_atomically, write_json
+from ldarts_lib.files import locked, read_json, require_place, write_atomically, write_json
 
 
 def test_a_failed_write_keeps_the_old_version_and_leaves_nothing(tmp_path):
@@ -38,6 +40,28 @@ def test_what_cannot_be_read_is_named(tmp_path):
         read_json(tmp_path / "metrics.json")
     with pytest.raises(RunError, match=r"cannot read .*: Is a directory"):
         read_json(tmp_path)
+
+
+def test_a_pipe_is_neither_waited_for_nor_replaced(tmp_path):
+    """Nor is /dev/null, to which the superuser might write."""
+    pipe = tmp_path / "rows.json"
+    os.mkfifo(pipe)
+    with pytest.raises(RunError, match=r"cannot read .*rows\.json: it is no file"):
+        read_json(pipe)
+    for write in (require_place, lambda path: write_json(path, {})):
+        with pytest.raises(RunError, match=r"cannot write .*rows\.json: it is no file"):
+            write(pipe)
+    assert [file.is_fifo() for file in tmp_path.iterdir()] == [True]
+    with pytest.raises(RunError, match="cannot write /: it is a directory"):
+        require_place(Path("/"))
+
+
+def test_a_large_file_is_not_read(tmp_path):
+    large = tmp_path / "config.json"
+    large.touch()
+    os.truncate(large, 2**40)
+    with pytest.raises(RunError, match="expected at most"):
+        read_json(large)
 
 
 def test_a_locked_folder_is_refused_until_it_is_left(tmp_path):

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ldarts_lib.errors import RunError
-from ldarts_lib.files import write_atomically
+from ldarts_lib.files import require_file, write_atomically
 from ldarts_lib.runs.directory import Run
 
 Floats = npt.NDArray[np.float32]
@@ -83,6 +83,7 @@ class Trajectory:
             RunError: it is missing or damaged.
         """
         file = Path(path) / FILE
+        require_file(file)
         try:
             with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 return cls.of(arrays)

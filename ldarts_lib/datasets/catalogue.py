@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ IMAGENET = "imagenet"
 
 def own_folder(name: str) -> Path | None:
     """The folder of pictures of one's own that is meant, where there is one and the name is not built in."""
-    folder = Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))
     return folder if name not in (*DATASETS, IMAGENET) and folder.is_dir() else None
 
 

@@ -133,7 +133,7 @@ def folder_of(name: str, root: str | os.PathLike | None = None) -> Path:
     """Where a text lies or belongs."""
     if name == "civics":
         return Path(str(files("ldarts_data"))) / "texts" / name
-    return data_root(root) / "ptb" if name == "ptb" else Path(name).expanduser()
+    return data_root(root) / "ptb" if name == "ptb" else Path(os.path.expanduser(name))
 
 
 def present(folder: Path) -> bool:

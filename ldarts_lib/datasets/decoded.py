@@ -10,8 +10,9 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,14 @@ from PIL import Image, ImageOps
 from ldarts_lib.datasets.downloads import data_root
 from ldarts_lib.datasets.folders import Folder, listed, read_folder
 from ldarts_lib.errors import DatasetCorrupt, ProtocolError, RunError
-from ldarts_lib.files import locked, write_atomically
+from ldarts_lib.files import locked, read_bytes, require_file, write_atomically
 from ldarts_lib.progress import Bar
 
 TEST_SHARE = 0.2
 FINGERPRINT = 16
 """Digits of a fingerprint, of SHA-256."""
+LARGEST = 2**28
+"""Bytes of the file of a picture."""
 _VERSION, _LEAST_STD = 2, 1 / 255
 
 Array = npt.NDArray[Any]
@@ -102,7 +105,7 @@ def _decode(found: Folder, pixels: int, channels: int | None, skip: bool) -> dic
     paths, *facts = zip(*found.files, strict=True)
     labels, tested = map(np.array, facts)
     name, bad, digest = found.root.resolve().name, {}, hashlib.sha256()
-    with ThreadPoolExecutor() as pool:
+    with _threads() as pool:
         votes = Counter(pool.map(_channels, paths))
         channels = channels or (1 if votes[1] > votes[3] else 3)
         shape = len(paths), channels, pixels, pixels
@@ -111,7 +114,7 @@ def _decode(found: Folder, pixels: int, channels: int | None, skip: bool) -> dic
         read = pool.map(lambda path: read_picture(path, pixels, channels), paths)
         bar = Bar(read, f"decoding {name}", len(paths), unit="picture", leave=False)
         for number, (content, picture) in enumerate(bar):
-            own = paths[number].relative_to(found.root).as_posix().encode()
+            own = os.fsencode(paths[number].relative_to(found.root).as_posix())
             digest.update(hashlib.sha256(own).digest() + content)
             if isinstance(picture, str):
                 bad[number] = f"{paths[number]} ({picture})"
@@ -141,6 +144,16 @@ def _decode(found: Folder, pixels: int, channels: int | None, skip: bool) -> dic
     return kept | {key: np.array(text, str) for key, text in told.items()}
 
 
+@contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    """A pool of threads that begins nothing more when an error or a signal ends its work."""
+    with ThreadPoolExecutor() as pool:
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 def _held_out(labels: Array, random: np.random.RandomState, found: Folder) -> Array:
     """Which pictures are kept for the test: of each class a fifth, but one at least."""
     tested = np.zeros(len(labels), bool)
@@ -166,6 +179,7 @@ def _statistics(images: Array) -> Array:
 def _channels(path: Path) -> int:
     """How many channels a picture has by its header, 1 or 3; 0 if it cannot be read."""
     try:
+        require_file(path)
         with Image.open(path) as image:
             if image.mode != "P":
                 return 1 if Image.getmodebase(image.mode) == "L" else 3
@@ -179,7 +193,7 @@ def read_picture(path: Path, pixels: int, channels: int) -> tuple[bytes, Array |
     """The checksum of a file, and its picture, uint8 [channels, pixels, pixels], or why it cannot be read."""
     content = b""
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, LARGEST)
         with Image.open(BytesIO(content)) as image:
             image.draft(None, (2 * pixels, 2 * pixels))  # a large JPEG is decoded smaller, but not too small
             small = ImageOps.fit(_flat(image, channels), (pixels, pixels), Image.Resampling.BICUBIC)
@@ -196,7 +210,7 @@ def _flat(image: Image.Image, channels: int) -> Image.Image:
     image = ImageOps.exif_transpose(image)
     if image.mode[0] in "IF":
         values, top = np.asarray(image).astype(np.float64), 1 if image.mode == "F" else 2**16 - 1
-        if values.min() < 0 or values.max() > top:
+        if not (values.min() >= 0 and values.max() <= top):  # nor NaN
             raise ValueError(f"values from {values.min():g} to {values.max():g}, expected 0 to {top}")
         image = Image.fromarray((values * (255 / top)).round().astype(np.uint8))
     if image.has_transparency_data:

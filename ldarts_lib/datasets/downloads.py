@@ -165,8 +165,8 @@ def listed_halves(name: str) -> list[list[int]]:
 
 def data_root(root: str | os.PathLike | None = None) -> Path:
     """Where downloads lie: ``root``, else the variable LDARTS_DATA, else ~/.cache/ldarts."""
-    chosen = root or os.environ.get("LDARTS_DATA") or Path.home() / ".cache" / "ldarts"
-    return Path(chosen).expanduser()
+    chosen = root or os.environ.get("LDARTS_DATA") or "~/.cache/ldarts"
+    return Path(os.path.expanduser(chosen))
 
 
 def _torchvision(name: str) -> Any:

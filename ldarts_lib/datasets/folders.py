@@ -20,6 +20,8 @@ _NO_CLASSES = ("__MACOSX", "@eaDir", "__pycache__")
 """Folders that systems leave behind."""
 SHOWN = 10
 """How many bad files a message names."""
+_OTHERS = 10_000
+"""Files that are no pictures; with more, and few pictures, another folder must be meant."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def read_folder(folder: str | os.PathLike) -> Folder:
         DatasetMissing: there is no such folder, or no training part.
         DatasetCorrupt: as :func:`matched`, or there is one class only.
     """
-    root = Path(folder).expanduser()
+    root = Path(os.path.expanduser(folder))
     if not root.is_dir():
         raise DatasetMissing(f"there is no folder {root}; pictures are {SHAPE}")
     names = {path.name for path in _folders(root)}
@@ -118,12 +120,21 @@ def _folders(part: Path) -> list[Path]:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """All files below a folder that are not hidden."""
-    found = []
-    for where, _, names in sorted(os.walk(folder, followlinks=True)):
-        if all(map(_seen, Path(where).relative_to(folder).parts)):
-            found += [Path(where) / name for name in sorted(names) if not name.startswith(".")]
-    return found
+    """All files below a folder that are not hidden; a folder to which links lead again counts once."""
+    found, known, pictures, others = [], set(), 0, 0
+    for where, inside, names in os.walk(folder, followlinks=True):
+        place = os.stat(where)
+        if (place.st_dev, place.st_ino) in known:
+            inside.clear()
+            continue
+        known.add((place.st_dev, place.st_ino))
+        inside[:] = sorted(filter(_seen, inside))
+        found.append((where, sorted(name for name in names if not name.startswith("."))))
+        more = sum(os.path.splitext(name)[1].lower() in _suffixes() for name in names)
+        pictures, others = pictures + more, others + len(names) - more
+        if others > max(_OTHERS, 10 * pictures):
+            raise DatasetCorrupt(f"{folder} has more than {_OTHERS:,} files that are no pictures")
+    return [Path(where) / name for where, names in sorted(found) for name in names]
 
 
 def _seen(name: str) -> bool:

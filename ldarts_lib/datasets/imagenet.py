@@ -19,6 +19,7 @@ from ldarts_lib.datasets.catalogue import IMAGENET
 from ldarts_lib.datasets.downloads import data_root
 from ldarts_lib.datasets.folders import matched
 from ldarts_lib.errors import DatasetCorrupt, DatasetMissing
+from ldarts_lib.files import require_file
 
 PIXELS = 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -40,6 +41,7 @@ class PictureFiles:
     def __getitem__(self, position: int) -> tuple[Any, int]:
         path, label = self.samples[position]
         try:
+            require_file(path)
             with Image.open(path) as image:
                 picture = image.convert("RGB")
         except Exception as error:  # Pillow's plugins raise what they like

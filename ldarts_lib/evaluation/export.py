@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def export(path: str | Path, to: str | Path) -> Path:
         LdartsError: a package of the extra ``export`` is not installed or too old, or the format cannot hold
             what this network computes.
     """
-    to = Path(to).expanduser()
+    to = Path(os.path.expanduser(to))
     require_known("file format", to.suffix, _FORMATS)
     network = trained_network(path)
     if any(edge.operation == "noise" for cell in network.genotype.cells.values() for edge in cell.edges):

@@ -147,7 +147,8 @@ def write_predictions(path: Path, found: Sequence[tuple[Path, str, float]]) -> N
 
     make_folder(path.parent)
     table = pd.DataFrame(found, columns=["picture", "class", "probability"])
-    write_atomically(path, lambda file: table.to_csv(file, index=False, lineterminator="\n"))
+    how = {"index": False, "lineterminator": "\n", "errors": "backslashreplace"}  # names that are no Unicode
+    write_atomically(path, lambda file: table.to_csv(file, **how))
 
 
 def _decoded(path: Path, network: TrainedNetwork) -> Tensor | str:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -32,8 +33,10 @@ from ldarts_lib.errors import RunError
 from ldarts_lib.files import (
     locked,
     make_folder,
+    read_bytes,
     read_json,
     read_text,
+    require_file,
     require_place,
     write_atomically,
     write_json,
@@ -66,7 +69,7 @@ class Run:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
+        self.path = Path(os.path.expanduser(path))
 
     @classmethod
     @contextmanager
@@ -120,7 +123,7 @@ class Run:
     def epochs(self) -> int:
         """How many epochs the history has; a glance, without reading them."""
         history = self.path / HISTORY
-        return history.read_bytes().count(b"\n") - 1 if history.exists() else 0
+        return read_bytes(history).count(b"\n") - 1 if history.exists() else 0
 
     def read_json(self, name: str) -> dict[str, Any]:
         """One of the directory's JSON files, checked (:mod:`ldarts_lib.runs.contents`).
@@ -218,6 +221,7 @@ class Run:
         path = self.path / name
         if not path.exists():
             return None
+        require_file(path)
         try:
             return dict(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:

@@ -1,6 +1,7 @@
 """Folders of pictures: what is found, decoded and kept, and what is refused by name."""
 
 import multiprocessing
+import os
 import shutil
 from types import SimpleNamespace
 
@@ -10,7 +11,9 @@ from PIL import Image, ImageOps
 
 from classfolders import class_folders, class_of, flat, write_pictures
 from ldarts_lib.datasets import decoded as decoding
+from ldarts_lib.datasets import folders
 from ldarts_lib.datasets.batches import Augmentation
+from ldarts_lib.datasets.folders import pictures_in, read_folder
 from ldarts_lib.datasets.images import load_images
 from ldarts_lib.errors import DatasetCorrupt, DatasetMissing, ProtocolError, UnknownName
 
@@ -221,3 +224,34 @@ def test_a_folder_is_a_data_set(tmp_path):
     batch, _ = found.search().all()
     assert batch.mean((0, 2, 3)).abs().max() < 1e-4 and (batch.std((0, 2, 3)) - 1).abs().max() < 1e-2
     assert not load_images(str(tmp_path / "mine"), flip=False, pixels=8).augmentation.flip
+
+
+def test_links_that_go_round_are_followed_once_and_a_whole_disk_is_refused(tmp_path, monkeypatch):
+    for name in ("cat/1.png", "cat/more/2.png", "dog/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for name in ("cat/a", "cat/b", "cat/more/c"):
+        (tmp_path / name).symlink_to(tmp_path / "cat")
+    assert [path.name for path in pictures_in(tmp_path / "cat")] == ["1.png", "2.png"]
+    monkeypatch.setattr(folders, "_OTHERS", 20)
+    for number in range(40):
+        (tmp_path / f"cat/{number}.txt").touch()
+    with pytest.raises(DatasetCorrupt, match="cat has more than 20 files that are no pictures"):
+        read_folder(tmp_path)
+
+
+def test_what_is_no_picture_is_told_why(tmp_path):
+    """A pipe, a file of a terabyte, and numbers that are none."""
+    os.mkfifo(tmp_path / "1.png")
+    (tmp_path / "2.png").touch()
+    os.truncate(tmp_path / "2.png", 2**40)
+    Image.fromarray(np.full((9, 9), np.nan, np.float32)).save(tmp_path / "3.tif")
+    told = [decoding.read_picture(path, 8, 1)[1] for path in sorted(tmp_path.glob("*.*"))]
+    for problem, expected in zip(told, ("it is no file", "expected at most", "values from nan"), strict=True):
+        assert expected in problem
+
+
+def test_names_that_are_no_unicode(tmp_path):
+    folder = class_folders(tmp_path / "pictures", "ab", 2)
+    (folder / "a").rename(folder / "\udcff")
+    assert decoded(folder, pixels=8).class_names == ["b", "\udcff"]
