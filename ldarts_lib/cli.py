@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import shlex
@@ -104,9 +105,10 @@ Settings = Annotated[Pairs, _option("SETTING VALUE", name="set", help_behavior_h
 
 BOUNDS = {
     **dict.fromkeys(("seed", "first_seed"), (0, 2**32 - 1)),
-    **dict.fromkeys(("seeds", "epochs", "rounds", "classes"), (1, 10**6)),
+    **dict.fromkeys(("epochs", "rounds", "classes"), (1, 10**6)),
     **dict.fromkeys(("workers", "threads", "jobs", "devices"), (1, 1024)),
     "gpus": (0, 1024),
+    "seeds": (1, 1000),
     **dict.fromkeys(("channels", "resolution"), (1, 2**14)),
     **dict.fromkeys(("cells", "batch"), (1, 2**16)),
 }
@@ -126,6 +128,8 @@ def _command(function: Callable[..., None] | None = None, *, name: str | None = 
     @wraps(function)
     def checked(*args: Any, **options: Any) -> None:
         for option, value in signature(function).bind(*args, **options).arguments.items():
+            if value == "" != signature(function).parameters[option].default:
+                raise LdartsError(f"{option}: expected a text that is not empty")
             low, high = BOUNDS.get(option, (0, 0)) if isinstance(value, int) else (0, 0)
             if high and not low <= value <= high:
                 raise LdartsError(f"{option} = {value}: expected {low} to {high:,}")
@@ -235,9 +239,12 @@ def discretize(
         draw: Also draw the cell to this file (.png, .svg, .pdf).
     """
     from ldarts_lib import Run, parse
+    from ldarts_lib.files import require_place, write_atomically
 
     if draw and (draw.suffix not in (".png", ".svg", ".pdf") or not draw.absolute().parent.is_dir()):
         raise LdartsError(f"--draw {draw}: expected a .png, .svg or .pdf in a folder that exists")
+    if draw:
+        require_place(draw)
     rows = Run(run).read_history()
     if not rows:
         raise LdartsError(f"{run} holds no search with a finished epoch")
@@ -258,7 +265,8 @@ def discretize(
     if draw:
         from ldarts_book.figures import draw_genotype
 
-        draw_genotype(genotype).savefig(draw)
+        figure, kind = draw_genotype(genotype), draw.suffix[1:]
+        write_atomically(draw, lambda file: figure.savefig(file, format=kind))
 
 
 @_command
@@ -674,6 +682,14 @@ def _run() -> None:
 
 
 def _end(code: int, message: str) -> NoReturn:
+    for word in sys.argv[1:]:  # a name with a line feed makes no second line, and a long one no page
+        if len(word) > 300 or "\n" in word:
+            short = repr(word[:200])[1:-1] + "…" * (len(word) > 200)
+            message = message.replace(word.rstrip("/") or word, short)
+    message = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in message)
     with suppress(OSError):
-        print(f"ldarts: {message}", file=sys.stderr)
+        print(f"ldarts: {message}", file=sys.stderr, flush=True)
+    if code > 128 and getattr(sys.modules["__main__"], "main", None) is main:  # it is the program itself
+        atexit._run_exitfuncs()
+        os._exit(code)  # Python would take down torch object by object, for a second or more
     raise SystemExit(code) from None

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
+from filelock import FileLock, Timeout
 from pydantic import (
     BaseModel,
     Field,
@@ -34,7 +35,7 @@ from pydantic import (
 )
 
 from ldarts_lib.errors import LdartsError, RunError
-from ldarts_lib.files import read_json
+from ldarts_lib.files import make_folder, read_json
 from ldarts_lib.runs.processes import ending
 from ldarts_lib.runs.threads import prepare
 from ldarts_lib.settings import Settings, explain
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
 TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list}
 """The annotations that papermill reads, too; the elements of a list are of the type of its first one."""
-_COMMENT = re.compile(r"\s*#\s*(@param\s*(?P<choices>\[.*?\])?\s*(?P<form>\{.*?\})?)?\s*(--)?\s*\w")
+_COMMENT = re.compile(r"\s*+#\s*+(@param\s*+(?P<choices>\[.*?\])?\s*+(?P<form>\{.*?\})?)?\s*+(--)?\s*+\w")
 _BOUND = re.compile(r"\b(min|max):\s*(-?[\d.]+)")
 _LIMITS = {"min": "ge", "max": "le"}
 
@@ -92,7 +93,7 @@ class Parameters(Settings):
         if isinstance(value, str) and get_origin(kind) is list:
             return [part.strip(" '\"") for part in value.strip(" []").split(",") if part.strip()]
         if isinstance(value, str) and re.match(r"~[/\\]|~$", value):
-            return str(Path(value).expanduser())
+            return os.path.expanduser(value)
         return value
 
 
@@ -184,7 +185,7 @@ def begin(namespace: dict[str, Any], folder: Path | str | None = None) -> tuple[
     if isinstance(history, list):  # IPython's; without it, nobody has given any values
         namespace.update(_checked(namespace, history))
     prepare(namespace.get("size"))
-    folder, where = Path(folder or Path(namespace["out"]) / namespace["size"]).expanduser(), None
+    folder, where = Path(os.path.expanduser(folder or Path(namespace["out"]) / namespace["size"])), None
     if "device" in namespace:
         from ldarts_lib.runs.environment import device_report, resolve_device
 
@@ -227,15 +228,29 @@ def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str)
         NotebookFailed: a cell failed; the executed notebook holds the traceback.
     """
     parameters = validate(notebook_parameters(path), given)
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-    from nbformat import read
-
-    out = Path(out).expanduser()
+    out = Path(os.path.expanduser(out))
     executed = out if out.suffix == ".ipynb" else out / f"{Path(path).stem}.ipynb"
     if executed.resolve() == Path(path).resolve():
         raise NotebookError(f"the executed notebook would overwrite {executed} itself")
-    executed.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(executed.parent)
+    try:
+        with FileLock(executed.with_name(f".{executed.stem}.lock"), timeout=0):
+            failure = _execute(path, parameters, executed)
+    except Timeout:
+        raise NotebookError(f"{executed} is being made by another process; choose another --out") from None
+    if failure:
+        (line, *_), why = failure[0].strip().splitlines(), failure[1]
+        raise NotebookFailed(
+            f"{path} failed in the cell {line!r}: {why}\nthe executed notebook lies in {executed}"
+        )
+    return executed
+
+
+def _execute(path: Path | str, parameters: Mapping[str, Any], executed: Path) -> tuple[str, str] | None:
+    """Execute a notebook; returns the source of the cell that failed, and why."""
+    import papermill
+    from nbformat import read
+
     partial, failure, ends = executed.with_suffix(".partial.ipynb"), None, []
     with _Relay() as relay:
         try:
@@ -252,16 +267,12 @@ def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str)
             )
         except papermill.PapermillExecutionError as error:
             failure = error.source, f"{error.ename}: {error.evalue}"
-        except DeadKernelError:
+        except RuntimeError as error:  # the kernel has died, perhaps before it was ready
             started = [c for c in read(partial, 4).cells if c.metadata.get("papermill", {}).get("start_time")]
-            failure = started[-1].source, f"the kernel {ending(ends[-1])}"
+            why = f"the kernel {ending(ends[-1])}" if ends else str(error)
+            failure = started[-1].source if started else "(none)", why
     partial.replace(executed)
-    if failure:
-        (line, *_), why = failure[0].strip().splitlines(), failure[1]
-        raise NotebookFailed(
-            f"{path} failed in the cell {line!r}: {why}\nthe executed notebook lies in {executed}"
-        )
-    return executed
+    return failure
 
 
 def shell(command: str, folder: Path | str = ".") -> None:

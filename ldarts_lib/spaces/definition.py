@@ -19,6 +19,7 @@ The output of the cells of a chain may also be the ``last`` node (``output``, by
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tomllib
@@ -132,7 +133,7 @@ def read_space(path: str | Path) -> Space:
     """
     from ruamel.yaml import YAML, YAMLError
 
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     try:
         text = read_text(path, most=2**20).removeprefix("\ufeff")
         require_shallow(text)
@@ -175,7 +176,7 @@ def find_space(space: str | Path | Space | Mapping[str, Any]) -> tuple[str, Spac
     if isinstance(space, Mapping):
         space = as_space(space)
     elif not isinstance(space, Space):
-        path = Path(space).expanduser()
+        path = Path(os.path.expanduser(space))
         if str(space) in (*SPACES, PTB.name) or not (path.suffix in SUFFIXES or path.is_file()):
             return str(space), None
         space = read_space(path)

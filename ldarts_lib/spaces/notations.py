@@ -27,10 +27,14 @@ from pathlib import Path
 from ldarts_lib.spaces.genotype import Cell, Edge, Genotype, GenotypeError
 from ldarts_lib.spaces.literals import OPERATION, NotLiteral, decode, of_literal
 
-_CALL = re.compile(r"\b\w*(?:Genotype|Structure)\w*\s*\(|\{(?=\s*['\"](?:normal|reduce)[^{}]*\})")
+_CALL = re.compile(r"\b\w{0,80}(?:Genotype|Structure)\w{0,80}\s*\(|\{(?=\s*['\"](?:normal|reduce)[^{}]*\})")
+_BRACKET = re.compile(r"[()\[\]{}]")
 _BARS = re.compile(r"[\w~|+.\-/:@*]+")
 _EDGE = re.compile(rf"(?P<operation>{OPERATION})~(?P<source>[0-9]{{1,3}})")
 _NAME = re.compile(r"([A-Za-z_]\w*)['\"]?\s*[=:]\s*\[?['\"]?\s*$")
+
+_LONGEST, _MOST = 50_000, 1000
+"""Characters of an architecture, and how many different ones a file may hold."""
 
 
 def architecture(text: str) -> tuple[str, Genotype]:
@@ -91,14 +95,18 @@ def parse(text: str) -> Genotype:
 def _one(text: str, path: str = "", name: str = "") -> Genotype:
     """The one architecture of a text, or the one of this name."""
     read: dict[str, tuple[str, Genotype | GenotypeError]] = {}
+    known: set[str] = set()
     try:
         for label, source in _found(text.strip("\ufeff \t\r\n")):
-            if name in ("", label):
+            if name in ("", label) and source not in known:
+                known.add(source)
                 try:
                     value = _read(source)
                 except GenotypeError as error:
                     value = type(error)(" ".join(str(error).split()))
                 read.setdefault(str(value), (label, value))
+            if len(known) > _MOST:
+                raise GenotypeError(f"{path or 'the text'} holds more than {_MOST:,} architectures")
     except (RecursionError, MemoryError):
         raise GenotypeError(f"{text[:60]!r} is no genotype: its brackets are nested too deeply") from None
     found = [one for one in read.values() if not isinstance(one[1], NotLiteral)] or list(read.values())
@@ -118,7 +126,7 @@ def _found(text: str) -> Iterator[tuple[str, str]]:
     """What stands in a text, with its name if it has one; if nothing is recognized, the text as a whole."""
     # a text in the source of a program or of JSON is escaped, and may end and begin again between lines
     plain = text.replace("\\n", " ").replace('\\"', '"').replace("\\'", "'")
-    plain = re.sub(r"(['\"])\s*\\?\s*\n\s*f?\1", "", plain)
+    plain = re.sub(r"(['\"])[^\S\n]*+\\?[^\S\n]*+\n\s*+f?\1", "", plain)
     # comments go to the ends of lines; in lines that were joined, only numbers of nodes are known to be some
     bare = re.sub(r"#\s*(?:node|step)?[ -]?\d+", "", plain)
     calls = list(_calls(re.sub(r"#[^\n]*", "", plain))) if "\n" in plain else []
@@ -128,12 +136,12 @@ def _found(text: str) -> Iterator[tuple[str, str]]:
 
 def _cells(text: str) -> Iterator[tuple[str, str]]:
     """Cells between bars; the whitespace in them counts for nothing."""
-    text = re.sub(r"\s*~\s*(?=\d)", "~", text)
+    text = re.sub(r"(?<!\s)\s*~\s*(?=\d)", "~", text)
     text = re.sub(rf"\|\s+(?={OPERATION}~)", "|", text)
     text = re.sub(r"(~\d{1,3})\s+\|", r"\1|", text)
     text = re.sub(r"\|\s*\+\s*\|", "|+|", text)
-    found = ((_before(text, match), match[0]) for match in _BARS.finditer(text))
-    return ((name, cell) for name, cell in found if {"|", "~"} <= set(cell))
+    found = (match for match in _BARS.finditer(text) if {"|", "~"} <= set(match[0]))
+    return ((_before(text, match), match[0]) for match in found)
 
 
 def _calls(text: str) -> Iterator[tuple[str, str]]:
@@ -143,10 +151,10 @@ def _calls(text: str) -> Iterator[tuple[str, str]]:
         if match.start() < end:
             continue
         depth, end = 0, len(text)
-        for bracket in re.finditer(r"[()\[\]{}]", text[match.end() - 1 :]):
+        for bracket in _BRACKET.finditer(text, match.end() - 1):
             depth += 1 if bracket[0] in "([{" else -1
             if depth == 0:
-                end = match.end() - 1 + bracket.end()
+                end = bracket.end()
                 break
         if "~" not in (source := text[match.start() : end]):
             yield _before(text, match), source
@@ -159,6 +167,8 @@ def _before(text: str, match: re.Match[str]) -> str:
 
 
 def _read(source: str) -> Genotype:
+    if len(source) > _LONGEST:
+        raise NotLiteral(f"{source[:60]!r} is no genotype: it has {len(source):,} characters")
     if source.isdecimal():
         return decode(source)
     if not ({"|", "~"} <= set(source) and _BARS.fullmatch(source)):

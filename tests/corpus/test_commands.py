@@ -1,11 +1,25 @@
 """What a command must not take: one line that says why, exit code 2, nothing written, no work done first."""
 
+import io
 import json
+import multiprocessing
 import os
+import re
+import sys
 import time
+from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+
+from ldarts_book.grid import evaluations, sweep
+from ldarts_book.grid.grid import read_grid
+from ldarts_lib import cli
+from ldarts_lib.bilevel import protocols
+
+IMPORTED = evaluations, sweep, protocols
+"""What the commands below import, so that it is not counted."""
 
 SIZED = ("size", "DARTS_V2")
 STUDIED = ("study", "demonstration")
@@ -81,6 +95,10 @@ GENOTYPES = {
     "a number that is not there": "nb201:99999999999",
     "a zero byte": "|skip\0~0|",
     "too long": "|" * 2**18,
+    "one long word": "Genotype" * 15_000,
+    "spaces": f"Genotype{' ' * 100_000}|~0",
+    "quoted lines": f"'{chr(10) * 50_000}Genotype(",
+    "many edges": "|none~0" * 15_000 + "|",
 }
 LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
 LAUGHS += "".join(f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in pairwise("abcdefghi"))
@@ -147,6 +165,7 @@ NOTEBOOKS = {
     "code for a parameter": NOTEBOOK | {"cells": [CELL | {"source": "seeds: int = open('owned', 'w')  # x"}]},
     "no Python": NOTEBOOK | {"cells": [CELL | {"source": "seeds: int = ("}]},
     "a zero byte": NOTEBOOK | {"cells": [CELL | {"source": "seeds: int = 3\0"}]},
+    "a comment of spaces": NOTEBOOK | {"cells": [CELL | {"source": f"seeds: int = 3  #{' ' * 100_000}"}]},
     "nested code": NOTEBOOK | {"cells": [CELL | {"source": f"seeds: int = {'(' * 5000}  # x"}]},
 }
 PARAMETERS = [("seeds", "x"), ("seeds", "9" * 6000), ("seeds", "1.5"), ("nothing", "1"), ("[/red]", "1")]
@@ -203,6 +222,30 @@ PLACES = [
     (("bench", "--spaces", "[/red]"), "[/red]"),
     (("size", "DARTS_V2", "--recipe", "[/red]"), "[/red]"),
     (("size", "--channels", "4"), "architecture"),
+    (("search", "--dataset", ""), "dataset"),
+    (("evaluate", "DARTS_V2", "--dataset", ""), "dataset"),
+    (("search", "--size", "smoke", "--out", "pipe.yaml"), "pipe.yaml"),
+    (("predict", "run", "x.png", "--csv", "pipe.yaml"), "pipe.yaml: it is no file"),
+    (("predict", "run", "x.png", "--csv", "/"), "/: it is a directory"),
+    (("predict", "run", "x.png", "--csv", "."), "it is a directory"),
+    (("export", "run", "--to", "pipe.yaml"), "pipe.yaml: it is no file"),
+    (("export", "run", "--to", "/"), "/: it is a directory"),
+    (("bench", "--quick", "--json", "pipe.yaml"), "pipe.yaml: it is no file"),
+    (("search", "--space", "pipe.yaml"), "pipe.yaml: it is no file"),
+    (("run-notebook", "pipe.yaml"), "pipe.yaml: it is no file"),
+    (("plan", "pipe.yaml"), "pipe.yaml"),
+    (("size", "pipe.yaml"), "pipe.yaml"),
+    (("search", "--dataset", "pipe.yaml"), "pipe.yaml"),
+    (("discretize", "a\nb"), "a\\nb"),
+    (("search", "--size", "smoke", "--out", "a\nb\0"), "zero byte"),
+    (("size", "\x1b[31mred"), "\\x1b[31mred"),
+    (("collect", "~nobody-here"), "~nobody-here"),
+    (("search", "--dataset", "~nobody-here/x"), "~nobody-here/x"),
+    (("study", "demonstration", "--seeds", "1001"), "seeds = 1001"),
+    (("study", "costs", "--variants", "x"), "costs: unknown variant 'x'"),
+    (("study", "digits201", "--variants", "x"), "digits201: unknown variant 'x'"),
+    (("study", "predictions", "demonstration", "--variants", "x"), "predictions: unknown variant 'x'"),
+    (("sweep", "smoke", "--profile", ""), "profile"),
 ]
 CASES = [((*command, name, n), name[2:].replace("-", "_")) for command, name, ns in NUMBERS for n in ns]
 CASES += [(("search", "--set", name, "1"), name) for name in NAMED]
@@ -219,6 +262,7 @@ def refused(ldarts, tmp_path, monkeypatch):
     (tmp_path / "full").mkdir()
     for name in ("file", "full/thesis.tex"):
         (tmp_path / name).write_text("precious")
+    os.mkfifo(tmp_path / "pipe.yaml")
 
     def run(*command, word="", code=2):
         before, began = sorted(map(str, tmp_path.rglob("*"))), time.process_time()
@@ -257,6 +301,16 @@ def test_a_grid_with_impossible_values_is_refused(refused, tmp_path, text):
     refused("plan", "x.yaml", word="x.yaml")
 
 
+def test_names_that_are_markup_are_printed_and_a_damaged_notebook_tells_nothing(ldarts, tmp_path):
+    (tmp_path / "x.yaml").write_text(f"{PART}    seeds: [0]\n".replace("one:", "'[/red]':"))
+    [job] = read_grid(tmp_path / "x.yaml").jobs()
+    (tmp_path / job.executed).parent.mkdir(parents=True)
+    for content in ("", "null", "[1]", '{"cells": 7}', '{"cells": [7]}', '{"cells": [{"outputs": [7]}]}'):
+        (tmp_path / job.executed).write_text(content)
+        code, out, err = ldarts("plan", tmp_path / "x.yaml", "--out", tmp_path)
+        assert (code, err) == (0, "") and "[/red]" in out
+
+
 @pytest.mark.parametrize("text", SPACES.values(), ids=SPACES)
 def test_a_space_with_impossible_values_is_refused(refused, tmp_path, text):
     (tmp_path / "x.yaml").write_text(text)
@@ -287,3 +341,63 @@ def test_what_may_not_be_read_is_named(refused, tmp_path, command):
     (tmp_path / "x.yaml").write_text("size: smoke")
     (tmp_path / "x.yaml").chmod(0)
     refused(*command, "x.yaml", word="x.yaml")
+
+
+HEAVY = {
+    "laughs.yaml": YAML["laughs"],
+    "nested.yaml": YAML["nested pairs"],
+    "indented.yaml": "".join(f"{' ' * n}a:\n" for n in range(1000)).encode(),
+    "anchors.yaml": "".join(f"a{n}: &a{n} x\n" for n in range(20_000)).encode(),
+    "keys.yaml": b"".join(b"k%d: 1\n" % n for n in range(60_000)),
+    "nested.ipynb": b'{"cells":' * 100_000,
+    "open.txt": b"Genotype(" * 200_000,
+    "cells.txt": "".join(
+        f"a{n} = Genotype(normal=[('op{n}', 0), ('op', 1)], reduce=[('op', 0), ('op', 1)])\n"
+        for n in range(8000)
+    ).encode(),
+    "bars.txt": b"|none~0" * 200_000,
+    "words.txt": b"Genotype" * 200_000,
+    "spaces.txt": b"'" + b" " * 10**6 + b"Genotype(",
+    "lines.txt": b"'" + b"\n" * 10**6 + b"Genotype(",
+}
+"""Files that may take long or much."""
+READ = {
+    ".yaml": [("plan",), ("search", "--space")],
+    ".ipynb": [("run-notebook",)],
+    ".txt": [("size",), ("query",)],
+}
+
+
+def measured(folder, pipe):
+    """Of each command the exit code, the seconds, and the megabytes beyond the imports."""
+    os.chdir(folder)
+    for name in HEAVY:
+        for command in READ[Path(name).suffix]:
+            sys.argv, sys.stderr = ["ldarts", *command, name], io.StringIO()
+            Path("/proc/self/clear_refs").write_text("5")
+            before, began = megabytes("VmRSS"), time.process_time()
+            with pytest.raises(SystemExit) as end:
+                cli.main()
+            pipe.send((sys.argv, end.value.code, time.process_time() - began, megabytes("VmHWM") - before))
+    pipe.close()
+
+
+def megabytes(what):
+    return int(re.search(rf"{what}:\s*(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux counts the memory")
+def test_no_file_takes_long_or_much_to_be_refused(tmp_path):
+    for name, content in HEAVY.items():
+        (tmp_path / name).write_bytes(content)
+    mine, theirs = multiprocessing.Pipe(duplex=False)
+    process = multiprocessing.get_context("fork").Process(target=measured, args=(tmp_path, theirs))
+    process.start()
+    theirs.close()
+    found = []
+    with suppress(EOFError):
+        while True:
+            found.append(mine.recv())
+    process.join()
+    assert len(found) == sum(len(READ[Path(name).suffix]) for name in HEAVY)
+    assert all(code == 2 and seconds < 2 and megabytes < 200 for _, code, seconds, megabytes in found), found

@@ -135,6 +135,16 @@ def test_a_folder_in_place_of_a_file_is_named(ldarts, copy_of, name):
     assert "Traceback" not in err and (code == 0 or name in err)
 
 
+@pytest.mark.parametrize(
+    "name", ["config.json", "metrics.json", "genotype.json", "checkpoint.pt", "trajectory.npz"]
+)
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(ldarts, copy_of, name):
+    file = copy_of("search") / name
+    file.unlink()
+    os.mkfifo(file)
+    refused(ldarts(*SEARCHING, "--out", "run"), f"{name}: it is no file")
+
+
 HISTORIES = {
     "binary": lambda raw: bytes(range(256)),
     "empty": lambda raw: b"",

@@ -25,6 +25,7 @@ by default one, 0.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from importlib.resources import files
@@ -115,7 +116,7 @@ class Part(Settings):
         for space, dataset, method in product(self.spaces or (), self.datasets or (), self.methods or ()):
             name, own = find_space(space)
             above, named = f"{name}/{recorded_name(dataset)}/{method}", {"space": name, "method": method}
-            named |= common | ({"space_file": str(Path(space).expanduser().resolve())} if own else {})
+            named |= common | ({"space_file": str(Path(os.path.expanduser(space)).resolve())} if own else {})
             folders = [f"{above}/seed{seed}" for seed in self.seeds or ()]
             searches = tuple(f"{folder}/search" for folder in folders)
             for seed, directory in zip(self.seeds or (), searches, strict=True):

@@ -16,6 +16,7 @@ from ldarts_lib.datasets import catalogue
 from ldarts_lib.datasets.catalogue import IMAGENET
 from ldarts_lib.datasets.imagenet import folders
 from ldarts_lib.errors import DatasetMissing, RunError
+from ldarts_lib.files import read_json
 from ldarts_lib.runs.contents import CONFIG, METRICS
 from ldarts_lib.runs.metrics import read_metrics
 
@@ -75,11 +76,10 @@ def standing(job: Job, out: Path) -> Standing:
 def _error(notebook: Path) -> str:
     """The error that an executed notebook ended with, if it did."""
     try:
-        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    except (OSError, ValueError, KeyError):
+        outputs = [output for cell in read_json(notebook)["cells"] for output in cell.get("outputs", [])]
+        errors = [output for output in outputs if output.get("output_type") == "error"]
+    except (RunError, KeyError, TypeError, AttributeError):  # it is missing, or damaged
         return ""
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    errors = [output for output in outputs if output.get("output_type") == "error"]
     return f"{errors[-1].get('ename')}: {errors[-1].get('evalue')}" if errors else ""
 
 

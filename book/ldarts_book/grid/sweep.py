@@ -47,12 +47,12 @@ def show_plan(
     Raises:
         GridError: something is missing, if ``check``.
     """
-    grid, console = read_grid(name, parts), Console(highlight=False)
+    grid, console = read_grid(name, parts), Console(highlight=False, markup=False)
     console.print(plan_table(plan(grid, out), f"{name}, size {grid.size}, in {out}"))
     if grid.size in plans.LARGE:
         console.print(f"\nGPU-hours are estimates for {plans.HARDWARE}:")
         for what, source in plans.SOURCES.items():
-            console.print(f"  {what}: {source}", markup=False, soft_wrap=True)
+            console.print(f"  {what}: {source}", soft_wrap=True)
     if check:
         refuse_if_impossible(grid, gpu_here=gpu_here)
     for item in plans.obstacles(grid, gpu_here=gpu_here) if missing else ():
@@ -87,7 +87,7 @@ def sweep(
         RunError: another process runs a grid there.
         SweepFailed: a job failed.
     """
-    out, given = Path(out).expanduser(), dict(setting.partition("=")[::2] for setting in config)
+    out, given = Path(os.path.expanduser(out)), dict(setting.partition("=")[::2] for setting in config)
     given |= {"parts": ",".join(parts)} if parts else {}
     require_known("profile", profile, [folder.name for folder in (WORKFLOW / "profiles").iterdir()])
     chosen = read_grid(grid, given.get("parts", "").split(",") if given.get("parts") else ())
@@ -153,7 +153,7 @@ def _tell(processes: Sequence[psutil.Process], number: int) -> None:
 
 def _report(grid: Grid, out: Path, title: str, code: int) -> None:
     """Print what is finished and what is not; raise SweepFailed for the latter, whatever Snakemake says."""
-    Console(highlight=False).print(plan_table(plan(grid, out), title))
+    Console(highlight=False, markup=False).print(plan_table(plan(grid, out), title))
     lines = []
     for job in grid.jobs():
         state, reason = standing(job, out)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import shutil
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -12,7 +14,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from ldarts_lib.errors import LdartsError, RunError
-from ldarts_lib.files import read_json, write_atomically, write_json
+from ldarts_lib.files import read_bytes, read_json, write_atomically, write_json
 from ldarts_lib.runs.contents import CONFIG, ENVIRONMENT, GENOTYPE, METRICS
 from ldarts_lib.runs.directory import HISTORY
 from ldarts_lib.runs.metrics import IDENTITY, read_metrics
@@ -146,7 +148,9 @@ def write_tables(source: Path | str, target: Path | str) -> Results:
     for name, table in {"results": results.rows, "summary": seed_means(results.rows)}.items():
         filled = table.dropna(axis="columns", how="all").convert_dtypes()  # so whole numbers stay whole
         text = filled.to_csv(index=False, lineterminator="\n")
-        write_atomically(target / f"{name}.csv", lambda file, text=text: file.write(text.encode()))
+        write_atomically(
+            target / f"{name}.csv", lambda file, text=text: file.write(text.encode(errors="backslashreplace"))
+        )
     return results
 
 
@@ -171,8 +175,7 @@ def collect(source: Path | str, target: Path | str, *, overwrite: bool = False) 
             "replaces them)"
         )
     for path in paths:
-        shutil.rmtree(target / path, ignore_errors=True)
-        _copy(source / path, target / path, source)
+        _replace(source / path, (target / path).absolute(), source)
     return results
 
 
@@ -184,10 +187,27 @@ def _outcome(run: Path) -> dict[str, Any] | None:
         return None
 
 
+def _replace(run: Path, target: Path, source: Path) -> None:
+    """Copy a run to where an earlier copy may lie, which stays if that fails."""
+    new, old = (target.with_name(f".{target.name}.{os.getpid()}.{which}.tmp") for which in ("new", "old"))
+    try:
+        _copy(run, new, source)
+        with suppress(FileNotFoundError):
+            target.rename(old)
+        new.rename(target)
+    except OSError:
+        with suppress(OSError):
+            old.rename(target)
+        raise
+    finally:
+        for folder in (new, old):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _copy(run: Path, target: Path, source: Path) -> None:
     target.mkdir(parents=True)
     if (run / HISTORY).exists():
-        packed = gzip.compress((run / HISTORY).read_bytes(), mtime=0)
+        packed = gzip.compress(read_bytes(run / HISTORY), mtime=0)
         write_atomically(target / f"{HISTORY}.gz", lambda file: file.write(packed))
     for name in (CONFIG, ENVIRONMENT, GENOTYPE, METRICS):  # the metrics last: they say that it is complete
         if (run / name).exists():
