@@ -21,7 +21,7 @@ import torch
 
 from ldarts_book.studies.judges import drawn_cells
 from ldarts_book.studies.records import write_provenance, write_table
-from ldarts_book.studies.study import FAMILY_OF, FRESH, STUDIES
+from ldarts_book.studies.study import COSTED, FRESH, STUDIES
 from ldarts_lib.bilevel.perturbation import select_by_perturbation
 from ldarts_lib.bilevel.protocols import SearchProtocol, protocol
 from ldarts_lib.bilevel.search import search
@@ -114,8 +114,8 @@ def measure_costs(
     images, path = load_images(PROTOCOL.dataset), out / "costs.csv"
     train = [partial(standalone_accuracy, decode(ops), PROTOCOL, images) for ops in drawn_cells(0, cells)]
     table, selected = pd.read_csv(path) if path.exists() else None, STUDIES["perturbation"].variants
-    for name, own in Bar((STUDIES["remedies"].variants | selected).items(), "measuring", unit="method"):
-        if FAMILY_OF.get(name, name) == name and (name in variants or not variants):
+    for name, own in Bar(COSTED.items(), "measuring", unit="method"):
+        if name in variants or not variants:
             with TemporaryDirectory() as folder:
                 one = protocol(size=size, seed=FRESH[0], **own)
                 seconds = _cpu_seconds(partial(search, one, folder, progress=False))

@@ -17,7 +17,16 @@ import pandas as pd
 from ldarts_book.studies.design import Study, StudyError, folder
 from ldarts_book.studies.judges import Found
 from ldarts_book.studies.statistics import last, outcomes, readable, report
-from ldarts_book.studies.study import CHOOSING, FAMILIES, FAMILY_OF, SHOWN, STUDIES, VARIANTS
+from ldarts_book.studies.study import (
+    CHOOSING,
+    FAMILIES,
+    FAMILY_OF,
+    IN_PARTS,
+    SHOWN,
+    STUDIES,
+    VARIANTS,
+    variants_of,
+)
 from ldarts_lib.bilevel.trajectory import Trajectory
 from ldarts_lib.files import locked, read_json, write_atomically, write_json
 from ldarts_lib.runs.directory import Run
@@ -29,8 +38,6 @@ DIGITS = 4
 TOGETHER = 10
 """Seeds of one variant that are searched as one packed supernet; studies have whole tens of them, so that a
 search has the same neighbours, and with them the same roundings, whichever studies are made."""
-
-_OWN = ("digits201", "costs", "secants", "predictions")  # have no searches that are compared
 
 
 class NotRecorded(StudyError):
@@ -220,22 +227,29 @@ def make_records(
 
     where = resolve_device(device)
     print(device_report(where))
-    if unknown := sorted({*names} - {*STUDIES, *_OWN, "all"}):
-        known = ", ".join((*STUDIES, *_OWN))
+    if unknown := sorted({*names} - {*STUDIES, *IN_PARTS, "all"}):
+        known = ", ".join((*STUDIES, *IN_PARTS))
         raise StudyError(f"unknown study {unknown[0]!r}; choose from {known}, all")
-    if "digits201" in names:
-        digits201.make(Path(out) / "digits201", seeds=seeds or 3, workers=workers, device=where)
-    if "costs" in names:
-        print(digits201.measure_costs(Path(record or out) / "costs", variants, size).to_string(index=False))
-    parts = {"secants": secants.make_secants, "predictions": predictions.make_predictions}
-    for name in parts.keys() & {*names}:
-        parts[name](Path(record or out) / name, variants, where)
+    own = [name for name in IN_PARTS if name in names]
+    for name in own:
+        if unknown := sorted({*variants} - {*variants_of(name)}):
+            known = "; ".join(variants_of(name)) or "none"
+            raise StudyError(f"{name}: unknown variant {unknown[0]!r}; choose from {known}")
     several = STUDIES if "all" in names else [name for name in names if name in STUDIES]
     plans = [STUDIES[name] if variants else planned(STUDIES[name]) for name in several]
     parts = [plan.part(variants, first_seed, seeds) for plan in plans]
     every = {own.get("dataset") for study in parts for _, own in study.searches()}
     for dataset in every & {*downloads.DOWNLOADED}:  # before anything is searched
         downloads.download_of(dataset).verify(downloads.data_root())
+    for name in own:
+        place = Path(record or out) / name
+        if name == "digits201":
+            digits201.make(Path(out) / name, seeds=seeds or 3, workers=workers, device=where)
+        elif name == "costs":
+            print(digits201.measure_costs(place, variants, size).to_string(index=False))
+        else:
+            make = secants.make_secants if name == "secants" else predictions.make_predictions
+            make(place, variants, where)
     made = run(parts, out, size=size, workers=workers, device=where) if parts else {}
     options = {
         "size": size,

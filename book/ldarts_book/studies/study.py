@@ -250,21 +250,51 @@ STUDIES: Mapping[str, Study] = {study.name: study for study in _ALL}
 """All recorded studies."""
 
 
+IN_PARTS = ("digits201", "costs", "secants", "predictions")
+"""Studies without searches that are compared."""
+COSTED = {
+    name: own
+    for name, own in (STUDIES["remedies"].variants | STUDIES["perturbation"].variants).items()
+    if FAMILY_OF.get(name, name) == name
+}
+"""Methods whose searches are timed."""
+
+
 def listing(names: Sequence[str] = ()) -> list[tuple[str, str, str, str]]:
-    """Some studies (by default all), a row per variant and per setting of all variants.
+    """Some studies (by default all), a row per variant, part, and setting of all variants.
 
     Each has the study's name, its seeds, the variant or setting, and what it changes of the preset.
 
     Raises:
         StudyError: an unknown name.
     """
-    if unknown := sorted({*names} - {*STUDIES}):
-        raise StudyError(f"unknown study {unknown[0]!r}; choose from {', '.join(STUDIES)}")
     rows = []
-    for name in names or STUDIES:
-        study = STUDIES[name]
-        seeds = f"{len(study.seeds)} from {min(study.seeds)}"
-        for what, changes in {**study.variants, **study.settings}.items():
+    for name in names or (*STUDIES, *IN_PARTS):
+        for what, (seeds, changes) in variants_of(name).items():
             text = ", ".join(f"{key}={value}" for key, value in changes.items())
-            rows += [(name, seeds, what, text)] if what else []
+            rows += [(name, f"{len(seeds)} from {min(seeds)}", what, text)] if what else []
     return rows
+
+
+def variants_of(name: str) -> dict[str, tuple[Sequence[int], Settings]]:
+    """What of a study can be made alone, and its settings: the seeds, and the changes of the preset.
+
+    Raises:
+        StudyError: an unknown name.
+    """
+    if name in STUDIES:
+        study = STUDIES[name]
+        return {what: (study.seeds, own) for what, own in {**study.variants, **study.settings}.items()}
+    if name == "digits201":
+        return {"": (range(3), {})}
+    if name == "costs":
+        return {what: (FRESH[:1], own) for what, own in COSTED.items()}
+    if name == "secants":
+        from ldarts_book.studies.secants import SCENES
+
+        return {what: (scene.seeds, scene.settings) for what, scene in SCENES.items()}
+    if name == "predictions":
+        from ldarts_book.studies.predictions import WATCHES
+
+        return {k: (range(w.first_seed, w.first_seed + w.seeds), w.settings) for k, w in WATCHES.items()}
+    raise StudyError(f"unknown study {name!r}; choose from {', '.join((*STUDIES, *IN_PARTS))}")

@@ -85,10 +85,17 @@ def test_studies_are_listed_with_what_they_vary(ldarts):
     settings = dict(row[2:] for row in rows if row[0] == "robustness")
     assert list(settings) == [*studies.SHOWN, *STUDIES["robustness"].settings]
     assert settings["Λ-DARTS"] == "method=lambda" and settings["epochs=40"] == "epochs=40"
-    assert {row[0] for row in studies.listing()} == set(STUDIES)
+    assert {row[0] for row in studies.listing()} == {*STUDIES, *studies.IN_PARTS} - {"digits201"}
     code, text, _ = ldarts("study", "robustness", "--variants")
     assert code == 0 and all(name in text for name in settings)
     assert "unknown study 'kind'; choose from demonstration" in ldarts("study", "kind", "--variants")[2]
+    predicted = studies.listing(["predictions"])
+    assert predicted[0] == ("predictions", "10 from 200", "darts-seed200", "method=darts")
+    assert [row[2] for row in studies.listing(["costs"])][:2] == ["DARTS", "Λ-DARTS"]
+    for name in studies.IN_PARTS:
+        assert ldarts("study", name, "--variants")[0] == 0
+        code, _, err = ldarts("study", name, "demonstration", "--variants", "none")
+        assert code == 2 and f"{name}: unknown variant 'none'; choose from " in err
 
 
 def test_each_method_of_the_table_is_tried_around_its_published_strength():
