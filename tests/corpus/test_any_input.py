@@ -110,20 +110,13 @@ def test_settings_that_a_preset_gets(given):
     fine(protocol, **chosen)
 
 
-@settings(max_examples=150)
-@given(text=damaged(GRID, PIECES))
-def test_a_grid(tmp_path_factory, text):
-    path = tmp_path_factory.getbasetemp() / "any-grid.yaml"
-    path.write_text(text, errors="replace")
-    fine(read_grid, path)
-
-
-@settings(max_examples=100)
-@given(text=damaged(SPACE, PIECES))
-def test_a_space(tmp_path_factory, text):
-    path = tmp_path_factory.getbasetemp() / "any-space.yaml"
-    path.write_text(text, errors="replace")
-    fine(read_space, path)
+@pytest.mark.parametrize(("read", "text"), [(read_grid, GRID), (read_space, SPACE)])
+@settings(max_examples=120)
+@given(data=st.data())
+def test_a_grid_or_a_space(tmp_path_factory, read, text, data):
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_text(data.draw(damaged(text, PIECES)), errors="replace")
+    fine(read, path)
 
 
 @settings(max_examples=100)
