@@ -646,6 +646,9 @@ def run_notebook(
 
 def main() -> None:
     """Run the command line; an expected error is one line on stderr and exit code 2."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # it was closed, as by >&-; the next file would take its number
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):  # a name that is no Unicode is shown escaped
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -687,6 +690,10 @@ def _end(code: int, message: str) -> NoReturn:
             short = repr(word[:200])[1:-1] + "…" * (len(word) > 200)
             message = message.replace(word.rstrip("/") or word, short)
     message = "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in message)
+    try:
+        sys.stdout.flush()
+    except OSError:  # it is full, or nobody reads it; Python would try once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     with suppress(OSError):
         print(f"ldarts: {message}", file=sys.stderr, flush=True)
     if code > 128 and getattr(sys.modules["__main__"], "main", None) is main:  # it is the program itself

@@ -95,6 +95,18 @@ def test_help_for_a_reader_who_leaves_is_no_error():
     assert (done.returncode, done.stderr) == (1, "")
 
 
+FULL = "ldarts: error: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "told"), [(">&-", 0, ""), ("2>&-", 0, ""), ("<&-", 0, ""), ("> /dev/full", 2, FULL)]
+)
+def test_a_stream_that_is_closed_or_full_is_no_traceback(how, code, told):
+    command = f'"$0" -c "from ldarts_lib.cli import main; main()" --help {how}'
+    done = subprocess.run(["sh", "-c", command, sys.executable], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code, told)
+
+
 def test_an_interrupted_command_says_how_to_go_on(ldarts, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
