@@ -233,9 +233,13 @@ def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str)
     if executed.resolve() == Path(path).resolve():
         raise NotebookError(f"the executed notebook would overwrite {executed} itself")
     make_folder(executed.parent)
+    lock = executed.with_name(f".{executed.stem}.lock")
     try:
-        with FileLock(executed.with_name(f".{executed.stem}.lock"), timeout=0):
-            failure = _execute(path, parameters, executed)
+        with FileLock(lock, timeout=0):
+            try:
+                failure = _execute(path, parameters, executed)
+            finally:
+                lock.unlink(missing_ok=True)
     except Timeout:
         raise NotebookError(f"{executed} is being made by another process; choose another --out") from None
     if failure:

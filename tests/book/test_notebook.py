@@ -11,6 +11,7 @@ import nbformat
 import papermill
 import pytest
 import torch
+from filelock import FileLock
 from IPython.core.interactiveshell import InteractiveShell
 
 from ldarts_book import notebook as notebooks
@@ -219,6 +220,17 @@ def test_nothing_runs_or_is_written_if_a_parameter_or_the_place_is_bad(tmp_path)
     with pytest.raises(NotebookError, match="overwrite"):
         notebooks.run_notebook(path, {}, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["n.ipynb"]
+
+
+def test_a_notebook_that_another_process_makes_is_left_alone(tmp_path):
+    path = write(tmp_path / "n.ipynb", "open('ran', 'w')", PARAMETERS)
+    (tmp_path / "runs").mkdir()
+    with (
+        FileLock(tmp_path / "runs" / ".n.lock"),
+        pytest.raises(NotebookError, match=r"n\.ipynb is being made by another process"),
+    ):
+        notebooks.run_notebook(path, {}, tmp_path / "runs")
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_studies_are_listed_with_what_they_vary(ldarts):
     assert "unknown study 'kind'; choose from demonstration" in ldarts("study", "kind", "--variants")[2]
     predicted = studies.listing(["predictions"])
     assert predicted[0] == ("predictions", "10 from 200", "darts-seed200", "method=darts")
-    assert [row[2] for row in studies.listing(["costs"])][:2] == ["DARTS", "Λ-DARTS"]
+    assert [row[2] for row in studies.listing(["costs"])][:2] == ["DARTS", "DARTS, 10 epochs"]
     for name in studies.IN_PARTS:
         assert ldarts("study", name, "--variants")[0] == 0
         code, _, err = ldarts("study", name, "demonstration", "--variants", "none")
