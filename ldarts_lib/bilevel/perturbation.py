@@ -20,7 +20,7 @@ from ldarts_lib.bilevel.protocols import SearchProtocol
 from ldarts_lib.bilevel.state import SearchState, floating_type
 from ldarts_lib.datasets.own import images_of
 from ldarts_lib.errors import RunError
-from ldarts_lib.files import write_atomically, write_json
+from ldarts_lib.files import locked, write_atomically, write_json
 from ldarts_lib.networks.batches import Batch
 from ldarts_lib.networks.supernet import cell_copies
 from ldarts_lib.progress import Bar
@@ -45,7 +45,8 @@ def select_by_perturbation(
     What was interrupted goes on after its last decision.
 
     Raises:
-        RunError: the run is no finished search on images, or one whose p are drawn.
+        RunError: the run is no finished search on images, or one whose p are drawn, or another process works
+            in it.
         DatasetMissing, DatasetCorrupt: its images are not at hand.
     """
     run = Run(path)
@@ -58,17 +59,18 @@ def select_by_perturbation(
     state = SearchState(protocol, images_of(protocol, device), device)
     restored(run, state, run.read_checkpoint() or {})
     selection = _Selection(state)
-    if partly := run.read_tensors(_PARTLY, "delete it"):
-        restored(run, selection, partly)
-    bar = {"total": len(selection.tasks), "initial": selection.made, "desc": "deciding", "unit": "edge"}
-    with Bar(**bar, disable=not progress) as steps:
-        while selection.made < len(selection.tasks):
-            selection.decide()
-            write_atomically(run.path / _PARTLY, lambda file: torch.save(selection.checkpoint(), file))
-            steps.update()
-    genotype = selection.genotype()
-    write_json(run.path / SELECTED, genotype.as_json())
-    (run.path / _PARTLY).unlink()
+    with locked(run.path):
+        if partly := run.read_tensors(_PARTLY, "delete it"):
+            restored(run, selection, partly)
+        bar = {"total": len(selection.tasks), "initial": selection.made, "desc": "deciding", "unit": "edge"}
+        with Bar(**bar, disable=not progress) as steps:
+            while selection.made < len(selection.tasks):
+                selection.decide()
+                write_atomically(run.path / _PARTLY, lambda file: torch.save(selection.checkpoint(), file))
+                steps.update()
+        genotype = selection.genotype()
+        write_json(run.path / SELECTED, genotype.as_json())
+        (run.path / _PARTLY).unlink(missing_ok=True)
     return genotype
 
 

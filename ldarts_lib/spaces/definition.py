@@ -135,7 +135,7 @@ def read_space(path: str | Path) -> Space:
 
     path = Path(os.path.expanduser(path))
     try:
-        text = read_text(path, most=2**20).removeprefix("\ufeff")
+        text = read_text(path, most=2**16).removeprefix("\ufeff")
         require_shallow(text)
         content = tomllib.loads(text) if path.suffix == ".toml" else YAML(typ="safe").load(text)
         require_small(content)

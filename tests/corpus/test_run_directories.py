@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ldarts_lib import Run
 from ldarts_lib.bilevel.search import SearchResult
 from ldarts_lib.errors import LdartsError
+from ldarts_lib.files import locked
 from runfolders import SEARCHING, TRAINING
 
 LOOKUP = ("evaluate", "run", "--recipe", "lookup", "--out", "looked-up")
@@ -240,3 +241,10 @@ def test_mutated_bytes_give_the_run_or_an_error_of_ours(made, tmp_path, name, da
 def test_a_selection_that_was_left_damaged_is_named(ldarts, copy_of):
     (copy_of("search") / "perturbation.pt").write_bytes(b"half")
     refused(ldarts("discretize", "run", "--selection", "perturbation", "--device", "cpu"), "perturbation.pt")
+
+
+def test_a_selection_that_another_process_makes_is_left_alone(ldarts, copy_of):
+    with locked(copy_of("search")):
+        refused(
+            ldarts("discretize", "run", "--selection", "perturbation", "--device", "cpu"), "in use by process"
+        )
