@@ -128,8 +128,8 @@ def read_space(path: str | Path) -> Space:
     The modules that it names are imported, also from its own folder.
 
     Raises:
-        SpaceError: the file cannot be read, or something in it is bad; all problems are listed, each with
-            its line and field.
+        SpaceError: the file cannot be read, or something in it is bad; the first 20 problems are listed, each
+            with its line and field.
     """
     from ruamel.yaml import YAML, YAMLError
 
@@ -194,7 +194,8 @@ def _checked(content: Any, where: Any) -> Space:
         problems = [p for p in problems if p[0][:1] == ("import",)] or problems  # what follows from it
     except _Misfit as misfit:
         problems = [misfit.args]
-    keyed = [([key for key in place if type(key) is str and key != "[key]"], why) for place, why in problems]
+    shown = problems[:20]
+    keyed = [([key for key in place if type(key) is str and key != "[key]"], why) for place, why in shown]
     lines = (f"{', '.join([where(keys, why), *['.'.join(keys)] * bool(keys)])}: {why}" for keys, why in keyed)
     raise SpaceError("\n".join(line[:1000] for line in lines))
 

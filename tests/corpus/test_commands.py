@@ -348,7 +348,7 @@ HEAVY = {
     "nested.yaml": YAML["nested pairs"],
     "indented.yaml": "".join(f"{' ' * n}a:\n" for n in range(1000)).encode(),
     "anchors.yaml": "".join(f"a{n}: &a{n} x\n" for n in range(3000)).encode(),
-    "keys.yaml": b"".join(b"k%d: 1\n" % n for n in range(6000)),
+    "keys.yaml": b"".join(b"k%d: 1\n" % n for n in range(4000)),
     "nested.ipynb": b'{"cells":' * 100_000,
     "open.txt": b"Genotype(" * 200_000,
     "cells.txt": "".join(

@@ -177,8 +177,8 @@ def read_grid(name: str | Path, parts: Sequence[str] = ()) -> Grid:
 
     Raises:
         GridError: the file cannot be read or is no YAML; an unknown key or value, an empty axis, a data set,
-            method or recipe that does not fit the space, a job that is asked for twice. All problems are
-            listed, each with its line.
+            method or recipe that does not fit the space, a job that is asked for twice. The first 20 problems
+            are listed, each with its line.
     """
     path = find_grid(name)
     content = _read_yaml(path)
@@ -190,7 +190,8 @@ def read_grid(name: str | Path, parts: Sequence[str] = ()) -> Grid:
     else:
         problems = [*_misfits(grid)] or [*_duplicates(grid)]
     if problems:
-        raise GridError("\n".join(f"{_where(path, content, place)}: {text}" for place, text in problems))
+        shown = problems[:20]
+        raise GridError("\n".join(f"{_where(path, content, place)}: {text}" for place, text in shown))
     return grid.only(parts) if parts else grid
 
 
