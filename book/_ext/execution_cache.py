@@ -35,6 +35,7 @@ from jupyter_cache.executors.utils import single_nb_execution
 from jupyter_client.manager import KernelManager
 from sphinx.application import ENV_PICKLE_FILENAME, Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.environment.collectors.toctree import TocTreeCollector
 from sphinx.util.display import status_iterator
 
 PACKAGES = ("ldarts_lib", "ldarts_book")
@@ -182,6 +183,13 @@ def execute(app: Sphinx, env: BuildEnvironment, pages: list[str]) -> None:
         [*status_iterator(made, "executing notebooks... ", length=len(known), stringify_func=str)]
 
 
+def keep_numbers(app: Sphinx, env: BuildEnvironment, pages: list[str]) -> None:
+    """Where no page is read again, leave figures their numbers: to count them, Sphinx loads all pages."""
+    for listener in [] if pages else [*app.events.listeners.get("env-get-updated", ())]:
+        if isinstance(getattr(listener.handler, "__self__", None), TocTreeCollector):
+            app.disconnect(listener.id)
+
+
 def choose_cache(app: Sphinx, page: str, source: list[str]) -> None:
     """Point the engine to the cache folder of the notebook that it reads next."""
     if folder := _cache(app, page):
@@ -198,6 +206,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension (called by Sphinx)."""
     app.connect("env-get-outdated", outdated)
     app.connect("env-before-read-docs", execute)
+    app.connect("env-before-read-docs", keep_numbers)
     app.connect("source-read", choose_cache)
     app.connect("build-finished", forget_warned_build)
     # Kernels whose connections are not encrypted warn of it, one line each.

@@ -15,6 +15,8 @@ import nbformat
 import numpy as np
 import pytest
 import yaml
+from sphinx.environment.collectors.toctree import TocTreeCollector
+from sphinx.events import EventManager
 
 from builds import build, build_strictly
 from ldarts_book import studies
@@ -157,6 +159,18 @@ def test_the_fingerprint_of_a_notebook_follows_what_it_imports_and_what_all_need
 
     monkeypatch.setattr(execution_cache, "installed_packages", lambda: ["one==1.1"])
     assert fingerprint() != before
+
+
+def test_figures_are_counted_again_only_where_a_page_is_read_again(execution_cache: ModuleType) -> None:
+    app = SimpleNamespace()
+    app.events = EventManager(app)
+    app.disconnect = app.events.disconnect
+    app.events.connect("env-get-updated", TocTreeCollector().get_updated_docs, 500)
+    app.events.connect("env-get-updated", print, 500)
+    for pages, left in ((["book/chapter"], 2), ([], 1)):
+        execution_cache.keep_numbers(app, None, pages)
+        assert len(app.events.listeners["env-get-updated"]) == left
+    assert app.events.listeners["env-get-updated"][0].handler is print
 
 
 @pytest.mark.slow
