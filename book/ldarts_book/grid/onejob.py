@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from ldarts_book.notebook import NotebookFailed, run_notebook
 from ldarts_lib.errors import LdartsError, RunError
-from ldarts_lib.runs.signals import ended_by_signals
+from ldarts_lib.runs.signals import Terminated, ended_by_signals
 
 POLL_SECONDS = 0.5
 
@@ -72,7 +72,10 @@ def own_gpus(count: int) -> Iterator[None]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one job; returns the exit code: 0, 1 for a failed notebook, 2 for one that cannot be begun."""
+    """Run one job; returns the exit code: 0, 1 for a failed notebook, 2 for one that cannot be begun.
+
+    130 or 143 is that of a signal, about which the sweep says a line for all jobs.
+    """
     notebook, executed, parameters, *gpus = arguments
     given = json.loads(parameters)
     try:
@@ -84,6 +87,8 @@ def main(arguments: Sequence[str]) -> int:
     except LdartsError as error:
         print(f"ldarts: error: {error}", file=sys.stderr)
         return 1 if isinstance(error, NotebookFailed) else 2
+    except KeyboardInterrupt as stop:
+        return 143 if isinstance(stop, Terminated) else 130
     return 0
 
 
