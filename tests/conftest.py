@@ -17,6 +17,7 @@ threads.prepare()  # before torch is imported
 # isort: split
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
 
 from builds import build_strictly
@@ -68,7 +69,9 @@ def browser(chromium: str) -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def whole_book(repository: Path) -> Path:
     """The pages of this book, built where ``make book`` builds them, which executes nothing twice."""
-    result = build_strictly(repository)
+    (repository / "_build").mkdir(exist_ok=True)
+    with FileLock(repository / "_build" / "tests.lock"):  # of other workers
+        result = build_strictly(repository)
     assert result.returncode == 0, result.stdout + result.stderr
     return repository / "_build" / "html" / "book"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from filelock import FileLock
 
 from ldarts_lib import open_table
 
@@ -62,8 +64,13 @@ def offline(repository: Path, whole_book: Path) -> Path:
     """The book on a stick; its packages come from npm."""
     if not shutil.which("npm"):
         pytest.skip("needs npm")
-    subprocess.run([sys.executable, "scripts/offline.py"], cwd=repository, check=True)
-    return repository / "_build" / "offline"
+    made, run = repository / "_build" / "offline", os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    with FileLock(repository / "_build" / "tests.lock"):  # by one worker, for all
+        stamp = made / "made-in"
+        if not stamp.exists() or stamp.read_text() != run:
+            subprocess.run([sys.executable, "scripts/offline.py"], cwd=repository, check=True)
+            stamp.write_text(run)
+    return made
 
 
 @contextmanager
