@@ -128,7 +128,7 @@ def _command(function: Callable[..., None] | None = None, *, name: str | None = 
     @wraps(function)
     def checked(*args: Any, **options: Any) -> None:
         for option, value in signature(function).bind(*args, **options).arguments.items():
-            if value == "" != signature(function).parameters[option].default:
+            if value == "" and signature(function).parameters[option].default != "":
                 raise LdartsError(f"{option}: expected a text that is not empty")
             low, high = BOUNDS.get(option, (0, 0)) if isinstance(value, int) else (0, 0)
             if high and not low <= value <= high:

@@ -30,6 +30,11 @@ def make_folder(path: Path) -> None:
         raise RunError(f"cannot make the directory {path}: {error.strerror}") from None
 
 
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """A path whose ``~`` is one's home; that of somebody unknown stays, where ``Path.expanduser`` raises."""
+    return Path(os.path.expanduser(path))
+
+
 def require_place(path: Path) -> None:
     """Check that a file could be written, before the work whose result it shall hold.
 

@@ -35,7 +35,7 @@ from pydantic import (
 )
 
 from ldarts_lib.errors import LdartsError, RunError
-from ldarts_lib.files import make_folder, read_json
+from ldarts_lib.files import expanded, make_folder, read_json
 from ldarts_lib.runs.processes import ending
 from ldarts_lib.runs.threads import prepare
 from ldarts_lib.settings import Settings, explain
@@ -185,7 +185,7 @@ def begin(namespace: dict[str, Any], folder: Path | str | None = None) -> tuple[
     if isinstance(history, list):  # IPython's; without it, nobody has given any values
         namespace.update(_checked(namespace, history))
     prepare(namespace.get("size"))
-    folder, where = Path(os.path.expanduser(folder or Path(namespace["out"]) / namespace["size"])), None
+    folder, where = expanded(folder or Path(namespace["out"]) / namespace["size"]), None
     if "device" in namespace:
         from ldarts_lib.runs.environment import device_report, resolve_device
 
@@ -228,7 +228,7 @@ def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str)
         NotebookFailed: a cell failed; the executed notebook holds the traceback.
     """
     parameters = validate(notebook_parameters(path), given)
-    out = Path(os.path.expanduser(out))
+    out = expanded(out)
     executed = out if out.suffix == ".ipynb" else out / f"{Path(path).stem}.ipynb"
     if executed.resolve() == Path(path).resolve():
         raise NotebookError(f"the executed notebook would overwrite {executed} itself")

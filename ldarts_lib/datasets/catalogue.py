@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from ldarts_lib.datasets import corpus, downloads
 from ldarts_lib.datasets.embedded import EMBEDDED
 from ldarts_lib.errors import require_known
+from ldarts_lib.files import expanded
 
 DATASETS: tuple[str, ...] = (*EMBEDDED, *downloads.DOWNLOADED)
 """Images that fit on a device."""
@@ -18,7 +18,7 @@ IMAGENET = "imagenet"
 
 def own_folder(name: str) -> Path | None:
     """The folder of pictures of one's own that is meant, where there is one and the name is not built in."""
-    folder = Path(os.path.expanduser(name))
+    folder = expanded(name)
     return folder if name not in (*DATASETS, IMAGENET) and folder.is_dir() else None
 
 

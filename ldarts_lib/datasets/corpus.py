@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ldarts_lib.datasets.downloads import data_root
 from ldarts_lib.errors import DatasetCorrupt, DatasetMissing, ProtocolError
+from ldarts_lib.files import expanded
 
 if TYPE_CHECKING:
     import torch
@@ -133,7 +134,7 @@ def folder_of(name: str, root: str | os.PathLike | None = None) -> Path:
     """Where a text lies or belongs."""
     if name == "civics":
         return Path(str(files("ldarts_data"))) / "texts" / name
-    return data_root(root) / "ptb" if name == "ptb" else Path(os.path.expanduser(name))
+    return data_root(root) / "ptb" if name == "ptb" else expanded(name)
 
 
 def present(folder: Path) -> bool:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from ldarts_lib.datasets import mirrors
 from ldarts_lib.errors import DatasetCorrupt, DatasetMissing
+from ldarts_lib.files import expanded
 
 Split = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]
 Files = tuple[tuple[str, str], ...]
@@ -166,7 +167,7 @@ def listed_halves(name: str) -> list[list[int]]:
 def data_root(root: str | os.PathLike | None = None) -> Path:
     """Where downloads lie: ``root``, else the variable LDARTS_DATA, else ~/.cache/ldarts."""
     chosen = root or os.environ.get("LDARTS_DATA") or "~/.cache/ldarts"
-    return Path(os.path.expanduser(chosen))
+    return expanded(chosen)
 
 
 def _torchvision(name: str) -> Any:

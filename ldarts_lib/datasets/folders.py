@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 from ldarts_lib.errors import DatasetCorrupt, DatasetMissing
+from ldarts_lib.files import expanded
 
 TRAINING, TESTS = "train", ("test", "valid", "val")
 SHAPE = "a folder with one folder of pictures per class, or with such folders in train and test"
@@ -47,7 +48,7 @@ def read_folder(folder: str | os.PathLike) -> Folder:
         DatasetMissing: there is no such folder, or no training part.
         DatasetCorrupt: as :func:`matched`, or there is one class only.
     """
-    root = Path(os.path.expanduser(folder))
+    root = expanded(folder)
     if not root.is_dir():
         raise DatasetMissing(f"there is no folder {root}; pictures are {SHAPE}")
     names = {path.name for path in _folders(root)}

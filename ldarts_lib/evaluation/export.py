@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from ldarts_lib.errors import LdartsError, RunError, require_known
 from ldarts_lib.evaluation.trained import TrainedNetwork, trained_network
-from ldarts_lib.files import make_folder, write_atomically
+from ldarts_lib.files import expanded, make_folder, write_atomically
 
 TOLERANCE = 1e-5
 """Of the largest logit (at least 1): how far the file's logits may be from the network's."""
@@ -42,7 +41,7 @@ def export(path: str | Path, to: str | Path) -> Path:
         LdartsError: a package of the extra ``export`` is not installed or too old, or the format cannot hold
             what this network computes.
     """
-    to = Path(os.path.expanduser(to))
+    to = expanded(to)
     require_known("file format", to.suffix, _FORMATS)
     network = trained_network(path)
     if any(edge.operation == "noise" for cell in network.genotype.cells.values() for edge in cell.edges):

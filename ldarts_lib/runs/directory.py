@@ -20,7 +20,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -31,6 +30,7 @@ from pydantic import BaseModel
 
 from ldarts_lib.errors import RunError
 from ldarts_lib.files import (
+    expanded,
     locked,
     make_folder,
     read_bytes,
@@ -69,7 +69,7 @@ class Run:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(os.path.expanduser(path))
+        self.path = expanded(path)
 
     @classmethod
     @contextmanager

@@ -19,7 +19,6 @@ The output of the cells of a chain may also be the ``last`` node (``output``, by
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import tomllib
@@ -31,7 +30,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, PlainValidator, ValidationError, ValidationInfo, field_validator
 
 from ldarts_lib.errors import RunError, SpaceError, require_known
-from ldarts_lib.files import read_text, require_shallow, require_small
+from ldarts_lib.files import expanded, read_text, require_shallow, require_small
 from ldarts_lib.settings import Settings
 from ldarts_lib.spaces.genotype import REGISTERED, operation_names
 from ldarts_lib.spaces.space import MACROS, PTB, SPACES, CellSpace, Space
@@ -133,7 +132,7 @@ def read_space(path: str | Path) -> Space:
     """
     from ruamel.yaml import YAML, YAMLError
 
-    path = Path(os.path.expanduser(path))
+    path = expanded(path)
     try:
         text = read_text(path, most=2**16).removeprefix("\ufeff")
         require_shallow(text)
@@ -176,7 +175,7 @@ def find_space(space: str | Path | Space | Mapping[str, Any]) -> tuple[str, Spac
     if isinstance(space, Mapping):
         space = as_space(space)
     elif not isinstance(space, Space):
-        path = Path(os.path.expanduser(space))
+        path = expanded(space)
         if str(space) in (*SPACES, PTB.name) or not (path.suffix in SUFFIXES or path.is_file()):
             return str(space), None
         space = read_space(path)

@@ -22,8 +22,8 @@ import os
 import re
 from collections.abc import Iterator
 from importlib.resources import files
-from pathlib import Path
 
+from ldarts_lib.files import expanded
 from ldarts_lib.spaces.genotype import Cell, Edge, Genotype, GenotypeError
 from ldarts_lib.spaces.literals import OPERATION, NotLiteral, decode, of_literal
 
@@ -57,7 +57,7 @@ def architecture(text: str) -> tuple[str, Genotype]:
     if text.isdecimal():
         return text, decode(text)
     for path, name in ((text, ""), text.rpartition(":")[::2]):
-        file = Path(os.path.expanduser(path))
+        file = expanded(path)
         file /= "genotype.json" if path and os.path.isdir(file) else ""
         if path and os.path.isfile(file):
             try:

@@ -25,7 +25,6 @@ by default one, 0.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from importlib.resources import files
@@ -44,7 +43,7 @@ from ldarts_lib.bilevel.methods import METHODS, TEXT_METHODS
 from ldarts_lib.datasets.catalogue import DATASETS, own_folder, recorded_name
 from ldarts_lib.datasets.corpus import TEXTS
 from ldarts_lib.errors import LdartsError, RunError
-from ldarts_lib.files import read_text, require_shallow, require_small
+from ldarts_lib.files import expanded, read_text, require_shallow, require_small
 from ldarts_lib.settings import Settings, Size
 from ldarts_lib.spaces.definition import find_space
 from ldarts_lib.spaces.notations import architecture
@@ -116,7 +115,7 @@ class Part(Settings):
         for space, dataset, method in product(self.spaces or (), self.datasets or (), self.methods or ()):
             name, own = find_space(space)
             above, named = f"{name}/{recorded_name(dataset)}/{method}", {"space": name, "method": method}
-            named |= common | ({"space_file": str(Path(os.path.expanduser(space)).resolve())} if own else {})
+            named |= common | ({"space_file": str(expanded(space).resolve())} if own else {})
             folders = [f"{above}/seed{seed}" for seed in self.seeds or ()]
             searches = tuple(f"{folder}/search" for folder in folders)
             for seed, directory in zip(self.seeds or (), searches, strict=True):

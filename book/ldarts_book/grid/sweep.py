@@ -22,7 +22,7 @@ from ldarts_book.grid import plan as plans
 from ldarts_book.grid.grid import WORKFLOW, Grid, GridError, find_grid, read_grid
 from ldarts_book.grid.plan import plan, plan_table, refuse_if_impossible, standing
 from ldarts_lib.errors import LdartsError, require_known
-from ldarts_lib.files import locked
+from ldarts_lib.files import expanded, locked
 from ldarts_lib.runs.signals import Terminated
 
 PATIENCE = 7.0
@@ -87,7 +87,7 @@ def sweep(
         RunError: another process runs a grid there.
         SweepFailed: a job failed.
     """
-    out, given = Path(os.path.expanduser(out)), dict(setting.partition("=")[::2] for setting in config)
+    out, given = expanded(out), dict(setting.partition("=")[::2] for setting in config)
     given |= {"parts": ",".join(parts)} if parts else {}
     require_known("profile", profile, [folder.name for folder in (WORKFLOW / "profiles").iterdir()])
     chosen = read_grid(grid, given.get("parts", "").split(",") if given.get("parts") else ())
