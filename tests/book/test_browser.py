@@ -103,6 +103,8 @@ def test_a_page_can_be_read(browser: Any, repository: Path, offline: Path, name:
         cut = """each => each.filter(e => e.scrollWidth > e.clientWidth + 2 && e.clientWidth)
             .map(e => `${e.scrollWidth} > ${e.clientWidth}: ${e.innerText.slice(0, 60)}`)"""
         assert page.locator(".bd-article").locator(WIDE).evaluate_all(cut) == []
+        still = page.locator(".bd-sidebar-primary").evaluate("e => getComputedStyle(e).transitionDuration")
+        assert still == "0s"  # what slides in is wider for a while
         for width in (390, 1280):
             page.set_viewport_size({"width": width, "height": 900})
             assert page.locator("main").evaluate("main => main.scrollWidth") <= width
