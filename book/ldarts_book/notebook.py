@@ -12,6 +12,7 @@ Nothing is executed to read them. :func:`run_notebook` checks what it is given b
 from __future__ import annotations
 
 import ast
+import logging
 import os
 import re
 import subprocess
@@ -255,6 +256,7 @@ def _execute(path: Path | str, parameters: Mapping[str, Any], executed: Path) ->
     import papermill
     from nbformat import read
 
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of a cell that a signal ends, a traceback
     partial, failure, ends = executed.with_suffix(".partial.ipynb"), None, []
     with _Relay() as relay:
         try:

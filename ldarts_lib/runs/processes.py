@@ -71,7 +71,10 @@ def ending(code: int) -> str:
 
 
 def _start_worker(leash: Connection, threads: int) -> None:
+    from tqdm import tqdm
+
     prepare(threads=threads)
+    tqdm.set_lock(threading.RLock())  # its own outlives a process that ends at once, and Python tells so
     signal.signal(signal.SIGINT, lambda *_: None)  # the parent decides; not ignored, which would be inherited
     threading.Thread(target=_end_with_parent, args=(leash,), daemon=True).start()
 
