@@ -40,4 +40,4 @@ def require_known(what: str, name: object, known: Iterable[str]) -> None:
     """
     if name not in (known := tuple(known)):
         close = "".join(f"; did you mean {other!r}?" for other in get_close_matches(str(name), known, 1))
-        raise UnknownName(f"unknown {what} {name!r}; choose one of {', '.join(known)}{close}")
+        raise UnknownName(f"unknown {what} {name!r:.200}; choose one of {', '.join(known)}{close}")

@@ -13,7 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from ldarts_lib.errors import RunError
 
@@ -169,12 +169,28 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def acquired(lock: Path, *, wait: bool = False) -> AcquireReturnProxy:
+    """A lock that is ours, as a context that releases it.
+
+    The operating system holds it, so that it ends with the process, however that ends. Where a file system
+    has no such locks, filelock takes a marker file instead, with a warning, or cannot lock at all.
+
+    Raises:
+        Timeout: another process has it, and we do not wait.
+        RunError: nothing can be locked.
+    """
+    try:
+        return FileLock(lock).acquire(-1 if wait else 0)
+    except Timeout:
+        raise
+    except (OSError, NotImplementedError) as error:
+        where = lock.parent
+        raise RunError(f"cannot lock {where}: {error}; choose a directory on another file system") from None
+
+
 @contextmanager
 def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Keep other processes out of a folder, and remove what a killed one left half written there.
-
-    The operating system holds the lock, so that it ends with the process, however that ends. Where a file
-    system has no such locks, filelock takes a marker file instead, with a warning, or cannot lock at all.
 
     Args:
         wait: for another process to leave, instead of an error.
@@ -183,12 +199,9 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
         RunError: another process is there (it is named), or nothing can be locked.
     """
     try:
-        lock = FileLock(folder / LOCK, timeout=-1 if wait else 0)
-        lock.acquire()
+        lock = acquired(folder / LOCK, wait=wait)
     except Timeout:
         raise RunError(f"{folder} is in use by {_owner(folder)}; wait for it or end it") from None
-    except (OSError, NotImplementedError) as error:
-        raise RunError(f"cannot lock {folder}: {error}; choose a directory on another file system") from None
     try:
         for leftover in folder.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
@@ -199,7 +212,7 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     finally:
         with suppress(OSError):
             (folder / OWNER).unlink(missing_ok=True)
-        lock.release()
+        lock.lock.release()
 
 
 def _owner(folder: Path) -> str:

@@ -175,7 +175,7 @@ def _problem(item: Any, model: type[BaseModel]) -> str:
     if item["type"] == "missing":
         return f"{name} missing"
     if item["type"] == "extra_forbidden":
-        return f"unknown setting {name!r:.200}; the settings are {', '.join(model.model_fields)}"
+        return f"unknown setting {name!r:.200}; the settings are {', '.join(model.model_fields):.2000}"
     if item["type"] == "value_error":  # raised by a validator of ours, which names what is wrong
         return item["msg"].removeprefix("Value error, ")
     return f"{name} = {item['input']!r:.200}: {item['msg']}"

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_origin
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from pydantic import (
     BaseModel,
     Field,
@@ -36,7 +36,7 @@ from pydantic import (
 )
 
 from ldarts_lib.errors import LdartsError, RunError
-from ldarts_lib.files import expanded, make_folder, read_json
+from ldarts_lib.files import acquired, expanded, make_folder, read_json
 from ldarts_lib.runs.processes import ending
 from ldarts_lib.runs.threads import prepare
 from ldarts_lib.settings import Settings, explain
@@ -64,13 +64,14 @@ class NotebookFailed(LdartsError, RuntimeError):
     """A cell raised an error, or the kernel died; the message says where the traceback lies."""
 
 
-class _Tags(BaseModel):
+class _Metadata(BaseModel):
     tags: list[str] = []
+    papermill: dict[str, Any] = {}
 
 
 class _Cell(BaseModel):
     cell_type: str
-    metadata: _Tags = _Tags()
+    metadata: _Metadata = _Metadata()
     source: str | list[str]
 
 
@@ -78,6 +79,7 @@ class _Notebook(BaseModel):
     """What is read of a notebook before anything runs."""
 
     nbformat: Literal[4]
+    metadata: _Metadata = _Metadata()
     cells: list[_Cell]
 
 
@@ -130,7 +132,7 @@ def _field(statement: ast.stmt, lines: Sequence[bytes]) -> tuple[str, tuple[Any,
         bounds = _BOUND.findall(comment["form"] or "")
         kind = Annotated[kind, Field(**{_LIMITS[which]: ast.literal_eval(bound) for which, bound in bounds})]
         TypeAdapter(kind).validate_python(default, strict=True)
-        if not statement.target.id.startswith("_"):
+        if not (statement.target.id.startswith("_") or hasattr(Parameters, statement.target.id)):
             return statement.target.id, (kind, default)
     raise NotebookError(
         f"line {statement.lineno}: expected `name: type = value  # what it is for`, with a type of "
@@ -229,6 +231,7 @@ def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str)
         NotebookFailed: a cell failed; the executed notebook holds the traceback.
     """
     parameters = validate(notebook_parameters(path), given)
+    _require_readable(path)
     out = expanded(out)
     executed = out if out.suffix == ".ipynb" else out / f"{Path(path).stem}.ipynb"
     if executed.resolve() == Path(path).resolve():
@@ -236,7 +239,7 @@ def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str)
     make_folder(executed.parent)
     lock = executed.with_name(f".{executed.stem}.lock")
     try:
-        with FileLock(lock, timeout=0):
+        with acquired(lock):
             try:
                 failure = _execute(path, parameters, executed)
             finally:
@@ -249,6 +252,18 @@ def run_notebook(path: Path | str, given: Mapping[str, object], out: Path | str)
             f"{path} failed in the cell {line!r}: {why}\nthe executed notebook lies in {executed}"
         )
     return executed
+
+
+def _require_readable(path: Path | str) -> None:
+    """Check that papermill can read a notebook: of what a cell holds, we look at its source alone."""
+    from papermill.iorw import load_notebook_node
+
+    logging.getLogger("traitlets").setLevel(logging.CRITICAL)  # tells of the error in lines of its own
+    try:
+        load_notebook_node(str(path))
+    except Exception as error:
+        why, *_ = (*str(error).splitlines(), type(error).__name__)
+        raise NotebookError(f"{path}: no notebook: {why}") from None
 
 
 def _execute(path: Path | str, parameters: Mapping[str, Any], executed: Path) -> tuple[str, str] | None:

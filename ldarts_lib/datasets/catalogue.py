@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ IMAGENET = "imagenet"
 def own_folder(name: str) -> Path | None:
     """The folder of pictures of one's own that is meant, where there is one and the name is not built in."""
     folder = expanded(name)
-    return folder if name not in (*DATASETS, IMAGENET) and folder.is_dir() else None
+    return folder if name not in (*DATASETS, IMAGENET) and name and os.path.isdir(folder) else None
 
 
 def recorded_name(dataset: str) -> str:

@@ -9,9 +9,8 @@ from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from filelock import FileLock
-
 from ldarts_lib.errors import DatasetMissing
+from ldarts_lib.files import acquired
 from ldarts_lib.progress import Bar
 
 TIMEOUT, ATTEMPTS, BLOCK = 30.0, 10, 1 << 16
@@ -61,7 +60,7 @@ def fetch_file(name: str, md5: str, folder: Path) -> Path:
     """
     path, partial, tried = folder / name, folder / f"{name}.part", {}
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f".{name}.lock"):  # who comes second finds the file
+    with acquired(folder / f".{name}.lock", wait=True):  # who comes second finds the file
         if path.is_file() and md5_of(path) == md5:
             return path
         for url in MIRRORS[name]:

@@ -25,6 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings
 
 from pydantic import BaseModel
 
@@ -203,7 +204,7 @@ class Run:
             RunError: it is truncated or damaged, or is that of another run.
         """
         state = self.read_tensors(CHECKPOINT)
-        if state and state.pop("digest", None) not in (None, self._digest(state)):  # older runs have none
+        if state is not None and state.pop("digest", None) != self._digest(state):
             raise RunError(
                 f"{self.path / CHECKPOINT} is damaged, or does not belong to the settings in {CONFIG}: its "
                 "digest is another; delete the directory and begin again"
@@ -223,7 +224,8 @@ class Run:
             return None
         require_file(path)
         try:
-            return dict(torch.load(path, map_location="cpu", weights_only=True))
+            with catch_warnings(action="ignore"):  # of what is no state
+                return dict(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:
             reason, *_ = (*str(error).splitlines(), type(error).__name__)
             raise RunError(f"{path} is damaged ({reason}); {remedy} and begin again") from error

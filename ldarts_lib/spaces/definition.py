@@ -19,6 +19,7 @@ The output of the cells of a chain may also be the ``last`` node (``output``, by
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import tomllib
@@ -29,7 +30,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PlainValidator, ValidationError, ValidationInfo, field_validator
 
-from ldarts_lib.errors import RunError, SpaceError, require_known
+from ldarts_lib.errors import SpaceError, require_known
 from ldarts_lib.files import expanded, read_text, require_shallow, require_small
 from ldarts_lib.settings import Settings
 from ldarts_lib.spaces.genotype import REGISTERED, operation_names
@@ -103,7 +104,7 @@ def _candidates(value: Any) -> Any:
 
 
 class _Cell(Settings):
-    nodes: Annotated[int, Field(ge=1, le=32)] | None = None
+    nodes: Annotated[int, Field(strict=True, ge=1, le=32)] | None = None
     output: Literal["last", "concat"] | None = None
     candidates: Annotated[Any, PlainValidator(_candidates)] = None
 
@@ -114,7 +115,7 @@ class _Definition(Settings):
     macro: Literal["stages", "chain"]
     cells: Annotated[dict[Literal["normal", "reduce"], _Cell], Field(min_length=1)]
     keep: Any = None
-    pooling_norm: bool | None = None
+    pooling_norm: Annotated[bool, Field(strict=True)] | None = None
 
 
 class _Misfit(Exception):
@@ -130,7 +131,7 @@ def read_space(path: str | Path) -> Space:
         SpaceError: the file cannot be read, or something in it is bad; the first 20 problems are listed, each
             with its line and field.
     """
-    from ruamel.yaml import YAML, YAMLError
+    from ruamel.yaml import YAML
 
     path = expanded(path)
     try:
@@ -138,7 +139,7 @@ def read_space(path: str | Path) -> Space:
         require_shallow(text)
         content = tomllib.loads(text) if path.suffix == ".toml" else YAML(typ="safe").load(text)
         require_small(content)
-    except (RunError, RecursionError, ValueError, YAMLError) as error:
+    except Exception as error:  # a false tag, or a list as a key, raises what its constructor happens to
         why = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:300]
         raise SpaceError(f"cannot read the space {path}: {why}") from None
     _look_in(path.parent)
@@ -176,7 +177,7 @@ def find_space(space: str | Path | Space | Mapping[str, Any]) -> tuple[str, Spac
         space = as_space(space)
     elif not isinstance(space, Space):
         path = expanded(space)
-        if str(space) in (*SPACES, PTB.name) or not (path.suffix in SUFFIXES or path.is_file()):
+        if str(space) in (*SPACES, PTB.name) or not (path.suffix in SUFFIXES or os.path.isfile(path)):
             return str(space), None
         space = read_space(path)
     if space in (*SPACES.values(), PTB):

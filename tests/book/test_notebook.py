@@ -16,6 +16,7 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from ldarts_book import notebook as notebooks
 from ldarts_book.notebook import NotebookError, NotebookFailed, ParameterError, begin, declarations
+from ldarts_lib.errors import RunError
 
 SETUP = "from ldarts_book.notebook import begin"
 PARAMETERS = """
@@ -222,13 +223,21 @@ def test_nothing_runs_or_is_written_if_a_parameter_or_the_place_is_bad(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["n.ipynb"]
 
 
-def test_a_notebook_that_another_process_makes_is_left_alone(tmp_path):
+def test_a_notebook_is_left_alone_that_another_process_makes_or_nobody_can_lock(tmp_path, monkeypatch):
     path = write(tmp_path / "n.ipynb", "open('ran', 'w')", PARAMETERS)
     (tmp_path / "runs").mkdir()
     with (
         FileLock(tmp_path / "runs" / ".n.lock"),
         pytest.raises(NotebookError, match=r"n\.ipynb is being made by another process"),
     ):
+        notebooks.run_notebook(path, {}, tmp_path / "runs")
+    assert not (tmp_path / "ran").exists()
+
+    def refuse(*_):
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(RunError, match=r"cannot lock .*No locks available"):
         notebooks.run_notebook(path, {}, tmp_path / "runs")
     assert not (tmp_path / "ran").exists()
 

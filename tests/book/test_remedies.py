@@ -6,6 +6,8 @@ import pytest
 
 from ldarts_book import figures, remedies, studies
 from ldarts_book.studies import records, statistics
+from ldarts_lib.errors import RunError
+from ldarts_lib.files import locked
 from ldarts_lib.tables.tables import open_table
 
 CONVOLUTIONS, SKIPS, CUT = "333333", "111111", "300001"
@@ -105,6 +107,13 @@ def test_the_strongest_mean_is_chosen_once_all_are_recorded(recorded):
     assert studies.chosen("remedy-strengths")["Λ-DARTS"] == "Λ-DARTS, λ = 4"
     variants = studies.planned(studies.STUDIES["remedies"]).variants
     assert "Λ-DARTS, λ = 4" in variants and "Λ-DARTS" not in variants and "Λ-DARTS, sign form" in variants
+
+
+def test_costs_are_measured_by_one_process_at_a_time(tmp_path):
+    (tmp_path / "costs").mkdir()
+    with locked(tmp_path / "costs"), pytest.raises(RunError, match="is in use by process"):
+        studies.make_records(["costs"], tmp_path, variants=["DARTS"], size="smoke")
+    assert not (tmp_path / "costs" / "costs.csv").exists()
 
 
 @pytest.mark.slow

@@ -126,6 +126,10 @@ YAML = {
     "markup": b"'[/red]': '[/red]'\n",
     "an alias of nothing": b"size: *nothing",
     "itself": b"&a [*a]",
+    "a key that is a list": b"[a, b]: c",
+    "keys of keys": b"? " * 50,
+    "a merge of itself": b"a: &a {<<: *a}",
+    "no truth": b"size: !!bool x",
 }
 PART = "size: smoke\nparts:\n  one:\n    spaces: [s2]\n    datasets: [digits]\n    methods: [lambda]\n"
 GRIDS = {
@@ -137,6 +141,7 @@ GRIDS = {
     "bytes for seeds": f"{PART}    seeds: !!binary aGVsbG8=\n",
     "an unknown space": f"{PART}    seeds: [0]\n".replace("s2", "'[/red]'"),
     "an unknown key": f"{PART}    seeds: [0]\n    seedz: [0]\n",
+    "data without a name": f"{PART}    seeds: [0]\n".replace("digits", "''"),
 }
 CELLS = "name: mine\nmacro: stages\ncells:\n  normal: {nodes: NODES, candidates: [skip_connect, none]}\n"
 SPACES = {
@@ -145,6 +150,7 @@ SPACES = {
     "fewer": CELLS.replace("NODES", "-3"),
     "a text": CELLS.replace("NODES", "'[/red]'"),
     "a date": CELLS.replace("NODES", "2020-01-01"),
+    "a truth": CELLS.replace("NODES", "true"),
     "an unknown operation": CELLS.replace("NODES", "2").replace("none", "teleport"),
 }
 NOTEBOOK = {"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
@@ -161,7 +167,12 @@ NOTEBOOKS = {
     "a cell without a source": NOTEBOOK | {"cells": [{"cell_type": "code"}]},
     "of a future format": NOTEBOOK | {"nbformat": 99},
     "a format that is none": NOTEBOOK | {"nbformat": "x"},
+    "a minor format that is none": NOTEBOOK | {"cells": [CELL], "nbformat_minor": "x"},
+    "metadata that are none": NOTEBOOK | {"cells": [CELL], "metadata": None},
+    "metadata of papermill that are none": NOTEBOOK | {"cells": [CELL], "metadata": {"papermill": 7}},
+    "outputs that are none": NOTEBOOK | {"cells": [CELL | {"outputs": None}]},
     "two cells of parameters": NOTEBOOK | {"cells": [CELL, CELL | {"id": "1"}]},
+    "a name of our own": NOTEBOOK | {"cells": [CELL | {"source": "model_config: int = 3  # x"}]},
     "code for a parameter": NOTEBOOK | {"cells": [CELL | {"source": "seeds: int = open('owned', 'w')  # x"}]},
     "no Python": NOTEBOOK | {"cells": [CELL | {"source": "seeds: int = ("}]},
     "a zero byte": NOTEBOOK | {"cells": [CELL | {"source": "seeds: int = 3\0"}]},
@@ -327,6 +338,17 @@ def test_a_notebook_that_is_none_is_named(refused, tmp_path, content):
 def test_a_notebook_that_is_no_json_is_named(refused, tmp_path, content):
     (tmp_path / "x.ipynb").write_bytes(content)
     refused("run-notebook", "x.ipynb", "--out", "out", word="x.ipynb")
+
+
+@pytest.mark.parametrize(
+    ("study", "name"),
+    [("demonstration", "epochs.csv.gz"), ("demonstration", "provenance.json"), ("costs", "costs.csv")],
+)
+@pytest.mark.parametrize("content", [b"", bytes(9), b"a,b\n1,2\n", b"[1]", b'{"earlier": [1]}'])
+def test_a_record_that_is_none_is_named_before_anything_is_searched(refused, tmp_path, study, name, content):
+    (tmp_path / "out" / study).mkdir(parents=True)
+    (tmp_path / "out" / study / name).write_bytes(content)
+    refused("study", study, "--size", "smoke", "--out", "out", word=name)
 
 
 @pytest.mark.parametrize(("name", "value"), PARAMETERS)

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
 
 from ldarts_book.grid.axes import DATA_OF, Architectures, Data, Seeds, Spaces, several
 from ldarts_book.grid.evaluations import ALL_RECIPES, FITTING, LOOKUP
@@ -198,14 +198,15 @@ def _read_yaml(path: Path) -> Any:
     """The content of a YAML file, which knows its lines; a key that is given twice is an error."""
     try:
         require_shallow(text := read_text(path, most=2**15))
+        YAML(typ="safe").load(text)  # refuses keys that are mappings, which take the other one for ever
         content = YAML().load(text)
         require_small(content)
     except (RecursionError, RunError, ValueError) as error:
         why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise GridError(why if str(path) in why else f"cannot read {path}: {why}") from None
-    except YAMLError as error:
+    except Exception as error:  # a false tag, or a list as a key, raises what its constructor happens to
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        what = getattr(error, "problem", None) or [*str(error).splitlines(), type(error).__name__][0]
         raise GridError(f"{path}{f', line {mark.line + 1}' if mark else ''}: no YAML: {what}") from None
     return content
 

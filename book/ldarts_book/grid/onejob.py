@@ -15,10 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from ldarts_book.notebook import NotebookFailed, run_notebook
 from ldarts_lib.errors import LdartsError, RunError
+from ldarts_lib.files import acquired
 from ldarts_lib.runs.signals import Terminated, ended_by_signals
 
 POLL_SECONDS = 0.5
@@ -60,9 +61,9 @@ def own_gpus(count: int) -> Iterator[None]:
         mine: list[str] = []
         while len(mine) < count:
             for name in [name for name in visible if name not in mine][: count - len(mine)]:
-                lock = FileLock(Path(tempfile.gettempdir()) / f"ldarts-gpu-{name}.lock", timeout=0)
+                lock = Path(tempfile.gettempdir()) / f"ldarts-gpu-{name}.lock"
                 try:
-                    stack.enter_context(lock)
+                    stack.enter_context(acquired(lock))
                     mine.append(name)
                 except Timeout:
                     visible = [*(other for other in visible if other != name), name]

@@ -14,8 +14,9 @@ from ldarts_book.grid.grid import Grid, GridError
 from ldarts_book.grid.jobs import Job
 from ldarts_lib.datasets import catalogue
 from ldarts_lib.datasets.catalogue import IMAGENET
+from ldarts_lib.datasets.folders import read_folder
 from ldarts_lib.datasets.imagenet import folders
-from ldarts_lib.errors import DatasetMissing, RunError
+from ldarts_lib.errors import DatasetCorrupt, DatasetMissing, RunError
 from ldarts_lib.files import read_json
 from ldarts_lib.runs.contents import CONFIG, METRICS
 from ldarts_lib.runs.metrics import read_metrics
@@ -128,12 +129,14 @@ def obstacles(grid: Grid, *, gpu_here: bool = True) -> list[str]:
             found += ["a CUDA device: torch sees none (make reproduce PROFILE=slurm sends jobs to a cluster)"]
     images = {record.name: record for record in catalogue.status()}
     for name in dict.fromkeys(job.dataset for job in grid.jobs() if job.recipe != "lookup"):
-        if name == IMAGENET:
-            try:
+        try:
+            if name == IMAGENET:
                 folders()
-            except DatasetMissing as error:
-                found.append(f"the data set imagenet: {error}")
-        elif name in images and not images[name].present:
+            elif own := catalogue.own_folder(name):
+                read_folder(own)
+        except (DatasetCorrupt, DatasetMissing) as error:
+            found.append(f"the data set {name}: {error}")
+        if name in images and not images[name].present:
             found.append(f"the data set {name}: {images[name].how}")
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pydantic import BaseModel
 
 from ldarts_book.studies.design import Study, StudyError, folder
 from ldarts_book.studies.judges import Found
@@ -28,7 +30,9 @@ from ldarts_book.studies.study import (
     variants_of,
 )
 from ldarts_lib.bilevel.trajectory import Trajectory
-from ldarts_lib.files import locked, read_json, write_atomically, write_json
+from ldarts_lib.errors import RunError
+from ldarts_lib.files import locked, make_folder, read_bytes, read_json, write_atomically, write_json
+from ldarts_lib.runs.contents import require_whole
 from ldarts_lib.runs.directory import Run
 
 # Searching loads torch, which no reader of a record needs: those imports stand in the functions.
@@ -241,12 +245,16 @@ def make_records(
     every = {own.get("dataset") for study in parts for _, own in study.searches()}
     for dataset in every & {*downloads.DOWNLOADED}:  # before anything is searched
         downloads.download_of(dataset).verify(downloads.data_root())
+    for name in (*several, *own):
+        _require_whole_record(Path(record or out) / name, name)
     for name in own:
         place = Path(record or out) / name
         if name == "digits201":
             digits201.make(Path(out) / name, seeds=seeds or 3, workers=workers, device=where)
         elif name == "costs":
-            print(digits201.measure_costs(place, variants, size).to_string(index=False))
+            make_folder(Path(out) / name)
+            with locked(Path(out) / name):  # two at once would slow each other, and lose rows
+                print(digits201.measure_costs(place, variants, size).to_string(index=False))
         else:
             make = secants.make_secants if name == "secants" else predictions.make_predictions
             make(place, variants, where)
@@ -277,6 +285,26 @@ def make_records(
         for choosing, part in found.groupby(found["seed"].isin(CHOOSING)):
             print(f"\n{study.name}, {'seeds for choosing' if choosing else 'fresh seeds'}")
             print(readable(report(outcomes(part), first := next(iter(study.variants))), first).to_string())
+
+
+class _Provenance(BaseModel):
+    command: str
+    earlier: list[dict[str, Any]] = []
+
+
+def _require_whole_record(place: Path, name: str) -> None:
+    """Check, before anything is searched, the record to which rows shall be added."""
+    whose = STUDIES.get(name)
+    keys = [*next(whose.searches())[0]] if whose else ["variant"]
+    path, table = place / "provenance.json", place / (whose.judge.file if whose else f"{name}.csv")
+    if path.exists():
+        require_whole(path, read_json(path), _Provenance)
+    try:
+        if table.exists():
+            read_bytes(table)  # no pipe, and not too large
+            pd.read_csv(table, usecols=keys, dtype={"seed": int})
+    except (EOFError, OSError, ValueError, zlib.error) as error:
+        raise RunError(f"{table} is damaged: {error}") from None
 
 
 def add(rows: pd.DataFrame, name: str, path: Path) -> None:
