@@ -28,6 +28,7 @@ from ldarts_lib.datasets.folders import Folder, listed, read_folder
 from ldarts_lib.errors import DatasetCorrupt, ProtocolError, RunError
 from ldarts_lib.files import locked, read_bytes, require_file, write_atomically
 from ldarts_lib.progress import Bar
+from ldarts_lib.settings import PictureSettings, validated
 
 TEST_SHARE = 0.2
 FINGERPRINT = 16
@@ -65,10 +66,12 @@ def decoded(
     Raises:
         DatasetMissing, DatasetCorrupt: as :func:`~ldarts_lib.datasets.folders.read_folder`; or pictures
             cannot be read, which are named with the reason.
-        ProtocolError: they do not fit into the memory.
+        ProtocolError: a setting is out of range, or they do not fit into the memory.
         RunError: the cache cannot be written.
     """
-    found, settings = read_folder(folder), (pixels, channels_in, bool(skip_unreadable))
+    given = {"pixels": pixels, "channels_in": channels_in, "skip_unreadable": bool(skip_unreadable)}
+    settings = [*validated(PictureSettings, given | {"fingerprint": ""}).decoding.values()]
+    found = read_folder(folder)
     files = [
         (str(path.absolute()), s.st_size, s.st_mtime_ns) for path, *_ in found.files for s in [path.stat()]
     ]

@@ -74,6 +74,7 @@ class DiscreteNetwork(nn.Module):
             :class:`~ldarts_lib.networks.macro.MacroSettings`.
 
     Raises:
+        ProtocolError: a size is out of range.
         GenotypeError: the genotype is not of the space, is no cell of images, or has an unknown operation.
         ValueError: an auxiliary head for ``stages``, where nothing is published.
 

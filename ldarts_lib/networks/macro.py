@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from ldarts_lib.errors import require_known
+from ldarts_lib.errors import ProtocolError, require_known
 from ldarts_lib.networks.operations import TEXTBOOK, FactorizedReduce, Layers, relu_conv_norm
 from ldarts_lib.spaces.space import Macro, layout
 
@@ -45,6 +45,11 @@ class MacroSettings:
     reduction: Reduction = "residual"
     stem: Stem = "small"
     layers: Layers = TEXTBOOK
+
+    def __post_init__(self) -> None:
+        for name, most in (("channels", 2**14), ("depth", 1000), ("classes", 10**6)):
+            if not 1 <= (value := getattr(self, name)) <= most:
+                raise ProtocolError(f"{name} = {value}: expected 1 to {most:,}")
 
 
 class ResidualReduction(nn.Module):

@@ -169,6 +169,9 @@ class Supernet(SupernetBase):
         sizes: channels, depth, classes, channels_in and reduction of
             :class:`~ldarts_lib.networks.macro.MacroSettings`.
 
+    Raises:
+        ProtocolError: a size is out of range.
+
     Examples:
         >>> import torch
         >>> from ldarts_lib import SPACES, Supernet

@@ -209,6 +209,13 @@ def test_formats_are_read_as_they_look(tmp_path, end, picture, how, expected):
     assert other.search_images.shape[1] == 4 - len(expected)
 
 
+@pytest.mark.parametrize(("name", "value"), [("pixels", -4), ("pixels", 10**9), ("channels_in", "x" * 10**5)])
+def test_a_setting_of_pictures_that_cannot_be_is_named(tmp_path, name, value):
+    with pytest.raises(ProtocolError, match=f"{name} = ") as caught:
+        load_images(str(class_folders(tmp_path / "mine")), **{name: value})
+    assert len(str(caught.value)) < 500
+
+
 def test_the_channels_are_those_of_most_pictures_and_the_short_side_is_resized(tmp_path):
     folder = class_folders(tmp_path / "mine", size=40)
     Image.fromarray(GRAY).save(folder / "a/000.png")

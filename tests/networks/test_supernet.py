@@ -16,6 +16,7 @@ from helpers import (
     small_supernet,
     statistics,
 )
+from ldarts_lib.errors import ProtocolError
 from ldarts_lib.networks.discrete import DiscreteNetwork
 from ldarts_lib.networks.macro import light_reduction
 from ldarts_lib.networks.operations import OPERATIONS, FactorizedReduce, OperationSettings
@@ -274,6 +275,12 @@ def test_operations_keep_the_channels_and_halve_by_the_stride(name, stride):
 def test_an_odd_number_of_channels_cannot_be_split():
     with pytest.raises(ValueError, match="even number of channels, got 3"):
         FactorizedReduce(3, 3, affine=False)
+
+
+@pytest.mark.parametrize(("name", "value"), [("channels", -1), ("depth", 10**30), ("classes", 0)])
+def test_a_size_that_cannot_be_is_refused_before_anything_is_built(name, value):
+    with pytest.raises(ProtocolError, match=f"{name} = {value}: expected 1 to"):
+        Supernet(SPACES["s2"], **{"channels": 4, "depth": 1, "classes": 10} | {name: value})
 
 
 def size(module):

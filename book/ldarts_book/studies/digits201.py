@@ -28,6 +28,7 @@ from ldarts_lib.bilevel.search import search
 from ldarts_lib.datasets.images import load_images
 from ldarts_lib.evaluation.standalone import Recipe, standalone_accuracies, standalone_accuracy
 from ldarts_lib.evaluation.training import network_sizes
+from ldarts_lib.files import require_place
 from ldarts_lib.networks.sizes import sizes
 from ldarts_lib.progress import Bar
 from ldarts_lib.runs.processes import process_pool
@@ -70,6 +71,7 @@ def make(
     """
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
+    require_place(Path(out) / "table.csv")
     recipe, known = recipe or Recipe(), representatives()
     chosen = sorted(cells or known)
     if unknown := sorted(set(chosen) - set(known)):
