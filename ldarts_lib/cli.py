@@ -15,6 +15,7 @@ from inspect import signature
 from io import TextIOWrapper
 from json import dumps
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Annotated, Any, Literal, NoReturn
 
 import tyro
@@ -674,6 +675,8 @@ def main() -> None:
 
 
 def _run() -> None:
+    if get_terminal_size().columns < 20:
+        os.environ["COLUMNS"] = "20"  # into less, help and tables never fit
     home = os.path.expanduser("~")  # which a shell does not read in quotes, nor after =
     sys.argv[1:] = [re.sub(r"^(|[\w-]+=)~(?=/|$)", lambda m: m[1] + home, word) for word in sys.argv[1:]]
     if bad := [word for word in sys.argv[1:] if "\0" in word or len(word) > 2**17]:

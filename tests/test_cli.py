@@ -79,6 +79,13 @@ def test_help_teaches_arguments_and_choices(ldarts, command):
     assert not [part for part in COMMANDS[command] if part not in text]
 
 
+@pytest.mark.parametrize("columns", ["1", "-1", "x"])
+def test_a_terminal_that_is_too_narrow_gets_its_help(ldarts, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    code, text, _ = ldarts("size", "--help")
+    assert code == 0 and "Print how large" in " ".join(text.split())
+
+
 def test_help_shows_every_command(ldarts):
     code, text, _ = ldarts("--help")
     assert code == 0

@@ -65,5 +65,7 @@ def with_remedy(given: Mapping[str, Any], known: Iterable[str]) -> Mapping[str, 
     for name in own.keys() - remedy.model_fields.keys():
         these = f"{', '.join(known)}, and of method {method!r} {', '.join(remedy.model_fields)}"
         raise ValueError(f"unknown setting {name!r}; the settings are {these}")
-    chosen = validated(remedy, (given.get("remedy") or {}) | own)
+    if not isinstance(settings := given.get("remedy") or {}, Mapping):
+        raise ValueError("remedy: give its settings by name, like the others")
+    chosen = validated(remedy, {**settings, **own})
     return {name: given[name] for name in given if name in known} | {"remedy": chosen.model_dump()}

@@ -37,13 +37,13 @@ def thread_count(size: str | None = None) -> int:
     """Threads of a computation of that size.
 
     Raises:
-        ThreadsError: ``LDARTS_THREADS`` is not a number of at least 1.
+        ThreadsError: ``LDARTS_THREADS`` is not a number of 1 to 1024.
     """
     given = os.environ.get(VARIABLE)
     if not given:
         return 1 if size in SMALL else cores()
-    if not given.isdecimal() or int(given) < 1:
-        raise ThreadsError(f"threads = {given}: expected at least 1 (of --threads or of {VARIABLE})")
+    if not given.isdecimal() or len(given) > 4 or not 1 <= int(given) <= 1024:
+        raise ThreadsError(f"threads = {given:.20}: expected 1 to 1,024 (of --threads or of {VARIABLE})")
     return int(given)
 
 

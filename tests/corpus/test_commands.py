@@ -200,6 +200,7 @@ PLACES = [
     (("search", "--device", "[/red]"), "[/red]"),
     (("search", "--method", "[/red]"), "[/red]"),
     (("search", "--size", "[/red]"), "[/red]"),
+    (("search", "--method", "drnas", "--set", "remedy", "1"), "remedy"),
     (("discretize", "missing"), "missing"),
     (("discretize", "file"), "file"),
     (("discretize", "full"), "full"),
