@@ -141,6 +141,7 @@ GRIDS = {
     "bytes for seeds": f"{PART}    seeds: !!binary aGVsbG8=\n",
     "an unknown space": f"{PART}    seeds: [0]\n".replace("s2", "'[/red]'"),
     "an unknown key": f"{PART}    seeds: [0]\n    seedz: [0]\n",
+    "a part with a comma": f"{PART}    seeds: [0]\n".replace("one:", "'a,b':"),
     "data without a name": f"{PART}    seeds: [0]\n".replace("digits", "''"),
 }
 CELLS = "name: mine\nmacro: stages\ncells:\n  normal: {nodes: NODES, candidates: [skip_connect, none]}\n"

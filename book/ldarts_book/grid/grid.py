@@ -141,7 +141,7 @@ class Grid(Settings):
     """What is searched and what is trained; see :func:`read_grid`."""
 
     size: Size
-    parts: Annotated[dict[str, Part], Field(min_length=1)]
+    parts: Annotated[dict[Annotated[str, Field(pattern=r"^[^,:\n]+$")], Part], Field(min_length=1)]
 
     def jobs(self) -> list[Job]:
         """All jobs, each after those that it needs."""

@@ -88,9 +88,9 @@ def sweep(
         SweepFailed: a job failed.
     """
     out, given = expanded(out), dict(setting.partition("=")[::2] for setting in config)
-    given |= {"parts": ",".join(parts)} if parts else {}
+    given |= {"parts": ",".join(["", *parts])} if parts else {}  # alone, 12 is a number to Snakemake
     require_known("profile", profile, [folder.name for folder in (WORKFLOW / "profiles").iterdir()])
-    chosen = read_grid(grid, given.get("parts", "").split(",") if given.get("parts") else ())
+    chosen = read_grid(grid, [*filter(None, given.get("parts", "").split(","))])
     local = profile == "local"
     refuse_if_impossible(chosen, gpu_here=local)
     if find_spec("snakemake") is None:

@@ -172,6 +172,22 @@ def test_gpus_are_a_resource_and_each_job_has_its_own(arguments, monkeypatch, gp
         assert environment["CUDA_VISIBLE_DEVICES"] == "4,7"[: 3 if gpus is None else 1]
 
 
+@pytest.mark.parametrize("name", ["12", "1e3", "true"])
+def test_a_part_may_be_called_like_a_number(arguments, repository, monkeypatch, name):
+    """Snakemake reads a setting as YAML."""
+    from snakemake.cli import parse_config
+
+    arguments["grid"].write_text(GRID.replace("small:", f"'{name}':"))
+    started = []
+    monkeypatch.setattr(sweeps, "_run", lambda command, environment: started.append(command) or 0)
+    with pytest.raises(SweepFailed):  # nothing is finished
+        sweep(**arguments, parts=[name])
+    config = parse_config([word for word in started[0] if str(word).startswith("parts=")])
+    scope = {"config": config | {"grid": str(arguments["grid"])}}
+    exec((repository / "workflow" / "Snakefile").read_text(encoding="utf-8").split("\nlocalrules:")[0], scope)
+    assert {job.part for job in scope["JOBS"].values()} == {name}
+
+
 def test_a_training_on_imagenet_has_gpus_and_readers_and_the_others_none(repository, tmp_path, monkeypatch):
     """By the functions of the Snakefile, which is Python up to its rules."""
     monkeypatch.chdir(tmp_path)
