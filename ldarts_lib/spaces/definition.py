@@ -73,7 +73,9 @@ def import_modules(names: tuple[str, ...]) -> tuple[str, ...]:
         before = set(REGISTERED)
         try:
             import_module(name)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # also of a script that ends by sys.exit
             for other in REGISTERED.keys() - before:
                 del REGISTERED[other]
             raise SpaceError(

@@ -125,6 +125,9 @@ def test_modules_are_found_beside_the_file_and_in_the_current_folder(tmp_path, m
     read_space(written(tmp_path, TOML.replace('["own', '["beside_the_file", "own')))
     with pytest.raises(SpaceError, match=r"'broken_module' cannot be imported .*'nothing_of_that_name'"):
         import_modules(("broken_module",))
+    (tmp_path / "script_that_ends.py").write_text("raise SystemExit(7)")
+    with pytest.raises(SpaceError, match=r"'script_that_ends' cannot be imported .SystemExit: 7"):
+        import_modules(("script_that_ends",))
 
 
 @pytest.mark.parametrize(
