@@ -287,7 +287,7 @@ def _execute(path: Path | str, parameters: Mapping[str, Any], executed: Path) ->
                 progress_bar=relay.cells,
             )
         except papermill.PapermillExecutionError as error:
-            failure = error.source, f"{error.ename}: {error.evalue}"
+            failure = error.source, f"{error.ename}: {' '.join(error.evalue.split()):.1000}"
         except RuntimeError as error:  # the kernel has died, perhaps before it was ready
             started = [c for c in read(partial, 4).cells if c.metadata.get("papermill", {}).get("start_time")]
             why = f"the kernel {ending(ends[-1])}" if ends else str(error)

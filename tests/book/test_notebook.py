@@ -245,7 +245,7 @@ def test_a_notebook_is_left_alone_that_another_process_makes_or_nobody_can_lock(
 @pytest.mark.parametrize(
     ("cell", "expected"),
     [
-        ("# divide\n1 / 0", "'# divide': ZeroDivisionError: division by zero"),
+        ("# divide\nraise ValueError('by\\n' * 9000)", "'# divide': ValueError: by by [by ]{9,1000}"),
         ("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)", ".*: the kernel was killed by SIGSEGV"),
     ],
 )
