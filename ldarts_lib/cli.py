@@ -493,6 +493,8 @@ def bench(
     from ldarts_lib.bilevel.protocols import protocol
     from ldarts_lib.files import make_folder, require_place, write_json
 
+    if "ptb" in spaces:
+        raise LdartsError("--spaces ptb: only the search of images is measured")
     for name in spaces:
         protocol(name)
     if json:

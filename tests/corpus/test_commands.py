@@ -233,6 +233,7 @@ PLACES = [
     (("bench", "--quick", "--json", "file/rows.json"), "file"),
     (("bench", "--quick", "--json", "full"), "full"),
     (("bench", "--spaces", "[/red]"), "[/red]"),
+    (("bench", "--quick", "--spaces", "ptb"), "ptb"),
     (("size", "DARTS_V2", "--recipe", "[/red]"), "[/red]"),
     (("size", "--channels", "4"), "architecture"),
     (("search", "--dataset", ""), "dataset"),
