@@ -260,6 +260,10 @@ PLACES = [
     (("study", "digits201", "--variants", "x"), "digits201: unknown variant 'x'"),
     (("study", "predictions", "demonstration", "--variants", "x"), "predictions: unknown variant 'x'"),
     (("sweep", "smoke", "--profile", ""), "profile"),
+    (("sweep", "smoke", "--config", "x"), "unknown setting 'x'"),
+    (("sweep", "smoke", "--config", "=x"), "unknown setting ''"),
+    (("sweep", "smoke", "--config", "gpus=x"), "gpus=x"),
+    (("sweep", "smoke", "--config", "parts"), "parts="),
 ]
 CASES = [((*command, name, n), name[2:].replace("-", "_")) for command, name, ns in NUMBERS for n in ns]
 CASES += [(("search", "--set", name, "1"), name) for name in NAMED]

@@ -88,6 +88,12 @@ def sweep(
         SweepFailed: a job failed.
     """
     out, given = expanded(out), dict(setting.partition("=")[::2] for setting in config)
+    for name, value in given.items():
+        require_known("setting", name, ("parts", "device", "gpus", "imagenet_gpus", "notebooks", "grid"))
+        if not (value.isdecimal() if "gpus" in name else value):
+            raise GridError(
+                f"--config {name}={value}: expected {'a number' if 'gpus' in name else 'a value'}"
+            )
     given |= {"parts": ",".join(["", *parts])} if parts else {}  # alone, 12 is a number to Snakemake
     require_known("profile", profile, [folder.name for folder in (WORKFLOW / "profiles").iterdir()])
     chosen = read_grid(grid, [*filter(None, given.get("parts", "").split(","))])
