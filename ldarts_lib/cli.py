@@ -580,9 +580,13 @@ def sweep(
     from ldarts_book.grid.sweep import show_plan
     from ldarts_book.grid.sweep import sweep as run
 
+    try:
+        options = shlex.split(snakemake)
+    except ValueError as error:
+        raise LdartsError(f"--snakemake {snakemake}: {error}") from None
     show_plan(grid, out, parts, missing=dry_run)
     if not dry_run:
-        how = {"profile": profile, "config": config, "options": shlex.split(snakemake)}
+        how = {"profile": profile, "config": config, "options": options}
         run(grid, out, parts=parts, jobs=jobs, gpus=gpus, device=device, **how)
         collect(out)
 

@@ -260,6 +260,7 @@ PLACES = [
     (("study", "digits201", "--variants", "x"), "digits201: unknown variant 'x'"),
     (("study", "predictions", "demonstration", "--variants", "x"), "predictions: unknown variant 'x'"),
     (("sweep", "smoke", "--profile", ""), "profile"),
+    (("sweep", "smoke", "--snakemake", "'"), "--snakemake"),
     (("sweep", "smoke", "--config", "x"), "unknown setting 'x'"),
     (("sweep", "smoke", "--config", "=x"), "unknown setting ''"),
     (("sweep", "smoke", "--config", "gpus=x"), "gpus=x"),
