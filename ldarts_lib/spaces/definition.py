@@ -137,7 +137,7 @@ def read_space(path: str | Path) -> Space:
 
     path = expanded(path)
     try:
-        text = read_text(path, most=2**15).removeprefix("\ufeff")
+        text = read_text(path, most=2**14).removeprefix("\ufeff")
         require_shallow(text)
         content = tomllib.loads(text) if path.suffix == ".toml" else YAML(typ="safe").load(text)
         require_small(content)

@@ -377,8 +377,8 @@ HEAVY = {
     "laughs.yaml": YAML["laughs"],
     "nested.yaml": YAML["nested pairs"],
     "indented.yaml": "".join(f"{' ' * n}a:\n" for n in range(1000)).encode(),
-    "anchors.yaml": "".join(f"a{n}: &a{n} x\n" for n in range(2000)).encode(),
-    "keys.yaml": b"".join(b"k%d: 1\n" % n for n in range(3500)),
+    "anchors.yaml": "".join(f"a{n}: &a{n} x\n" for n in range(1000)).encode(),
+    "keys.yaml": b"".join(b"k%d: 1\n" % n for n in range(1700)),
     "nested.ipynb": b'{"cells":' * 100_000,
     "open.txt": b"Genotype(" * 200_000,
     "cells.txt": "".join(

@@ -197,7 +197,7 @@ def read_grid(name: str | Path, parts: Sequence[str] = ()) -> Grid:
 def _read_yaml(path: Path) -> Any:
     """The content of a YAML file, which knows its lines; a key that is given twice is an error."""
     try:
-        require_shallow(text := read_text(path, most=2**15))
+        require_shallow(text := read_text(path, most=2**14))
         YAML(typ="safe").load(text)  # refuses keys that are mappings, which take the other one for ever
         content = YAML().load(text)
         require_small(content)

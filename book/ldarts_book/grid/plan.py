@@ -134,10 +134,10 @@ def obstacles(grid: Grid, *, gpu_here: bool = True) -> list[str]:
                 folders()
             elif own := catalogue.own_folder(name):
                 read_folder(own)
+            elif name in images and not images[name].present:
+                found.append(f"the data set {name}: {images[name].how}")
         except (DatasetCorrupt, DatasetMissing) as error:
             found.append(f"the data set {name}: {error}")
-        if name in images and not images[name].present:
-            found.append(f"the data set {name}: {images[name].how}")
     return found
 
 

@@ -102,6 +102,8 @@ def test_what_is_there_is_not_missing(grid, monkeypatch, tmp_path):
     ]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert len(obstacles(grid, gpu_here=False)) == 2
+    for size in ("smoke", "demo"):
+        refuse_if_impossible(read_grid(size))
 
 
 def test_a_folder_without_pictures_is_found_before_anything_runs(tmp_path, monkeypatch):
@@ -111,8 +113,6 @@ def test_a_folder_without_pictures_is_found_before_anything_runs(tmp_path, monke
     Path("mine.yaml").write_text(f"size: smoke\nparts:\n  one: {part}\n")
     [lacking] = obstacles(read_grid("mine.yaml"))
     assert lacking.startswith(f"the data set {tmp_path / 'pictures'}: ") and "no class folders" in lacking
-    for size in ("smoke", "demo"):
-        refuse_if_impossible(read_grid(size))
 
 
 @pytest.fixture
