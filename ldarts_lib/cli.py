@@ -646,9 +646,9 @@ def run_notebook(
         out: Directory of the executed notebook.
     """
     prepare(threads=threads)
-    from ldarts_book import notebook as notebooks
+    from ldarts_book import execution
 
-    print(f"executed notebook: {notebooks.run_notebook(notebook, dict(parameters), out)}")
+    print(f"executed notebook: {execution.run_notebook(notebook, dict(parameters), out)}")
 
 
 def main() -> None:

@@ -18,7 +18,8 @@ import pytest
 
 import ldarts_lib
 from ldarts_book import notebook as notebooks
-from ldarts_book.notebook import ParameterError, begin, notebook_parameters, run_notebook, validate
+from ldarts_book.execution import run_notebook
+from ldarts_book.notebook import ParameterError, begin, notebook_parameters, validate
 from ldarts_lib.runs.directory import Run
 from ldarts_lib.spaces.notations import parse
 

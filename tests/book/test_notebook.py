@@ -14,8 +14,16 @@ import torch
 from filelock import FileLock
 from IPython.core.interactiveshell import InteractiveShell
 
-from ldarts_book import notebook as notebooks
-from ldarts_book.notebook import NotebookError, NotebookFailed, ParameterError, begin, declarations
+from ldarts_book import execution
+from ldarts_book.notebook import (
+    NotebookError,
+    NotebookFailed,
+    ParameterError,
+    begin,
+    declarations,
+    notebook_parameters,
+    validate,
+)
 from ldarts_lib.errors import RunError
 
 SETUP = "from ldarts_book.notebook import begin"
@@ -35,7 +43,7 @@ PLAIN = SETUP, PARAMETERS, BEGIN, SHOW
 @pytest.fixture(autouse=True)
 def importable(monkeypatch, tmp_path):
     """Kernels find the library from any directory, and leave the user's IPython alone."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(notebooks.__file__).parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(execution.__file__).parents[1]))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.chdir(tmp_path)
 
@@ -75,7 +83,7 @@ def reader():
 
 
 def test_declarations_are_read_in_order_with_types_defaults_and_choices(tmp_path):
-    fields = notebooks.notebook_parameters(write(tmp_path / "n.ipynb", *PLAIN)).model_fields
+    fields = notebook_parameters(write(tmp_path / "n.ipynb", *PLAIN)).model_fields
     kinds = (Literal["smoke", "demo"], int, float, str, list[int], bool)
     defaults = ("smoke", 3, 0.1, "runs", [1, 2], False)
     assert list(fields) == ["size", "seeds", "rate", "out", "steps", "flag"]
@@ -88,7 +96,7 @@ def test_declarations_are_read_in_order_with_types_defaults_and_choices(tmp_path
 def test_a_notebook_has_exactly_one_tagged_cell(tmp_path, tagged):
     path = write(tmp_path / "n.ipynb", "a: int = 1  # one", "b: int = 1  # two", tagged=tagged)
     with pytest.raises(NotebookError, match=f"exactly one cell.*found {len(tagged)}"):
-        notebooks.notebook_parameters(path)
+        notebook_parameters(path)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +127,7 @@ def test_a_notebook_has_exactly_one_tagged_cell(tmp_path, tagged):
 def test_a_malformed_declaration_is_named(tmp_path, capsys, source):
     path = write(tmp_path / "n.ipynb", source, tagged=(0,))
     with pytest.raises(NotebookError) as caught:
-        notebooks.notebook_parameters(path)
+        notebook_parameters(path)
     assert str(caught.value).startswith(f"{path}: {'line ' if source else 'it declares no parameter'}")
     assert "ran" not in capsys.readouterr().out
 
@@ -145,7 +153,7 @@ def test_a_malformed_declaration_is_named(tmp_path, capsys, source):
     ],
 )
 def test_values_and_text_are_read_to_the_declared_type(declaration, given, expected):
-    value = notebooks.validate(declarations(f"x: {declaration} # help"), {"x": given})["x"]
+    value = validate(declarations(f"x: {declaration} # help"), {"x": given})["x"]
     assert value == expected and type(value) is type(expected)
 
 
@@ -173,7 +181,7 @@ def test_values_and_text_are_read_to_the_declared_type(declaration, given, expec
 )
 def test_what_does_not_fit_is_refused_by_name_value_and_type(declaration, given, expected):
     with pytest.raises(ParameterError) as caught:
-        notebooks.validate(declarations(f"x: {declaration} # help"), {"x": given})
+        validate(declarations(f"x: {declaration} # help"), {"x": given})
     assert str(caught.value).startswith(expected)
 
 
@@ -204,7 +212,7 @@ def test_a_notebook_runs_with_its_values_and_this_python_in_the_callers_director
     monkeypatch.chdir(tmp_path / "here")
     text = "'\"\\\n); open('ran', 'w')  # text stays text"
     given = {"size": "demo", "seeds": "5", "steps": "3,4", "flag": True, "out": text}
-    assert notebooks.run_notebook(path, given, "{runs}").resolve() == executed
+    assert execution.run_notebook(path, given, "{runs}").resolve() == executed
     assert [file.name for file in executed.parent.iterdir()] == ["n.ipynb"]
     shown_values = json.loads(printed(executed).split("reached\n")[1].splitlines()[0])
     assert shown_values == ["demo", 5, 0.1, text, [3, 4], True, f"{text}/demo", None]
@@ -217,9 +225,9 @@ def test_a_notebook_runs_with_its_values_and_this_python_in_the_callers_director
 def test_nothing_runs_or_is_written_if_a_parameter_or_the_place_is_bad(tmp_path):
     path = write(tmp_path / "n.ipynb", "open('ran', 'w')", PARAMETERS)
     with pytest.raises(ParameterError, match="sede"):
-        notebooks.run_notebook(path, {"sede": 3}, tmp_path / "runs")
+        execution.run_notebook(path, {"sede": 3}, tmp_path / "runs")
     with pytest.raises(NotebookError, match="overwrite"):
-        notebooks.run_notebook(path, {}, tmp_path)
+        execution.run_notebook(path, {}, tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["n.ipynb"]
 
 
@@ -230,7 +238,7 @@ def test_a_notebook_is_left_alone_that_another_process_makes_or_nobody_can_lock(
         FileLock(tmp_path / "runs" / ".n.lock"),
         pytest.raises(NotebookError, match=r"n\.ipynb is being made by another process"),
     ):
-        notebooks.run_notebook(path, {}, tmp_path / "runs")
+        execution.run_notebook(path, {}, tmp_path / "runs")
     assert not (tmp_path / "ran").exists()
 
     def refuse(*_):
@@ -238,7 +246,7 @@ def test_a_notebook_is_left_alone_that_another_process_makes_or_nobody_can_lock(
 
     monkeypatch.setattr(FileLock, "acquire", refuse)
     with pytest.raises(RunError, match=r"cannot lock .*No locks available"):
-        notebooks.run_notebook(path, {}, tmp_path / "runs")
+        execution.run_notebook(path, {}, tmp_path / "runs")
     assert not (tmp_path / "ran").exists()
 
 
@@ -252,20 +260,20 @@ def test_a_notebook_is_left_alone_that_another_process_makes_or_nobody_can_lock(
 def test_a_failed_cell_and_a_dead_kernel_are_named_and_what_ran_is_kept(tmp_path, cell, expected):
     path = write(tmp_path / "n.ipynb", SETUP, PARAMETERS, BEGIN, cell, "print('on')")
     with pytest.raises(NotebookFailed, match=f"(?m)failed in the cell {expected}$") as caught:
-        notebooks.run_notebook(path, {"seeds": 4}, tmp_path / "runs")
+        execution.run_notebook(path, {"seeds": 4}, tmp_path / "runs")
     assert str(tmp_path / "runs" / "n.ipynb") in str(caught.value)
     assert printed(tmp_path / "runs" / "n.ipynb") == "reached\n"
 
 
 def test_prints_are_shown_whole_and_on_a_terminal_progress_on_one_line(monkeypatch, capfd):
-    with notebooks._Relay() as relay:
+    with execution._Relay() as relay:
         for text in ["one\ntw", "o\n", "\r 10%", "\r 90%", "\r100%", "\n", "unfinished"]:
             relay.write(text)
     assert capfd.readouterr() == ("one\ntwo\n100%\nunfinished\n", "")
     shown = StringIO()
     shown.isatty = lambda: True
     monkeypatch.setattr(sys, "stderr", shown)
-    with notebooks._Relay() as relay:
+    with execution._Relay() as relay:
         relay.cells["file"].write("\rcell 3 of 9")
         assert shown.getvalue().endswith("\rcell 3 of 9")
         relay.write("\rsearching: 40%")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from disk import Disk, full
 from ldarts_book.published.results import write_tables
-from ldarts_book.studies import records
+from ldarts_book.studies import writing
 from ldarts_lib import Run
 from ldarts_lib.errors import LdartsError
 from ldarts_lib.files import read_json
@@ -119,8 +119,8 @@ def test_tables_are_old_or_new(write, made, tmp_path, monkeypatch):
         if write == "tables":
             write_tables(made / "search", folder)
         else:
-            records.add(rows, study, folder / "rows.csv")
-            records.write_provenance(folder, f"ldarts study {study}", torch.device("cpu"), seeds=[10])
+            writing.add(rows, study, folder / "rows.csv")
+            writing.write_provenance(folder, f"ldarts study {study}", torch.device("cpu"), seeds=[10])
 
     def stale(name):
         (tmp_path / name).mkdir()

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from filelock import Timeout
 
-from ldarts_book.notebook import NotebookFailed, run_notebook
+from ldarts_book.execution import run_notebook
+from ldarts_book.notebook import NotebookFailed
 from ldarts_lib.errors import LdartsError, RunError
 from ldarts_lib.files import acquired
 from ldarts_lib.runs.signals import Terminated, ended_by_signals

@@ -20,8 +20,8 @@ import pandas as pd
 import torch
 
 from ldarts_book.studies.judges import drawn_cells
-from ldarts_book.studies.records import write_provenance, write_table
 from ldarts_book.studies.study import COSTED, FRESH, STUDIES
+from ldarts_book.studies.writing import write_provenance, write_table
 from ldarts_lib.bilevel.perturbation import select_by_perturbation
 from ldarts_lib.bilevel.protocols import SearchProtocol, protocol
 from ldarts_lib.bilevel.search import search

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
-from functools import partial
 from importlib.resources import files
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel
 
 from ldarts_book.studies.design import Study, StudyError, folder
 from ldarts_book.studies.judges import Found
@@ -29,16 +24,13 @@ from ldarts_book.studies.study import (
     VARIANTS,
     variants_of,
 )
+from ldarts_book.studies.writing import DIGITS, add, named_by, require_whole_record, write_provenance
 from ldarts_lib.bilevel.trajectory import Trajectory
-from ldarts_lib.errors import RunError
-from ldarts_lib.files import locked, make_folder, read_bytes, read_json, write_atomically, write_json
-from ldarts_lib.runs.contents import require_whole
+from ldarts_lib.files import locked, make_folder
 from ldarts_lib.runs.directory import Run
 
 # Searching loads torch, which no reader of a record needs: those imports stand in the functions.
 
-DIGITS = 4
-"""Significant digits that a record keeps."""
 TOGETHER = 10
 """Seeds of one variant that are searched as one packed supernet; studies have whole tens of them, so that a
 search has the same neighbours, and with them the same roundings, whichever studies are made."""
@@ -114,7 +106,7 @@ def missing(name: str) -> pd.DataFrame:
     of one core, from the recorded searches of this variant, or as the study expects them.
     """
     study, rows = planned(STUDIES[name]), _recorded(name)
-    known = set(rows[_names(rows)].itertuples(index=False, name=None))
+    known = set(rows[named_by(rows)].itertuples(index=False, name=None))
     lacks = [keys for keys, _ in study.searches() if tuple(keys.values()) not in known]
     left = pd.DataFrame(lacks, columns=["variant", "seed"]).value_counts(sort=False).reset_index()
     runs = (left["seed"] - left.groupby("variant").cumcount()).rename("run")  # of neighbours it is the same
@@ -162,13 +154,8 @@ def _recorded(name: str) -> pd.DataFrame:
     return pd.DataFrame(columns=[*next(STUDIES[name].searches())[0], "seconds"])
 
 
-def _names(rows: pd.DataFrame) -> list[str]:
-    """The columns that name a search."""
-    return [key for key in ("setting", "variant", "seed") if key in rows]
-
-
 def _seconds(rows: pd.DataFrame) -> pd.Series:
-    searches = rows.groupby(_names(rows))  # of most searches the last epochs are recorded
+    searches = rows.groupby(named_by(rows))  # of most searches the last epochs are recorded
     return searches["seconds"].mean() * (searches["epoch"].max() + 1 if "epoch" in rows else 1)
 
 
@@ -246,7 +233,7 @@ def make_records(
     for dataset in every & {*downloads.DOWNLOADED}:  # before anything is searched
         downloads.download_of(dataset).verify(downloads.data_root())
     for name in (*several, *own):
-        _require_whole_record(Path(record or out) / name, name)
+        require_whole_record(Path(record or out) / name, name)
     for name in own:
         place = Path(record or out) / name
         if name == "digits201":
@@ -285,67 +272,6 @@ def make_records(
         for choosing, part in found.groupby(found["seed"].isin(CHOOSING)):
             print(f"\n{study.name}, {'seeds for choosing' if choosing else 'fresh seeds'}")
             print(readable(report(outcomes(part), first := next(iter(study.variants))), first).to_string())
-
-
-class _Provenance(BaseModel):
-    command: str
-    earlier: list[dict[str, Any]] = []
-
-
-def _require_whole_record(place: Path, name: str) -> None:
-    """Check, before anything is searched, the record to which rows shall be added."""
-    whose = STUDIES.get(name)
-    keys = [*next(whose.searches())[0]] if whose else ["variant"]
-    path, table = place / "provenance.json", place / (whose.judge.file if whose else f"{name}.csv")
-    if path.exists():
-        require_whole(path, read_json(path), _Provenance)
-    try:
-        if table.exists():
-            read_bytes(table)  # no pipe, and not too large
-            pd.read_csv(table, usecols=keys, dtype={"seed": int})
-    except (EOFError, OSError, ValueError, zlib.error) as error:
-        raise RunError(f"{table} is damaged: {error}") from None
-
-
-def add(rows: pd.DataFrame, name: str, path: Path) -> None:
-    """Adds rows to a record: a search that was made again replaces its old rows, all others keep each letter.
-
-    The rows have the order of the study: settings, variants, seeds, epochs.
-    """
-    text = partial(pd.read_csv, dtype=str, keep_default_na=False)
-    new, keys = text(StringIO(rows.to_csv(index=False))), _names(rows)
-    old = text(path) if path.exists() else new[:0]
-    again = old.set_index(keys).index.isin(new.set_index(keys).index)
-    place = {one: number for number, one in enumerate((*STUDIES[name].settings, *STUDIES[name].variants))}
-
-    def order(column: pd.Series) -> pd.Series:
-        return column.astype(int) if column.name == "seed" else column.map(place).fillna(len(place))
-
-    write_table(pd.concat([old[~again], new]).sort_values(keys, key=order, kind="stable"), path)
-
-
-def write_provenance(folder: Path, command: str, device: Any, **facts: Any) -> None:
-    """Says beside a record how it was made, but not where: a command line has the paths of a machine.
-
-    Of each earlier part, made by another command, ``earlier`` has what differs from the last one.
-    """
-    from ldarts_lib.runs.environment import environment
-
-    machine = {key: value for key, value in environment(device).items() if key != "command"}
-    today = {"date": datetime.now(UTC).date().isoformat()}
-    facts = {"command": command} | today | facts | {"environment": machine}
-    old = read_json(path) if (path := folder / "provenance.json").exists() else {}
-    parts = [{**old, **part} for part in (*old.pop("earlier", ()), *[old] * bool(old))]
-    others = [part.items() for part in parts if part["command"] != command]
-    earlier = [{key: value for key, value in part if value != facts.get(key)} for part in others]
-    write_json(path, facts | ({"earlier": earlier} if earlier else {}))
-
-
-def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Writes a table whose bytes depend on its rows alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    how = {"method": "gzip", "mtime": 0} if path.suffix == ".gz" else None
-    write_atomically(path, lambda file: table.to_csv(file, index=False, lineterminator="\n", compression=how))
 
 
 def _folder(name: str) -> Path:

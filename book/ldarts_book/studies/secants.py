@@ -25,8 +25,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ldarts_book.studies.records import write_provenance, write_table
 from ldarts_book.studies.study import StudyError
+from ldarts_book.studies.writing import write_provenance, write_table
 from ldarts_lib.bilevel.alignment import layer_alignment
 from ldarts_lib.bilevel.gradients import gradients
 from ldarts_lib.bilevel.packed import PackedSearch
