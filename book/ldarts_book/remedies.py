@@ -15,10 +15,17 @@ CHANCE = {"random cells": (1, "01234"), "random cells of convolutions": (1, "23"
 """Cells that nobody searched for: how many are drawn with each seed, and from which digits."""
 
 
-def recorded_costs() -> pd.Series:
-    """What a search of each method costs in trainings of a cell; of none, if it was not measured."""
+def recorded_costs() -> pd.DataFrame:
+    """What a search of each method costs, in seconds and trainings of a cell; of none, if not measured."""
     path = files("ldarts_data") / "recorded" / "costs" / "costs.csv"
-    return pd.read_csv(str(path), index_col="variant")["ratio"] if path.is_file() else pd.Series(dtype=float)
+    if path.is_file():
+        return pd.read_csv(str(path), index_col="variant")
+    return pd.DataFrame(columns=["seconds", "packed", "training", "ratio"], dtype=float)
+
+
+def searches_per_hour(costs: pd.DataFrame) -> pd.DataFrame:
+    """Searches of each method in an hour of one thread, ``alone`` and ``in packs`` of ten."""
+    return 3600 / costs[["seconds", "packed"]].set_axis(["alone", "in packs"], axis="columns")
 
 
 def ends(*names: str) -> pd.DataFrame:

@@ -121,4 +121,7 @@ def test_costs_are_measured_in_turns(tmp_path):
     found = studies.digits201.measure_costs(tmp_path, ["DARTS", "DARTS, 10 epochs"], "smoke", cells=1)
     assert found["variant"].tolist() == ["DARTS", "DARTS, 10 epochs"]
     np.testing.assert_allclose(found["ratio"], found["seconds"] / found["training"], rtol=0.01)
+    assert (found["packed"] > 0).all()
+    per_hour = remedies.searches_per_hour(found.set_index("variant"))
+    np.testing.assert_allclose(per_hour["alone"] * found["seconds"].to_numpy(), 3600)
     assert (tmp_path / "costs.csv").exists() and (tmp_path / "provenance.json").exists()

@@ -19,9 +19,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ldarts_book.studies.design import Settings
 from ldarts_book.studies.judges import drawn_cells
 from ldarts_book.studies.study import COSTED, FRESH, STUDIES
 from ldarts_book.studies.writing import write_provenance, write_table
+from ldarts_lib.bilevel.packed import run_packed
 from ldarts_lib.bilevel.perturbation import select_by_perturbation
 from ldarts_lib.bilevel.protocols import SearchProtocol, protocol
 from ldarts_lib.bilevel.search import search
@@ -111,25 +113,36 @@ def measure_costs(
     """Adds to ``costs.csv``: a search of each method, alone, in turns with trainings of random cells.
 
     All is done in this process; ``seconds`` of CPU time of the search and of a ``training``, the mean of its
-    turn, and their ``ratio``, under the name of the ``variant``.
+    turn, and their ``ratio``, under the name of the ``variant``. And ``packed``, the seconds of each of ten
+    searches in a pack, from an eighth of the epochs.
     """
     images, path = load_images(PROTOCOL.dataset), out / "costs.csv"
     train = [partial(standalone_accuracy, decode(ops), PROTOCOL, images) for ops in drawn_cells(0, cells)]
     table, selected = pd.read_csv(path) if path.exists() else None, STUDIES["perturbation"].variants
     for name, own in Bar(COSTED.items(), "measuring", unit="method"):
         if name in variants or not variants:
+            one, selection = protocol(size=size, seed=FRESH[0], **own), 0.0
             with TemporaryDirectory() as folder:
-                one = protocol(size=size, seed=FRESH[0], **own)
                 seconds = _cpu_seconds(partial(search, one, folder, progress=False))
                 if name in selected:
-                    seconds += _cpu_seconds(partial(select_by_perturbation, folder, progress=False))
+                    selection = _cpu_seconds(partial(select_by_perturbation, folder, progress=False))
             training = sum(map(_cpu_seconds, train)) / cells
-            row = {"variant": name, "seconds": seconds, "training": training, "ratio": seconds / training}
+            packed = _packed_seconds({**own, "epochs": max(one.epochs // 8, 1)}, size) * one.epochs
+            row = {"variant": name, "seconds": seconds + selection, "packed": packed + selection}
+            row |= {"training": training, "ratio": row["seconds"] / training}
             table = pd.concat([table, pd.DataFrame([row]).round(3)]).drop_duplicates("variant", keep="last")
             write_table(table, path)
     command = f"ldarts study costs --size {size}"
     write_provenance(out, command, torch.device("cpu"), seed=FRESH[0], cells=drawn_cells(0, cells))
     return table
+
+
+def _packed_seconds(settings: Settings, size: str) -> float:
+    """CPU seconds of an epoch of each of ten searches that run together."""
+    several = [protocol(size=size, seed=seed, **settings) for seed in FRESH[:10]]
+    with TemporaryDirectory() as folder:
+        outs = [Path(folder) / str(one.seed) for one in several]
+        return _cpu_seconds(partial(run_packed, several, outs)) / len(several) / several[0].epochs
 
 
 def _cpu_seconds(work: Callable[[], object]) -> float:
