@@ -222,7 +222,7 @@ _ALL = (
     _study("proxy-choosing", CHOOSING, ("DARTS",), settings=_PROXIES, kept=None, cost=145,
         judge=LookedUp("nasbench201"), asks="at which size of a proxy of NAS-Bench-201 does DARTS collapse?"),
     _study("proxy", REPORTED, (
-        *SHOWN, "Λ-DARTS, ε0 = 0.0001, λ = 1/8", "Λ-DARTS, sign form", "DARTS, 10 epochs",
+        *SHOWN, "Λ-DARTS, ε0 = 0.0001, λ = 1/8", "Λ-DARTS, sign form", "DARTS, 10 epochs", "Λ-DARTS, λ = 1/8",
     ), judge=LookedUp("nasbench201"), settings={PROXY: _PROXIES[PROXY]}, kept=None, cost=190,
         asks="the paper's benchmark on two cores: does DARTS collapse, and where does Λ-DARTS end?"),
     _study("supernets", range(200, 210), SHOWN, settings=_SUPERNETS, cost=40.0,
