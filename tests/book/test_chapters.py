@@ -26,7 +26,7 @@ from ldarts_lib.spaces.notations import parse
 BOOK = Path(__file__).parents[2] / "book"
 CHAPTERS = sorted(BOOK.glob("*.ipynb"))
 SHARED = {"studies", "figures", "published", "grid", "notebook"}
-MODULES = sorted({p.stem for p in (BOOK / "ldarts_book").glob("*.py")} - {"__init__", "execution", "notebook"})
+MODULES = sorted({p.stem for p in (BOOK / "ldarts_book").glob("[!_]*.py")} - {"execution", "notebook"})
 LIBRARIES = {"ldarts_lib", "ldarts_book", "IPython", "numpy", "pandas", "scipy", "torch"}
 LINES, WIDTH = 6, 75
 each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
