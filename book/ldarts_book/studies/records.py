@@ -190,7 +190,7 @@ def overview() -> list[tuple[str, str, str, str]]:
         found.append((study.name, study.asks, str(len(list(planned(study).searches()))), hours))
     found.append(("secants", "is the finite difference the exact gradient and noise, in the mean?", "", "5"))
     found.append(("predictions", "what do the cells want of each edge, and does the theory hold?", "", "4"))
-    found.append(("costs", "what does a search of each method cost, in trainings of a cell?", "", "0.5"))
+    found.append(("costs", "what does a search of each method cost, in trainings of a cell?", "", "1"))
     return [*found, ("digits201", "how good is every cell? The table Digits-201", "0", "6, trainings")]
 
 

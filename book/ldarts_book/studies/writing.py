@@ -32,7 +32,11 @@ class _Provenance(BaseModel):
 
 
 def require_whole_record(place: Path, name: str) -> None:
-    """Check, before anything is searched, the record to which rows shall be added."""
+    """Check, before anything is searched, the record to which rows shall be added.
+
+    Raises:
+        RunError: its table or its provenance is damaged.
+    """
     whose = STUDIES.get(name)
     keys = [*next(whose.searches())[0]] if whose else ["variant"]
     path, table = place / "provenance.json", place / (whose.judge.file if whose else f"{name}.csv")
