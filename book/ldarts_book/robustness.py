@@ -52,8 +52,8 @@ def compared(judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def by_rate(judged: pd.DataFrame) -> pd.DataFrame:
-    """:func:`compared`, with the column :data:`TIMES`, a number that each setting ends with."""
-    found = compared(judged).reset_index()
+    """A report by setting and variant, with the column :data:`TIMES`, the number in a setting."""
+    found = studies.report(studies.outcomes(judged)).reset_index()
     return found.assign(**{TIMES: found["setting"].str.split("× ").str[1].map(Fraction).map(float)})
 
 
