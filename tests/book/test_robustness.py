@@ -62,6 +62,17 @@ def test_a_study_is_compared_on_the_seeds_that_all_its_recorded_variants_have(ju
     assert robustness.known("any").empty
 
 
+def test_each_method_has_a_row_at_each_learning_rate_that_its_setting_names(judged):
+    settings = list(ACCURACY)[:2]
+    named = dict(zip(settings, ("α learning rate × 1/3", "α learning rate × 3"), strict=True))
+    found = robustness.by_rate(judged[judged["setting"].isin(settings)].replace({"setting": named}))
+    found = found.set_index([robustness.TIMES, "variant"])
+    assert set(found.index) == set(itertools.product((1 / 3, 3.0), ("DARTS", "Λ-DARTS")))
+    for setting, times in zip(settings, (1 / 3, 3.0), strict=True):
+        for method, accuracy in ACCURACY[setting].items():
+            assert found.loc[(times, method), "mean"] == pytest.approx(np.mean(accuracy))
+
+
 def test_the_overall_gain_is_one_comparison_over_seeds(judged):
     found = robustness.overall(judged)
     by_seed = np.array([0.3 - 0.1, 0.2 + 0.0, 0.35 + 0.2, 0.1 + 0.0]) / 2
