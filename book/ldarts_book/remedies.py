@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ldarts_book import studies
-from ldarts_lib.tables.tables import Table
+from ldarts_lib.tables.tables import Table, open_table
 
 CHANCE = {"random cells": (1, "01234"), "random cells of convolutions": (1, "23")}
 """Cells that nobody searched for: how many are drawn with each seed, and from which digits."""
@@ -52,12 +52,13 @@ def rules() -> list[float]:
     return [(accuracy[f"DARTS, {rule}"] - accuracy["DARTS"]).mean() for rule in studies.STOPPING]
 
 
-def results(costs: pd.Series, benchmark: Table) -> pd.DataFrame:
+def results(costs: pd.Series, benchmark: Table | None = None) -> pd.DataFrame:
     """How searches end, by variant and seed, with their ``cost`` in trainings of a random cell, and chance.
 
     Methods have the strength that was chosen. Beside them stand the rules that stop DARTS early, the cells of
     :data:`CHANCE`, and for each cost ``random search, N cells``, N being the cost to the nearest (``rival``).
     """
+    benchmark = benchmark or open_table("digits-201")
     plan, stopping = studies.planned(studies.STUDIES["remedies"]), studies.is_recorded("stopping")
     found = ends("remedies", "perturbation").drop(columns="setting")
     found = found[found["variant"].isin([*plan.variants, "DARTS-PT"])]
