@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from ldarts_book.figures.canvas import add_legend, dress, grid, new_figure
 from ldarts_book.figures.style import GREY, INK, known_look, looks, styled
@@ -27,7 +28,9 @@ def dominance(table: pd.DataFrame, chance: pd.DataFrame, front: Sequence[str] = 
         ax.vlines(row["cost"], row["low"], row["high"], color=look.colour, lw=1.4)
         ax.plot(row["cost"], row["mean"], label=name, zorder=3, **look.mark)
     ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
     dress(ax, "mean accuracy, 95 %", x="cost, in trainings of a cell")
     add_legend(fig)
     return fig
