@@ -71,6 +71,15 @@ def test_every_method_is_compared_with_darts_and_with_random_search_of_its_cost(
     assert {text.get_text() for text in figure.legends[0].get_texts()} >= {*methods.index, "random search"}
 
 
+def test_no_two_methods_look_alike_in_the_picture_of_costs():
+    names = [*studies.planned(studies.STUDIES["remedies"]).variants, "DARTS-PT"]
+    names += [f"DARTS, {rule}" for rule in studies.STOPPING]
+    table = pd.DataFrame({"mean": 0.7, "low": 0.6, "high": 0.8, "cost": 2.0}, index=names)
+    lines = figures.dominance(table, table[:1]).axes[0].lines
+    marks = [(line.get_color(), line.get_marker()) for line in lines if line.get_label() in names]
+    assert len(names) == len(marks) == len({*marks})
+
+
 def test_without_costs_nothing_is_said_of_random_search(recorded):
     report, tests = remedies.compare(remedies.results(COSTS[:0], open_table("digits-201")))
     assert {against for _, against in tests.index} == {"DARTS"}

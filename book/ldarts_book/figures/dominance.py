@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from ldarts_book.figures.canvas import add_legend, dress, grid, new_figure
-from ldarts_book.figures.style import GREY, INK, known_look, looks, styled
+from ldarts_book.figures.style import GREY, INK, looks, styled
 from ldarts_book.studies.study import FAMILY_OF
 
 
@@ -23,8 +23,9 @@ def dominance(table: pd.DataFrame, chance: pd.DataFrame, front: Sequence[str] = 
     chance, best = chance.sort_values("cost"), table.loc[[*front]]
     ax.plot(chance["cost"], chance["mean"], color=INK, lw=1.3, ls="dashdot", label="random search")
     ax.plot(best["cost"], best["mean"], color=GREY, lw=1.2, zorder=1, label="dominated by none")
-    for name, look in looks(table.index).items():
-        row, look = table.loc[name], known_look(FAMILY_OF.get(name, name)) or look
+    families = [FAMILY_OF.get(name, name) for name in table.index]  # a method looks alike in each strength
+    for name, look in zip(table.index, looks(families).values(), strict=True):
+        row = table.loc[name]
         ax.vlines(row["cost"], row["low"], row["high"], color=look.colour, lw=1.4)
         ax.plot(row["cost"], row["mean"], label=name, zorder=3, **look.mark)
     ax.set_xscale("log")

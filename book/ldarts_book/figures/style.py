@@ -125,7 +125,8 @@ SOURCES: Mapping[str, Look] = {
 REFERENCES: Mapping[str, str] = {"random cell": "dotted", "random search": "dashdot", "best cell": "dashed"}
 """The lines of what accuracies are held against, from the floor to the ceiling; others are dashed."""
 
-_KNOWN = {name: look for key, look in METHODS.items() for name in (key, look.label)} | SOURCES
+_SELECTED = {"DARTS-PT": Look("DARTS-PT", "#45607a", r"$\mathbf{T}$")}
+_KNOWN = {name: look for key, look in METHODS.items() for name in (key, look.label)} | SOURCES | _SELECTED
 _COLUMNS = {
     "accuracy": "accuracy of the derived cell",
     "regret": "regret: what the best cell has more",
