@@ -227,7 +227,7 @@ _ALL = (
         asks="the paper's benchmark on two cores: does DARTS collapse, and where does Λ-DARTS end?"),
     _study("supernets", range(200, 210), SHOWN, settings=_SUPERNETS, cost=40.0,
         asks="does it hold in wider and deeper supernets, and without skip connections?"),
-    _study("recipes", range(200, 220), (*SHOWN, "DARTS, 10 epochs"), judge=Retrained(), kept=None,
+    _study("recipes", range(200, 220), (*SHOWN, "DrNAS", "DARTS, 10 epochs"), judge=Retrained(), kept=None,
         asks="does it survive another training recipe?"),
     _study("alpha-lr", range(240, 260), (
         "DARTS", "Λ-DARTS, ε0 = 0.0001, λ = 1/8", "Λ-DARTS, ε0 = 0.0001, λ = 1/4",
