@@ -430,5 +430,6 @@ def test_no_file_takes_long_or_much_to_be_refused(tmp_path):
             found.append(mine.recv())
     process.join()
     assert len(found) == sum(len(READ[Path(name).suffix]) for name in HEAVY)
-    bad = [case for case in found if not (case[1] == 2 and case[2] < 2 and case[3] < 200)]
+    # Ten times what it takes alone: a full core triples the seconds, what grows as the square takes minutes.
+    bad = [case for case in found if not (case[1] == 2 and case[2] < 6 and case[3] < 200)]
     assert not bad
