@@ -52,13 +52,13 @@ def rules() -> list[float]:
     return [(accuracy[f"DARTS, {rule}"] - accuracy["DARTS"]).mean() for rule in studies.STOPPING]
 
 
-def results(costs: pd.Series, benchmark: Table | None = None) -> pd.DataFrame:
+def results(costs: pd.Series) -> pd.DataFrame:
     """How searches end, by variant and seed, with their ``cost`` in trainings of a random cell, and chance.
 
     Methods have the strength that was chosen. Beside them stand the rules that stop DARTS early, the cells of
     :data:`CHANCE`, and for each cost ``random search, N cells``, N being the cost to the nearest (``rival``).
     """
-    benchmark = benchmark or open_table("digits-201")
+    benchmark = open_table("digits-201")
     plan, stopping = studies.planned(studies.STUDIES["remedies"]), studies.is_recorded("stopping")
     found = ends("remedies", "perturbation").drop(columns="setting")
     found = found[found["variant"].isin([*plan.variants, "DARTS-PT"])]
@@ -73,8 +73,7 @@ def results(costs: pd.Series, benchmark: Table | None = None) -> pd.DataFrame:
             rival = f"random search, {max(round(cost), 1)} cells"
             found.loc[rows.index, ["cost", "rival"]] = cost, rival
             chance[rival] = max(round(cost), 1), "01234"
-    ascending = sorted(chance.items(), key=lambda item: item[1][0])
-    cells = [_best(benchmark, name, seed, *how) for name, how in ascending for seed in plan.seeds]
+    cells = [_best(benchmark, name, seed, *how) for name, how in chance.items() for seed in plan.seeds]
     judged = studies.LOOKED_UP.judge(pd.DataFrame(cells))
     regret = judged["regret"] + judged["accuracy"] - judged["worth"]
     return pd.concat([found, judged.assign(accuracy=judged["worth"], regret=regret)]).infer_objects()

@@ -42,7 +42,7 @@ def recorded(monkeypatch):
 
 def test_every_method_is_compared_with_darts_and_with_random_search_of_its_cost(recorded):
     table = open_table("digits-201")
-    found = remedies.results(COSTS, table)
+    found = remedies.results(COSTS)
     report, tests = remedies.compare(found)
     assert "Λ-DARTS, λ = 4" not in report.index  # not chosen
     assert report.loc["DARTS", ["collapsed", "disconnected", "cost"]].tolist() == [6, 0, 4]
@@ -74,14 +74,17 @@ def test_every_method_is_compared_with_darts_and_with_random_search_of_its_cost(
 def test_no_two_methods_look_alike_in_the_picture_of_costs():
     names = [*studies.planned(studies.STUDIES["remedies"]).variants, "DARTS-PT"]
     names += [f"DARTS, {rule}" for rule in studies.STOPPING]
-    table = pd.DataFrame({"mean": 0.7, "low": 0.6, "high": 0.8, "cost": 2.0}, index=names)
-    lines = figures.dominance(table, table[:1]).axes[0].lines
-    marks = [(line.get_color(), line.get_marker()) for line in lines if line.get_label() in names]
+    costs = np.linspace(2, 29, len(names))
+    table = pd.DataFrame({"mean": 0.7, "low": 0.6, "high": 0.8, "cost": costs}, index=names)
+    (ax,) = figures.dominance(table, table[:1]).axes
+    marks = [(line.get_color(), line.get_marker()) for line in ax.lines if line.get_label() in names]
     assert len(names) == len(marks) == len({*marks})
+    ax.figure.draw_without_rendering()
+    assert not any(label.get_text() for label in ax.get_xticklabels(minor=True))  # they would overlap
 
 
 def test_without_costs_nothing_is_said_of_random_search(recorded):
-    report, tests = remedies.compare(remedies.results(COSTS[:0], open_table("digits-201")))
+    report, tests = remedies.compare(remedies.results(COSTS[:0]))
     assert {against for _, against in tests.index} == {"DARTS"}
     means, cost = remedies.findings(report, tests)
     assert "better than DARTS: " in means and "random search of equal cost: not run here." in means
@@ -90,7 +93,7 @@ def test_without_costs_nothing_is_said_of_random_search(recorded):
 
 def test_without_a_record_there_is_chance(monkeypatch):
     monkeypatch.setattr(records, "is_recorded", lambda name: False)
-    report, tests = remedies.compare(remedies.results(pd.Series(dtype=float), open_table("digits-201")))
+    report, tests = remedies.compare(remedies.results(pd.Series(dtype=float)))
     assert list(report.index) == list(remedies.CHANCE) and tests.empty
     assert all("not run here" in text for text in remedies.findings(report, tests))
     assert set(studies.missing("remedies")["variant"]) < set(studies.STUDIES["remedies"].variants)
@@ -103,7 +106,7 @@ def test_random_search_chooses_by_one_training_and_is_judged_by_the_others(recor
         by, *others = (f"accuracy_{(seed + more) % 3}" for more in range(3))
         cells = [table.frame.loc[table.key(ops)] for ops in studies.drawn_cells(seed, 4)]
         naive.append(max(cells, key=lambda cell: cell[by])[others].mean())
-    found = remedies.results(COSTS, table).query("variant == 'random search, 4 cells'")
+    found = remedies.results(COSTS).query("variant == 'random search, 4 cells'")
     np.testing.assert_allclose(found["accuracy"], naive)
     assert studies.drawn_cells(7, 2) == studies.drawn_cells(7, 4)[:2] and set(
         "".join(studies.drawn_cells(7, 9, "23"))
