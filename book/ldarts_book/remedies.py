@@ -65,11 +65,13 @@ def results(costs: pd.Series) -> pd.DataFrame:
     stopped = [studies.with_stopping(studies.judged("stopping"))] if stopping else []
     found = pd.concat([found, *stopped]).drop_duplicates(["variant", "seed"], ignore_index=True)
     found = found.assign(cost=float("nan"), rival=None)
-    chance, longest = dict(CHANCE), found.groupby("variant")["epoch"].max()
-    whole = studies.FAMILY_OF | {f"DARTS, {rule}": "DARTS" for rule in studies.STOPPING}
+    chance, rules = dict(CHANCE), {f"DARTS, {rule}": "DARTS" for rule in studies.STOPPING}
+    whole = studies.FAMILY_OF | rules
     for name, rows in found.groupby("variant"):
         if (base := whole.get(name, name)) in costs:
-            cost = costs[base] * (rows["epoch"].mean() + 1) / (longest.get(base, longest[name]) + 1)
+            cost = costs[base]
+            if name in rules:  # that read whole searches
+                cost *= (rows["epoch"].mean() + 1) / (found.loc[found["variant"] == base, "epoch"].max() + 1)
             rival = f"random search, {max(round(cost), 1)} cells"
             found.loc[rows.index, ["cost", "rival"]] = cost, rival
             chance[rival] = max(round(cost), 1), "01234"
