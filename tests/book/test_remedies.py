@@ -71,6 +71,14 @@ def test_every_method_is_compared_with_darts_and_with_random_search_of_its_cost(
     assert {text.get_text() for text in figure.legends[0].get_texts()} >= {*methods.index, "random search"}
 
 
+def test_a_search_that_stops_itself_keeps_the_cost_that_was_timed(recorded):
+    early, late = searches(range(200, 203), **{"DARTS-ES": [CONVOLUTIONS]}), [CONVOLUTIONS, CONVOLUTIONS]
+    ends = [recorded["remedies"], early, searches(range(203, 206), **{"DARTS-ES": late})]
+    recorded["remedies"] = pd.concat(ends)
+    found = remedies.results(pd.Series({**COSTS, "DARTS-ES": 7.0}))
+    assert set(found.loc[found["variant"] == "DARTS-ES", "cost"]) == {7.0}
+
+
 def test_no_two_methods_look_alike_in_the_picture_of_costs():
     names = [*studies.planned(studies.STUDIES["remedies"]).variants, "DARTS-PT"]
     names += [f"DARTS, {rule}" for rule in studies.STOPPING]
