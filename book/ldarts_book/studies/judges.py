@@ -179,7 +179,7 @@ class Retrained:
         settings, genotypes = found[0].protocol, [parse(cell["ops"]) for cell in cells]
         images = load_images(settings.dataset, device=device)
         rows, begin = [], time.process_time()
-        for rate, epochs in product(self.rates, self.epochs):
+        for rate, epochs in Bar([*product(self.rates, self.epochs)], "training", unit="recipe"):
             recipe = Recipe(epochs=epochs, learning_rate=rate)
             # seed 0 is that of the training by which random search has chosen
             accuracies = standalone_accuracies(genotypes, settings, images, recipe, seeds=[100])[:, 0]
