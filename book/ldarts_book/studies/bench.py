@@ -186,8 +186,8 @@ def _measure(
     if checkpoints and cost == "central" and "fast" in implementations:
         keys.append(("fast", True))
     draw = torch.Generator().manual_seed(0)
-    batches = [_batch(scale, draw, device) for _ in range(2)]
-    problems = {key: _problem(space, scale, key[0], cost, key[1], device) for key in keys}
+    batches = [random_batch(scale, draw, device) for _ in range(2)]
+    problems = {key: problem_of(space, scale, key[0], cost, key[1], device) for key in keys}
     seconds: dict[tuple[Implementation, bool], list[float]] = {key: [] for key in keys}
     usage = {}
     for key, problem in problems.items():
@@ -199,8 +199,8 @@ def _measure(
     while True:
         begin = time.monotonic()
         for key, problem in problems.items():
-            seconds[key].append(_timed(lambda problem=problem: problem.step(*batches), device))
-        ratios = {key: _ratio(reference, own) for key, own in seconds.items()}
+            seconds[key].append(timed(lambda problem=problem: problem.step(*batches), device))
+        ratios = {key: mean_ratio(reference, own) for key, own in seconds.items()}
         done, now = len(reference), time.monotonic()
         settled = done >= FEWEST and all(half <= PRECISION for _, half in ratios.values())
         if done == rounds or (rounds is None and (settled or now + (now - begin) > deadline)):
@@ -214,19 +214,20 @@ def _measure(
     return rows
 
 
-def _ratio(reference: Sequence[float], own: Sequence[float]) -> tuple[float, float]:
+def mean_ratio(reference: Sequence[float], own: Sequence[float]) -> tuple[float, float]:
     """The mean of the logarithm of the rounds' ratios, as a ratio, and half of Student's 95 % interval."""
     logs = [math.log(r / s) for r, s in zip(reference, own, strict=True)]
     n, ratio = len(logs), math.exp(statistics.fmean(logs))
     return ratio, float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(logs) / n**0.5 if n > 1 else math.inf
 
 
-def _batch(scale: Scale, draw: torch.Generator, device: torch.device) -> Batch:
+def random_batch(scale: Scale, draw: torch.Generator, device: torch.device) -> Batch:
+    """Noise in place of pictures."""
     images = torch.randn(scale.batch, 3, scale.size, scale.size, generator=draw)
     return Batch(images.to(device), torch.randint(10, (scale.batch,), generator=draw).to(device))
 
 
-def _problem(
+def problem_of(
     space: str,
     scale: Scale,
     implementation: Implementation,
@@ -234,6 +235,7 @@ def _problem(
     checkpoint: bool,
     device: torch.device,
 ) -> Bilevel | GraphedBilevel:
+    """What makes the steps of a space, all buffers of its optimizers included."""
     torch.manual_seed(0)
     described = protocol(space).search_space
     depth = scale.depths[described.macro]
@@ -260,7 +262,8 @@ def _problem(
     return problem
 
 
-def _timed(step: Callable[[], object], device: torch.device) -> float:
+def timed(step: Callable[[], object], device: torch.device) -> float:
+    """Seconds of a step: of the process, or on a GPU of the device."""
     if device.type != "cuda":
         begin = time.process_time()
         step()

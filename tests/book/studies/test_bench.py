@@ -54,7 +54,7 @@ def clock(monkeypatch):
 
     def of(reference, fast):
         told = iter(np.ravel([reference, fast], order="F"))
-        monkeypatch.setattr(bench, "_timed", lambda step, device: float(next(told)))
+        monkeypatch.setattr(bench, "timed", lambda step, device: float(next(told)))
         few = {"spaces": ["nasbench201"], "implementations": ["reference", "fast"], "costs": ["none"]}
         return lambda **options: benchmark(scale=TINY, checkpoints=False, **few, **options)[1]
 
@@ -80,7 +80,7 @@ def test_rounds_go_on_until_the_interval_is_narrow_or_time_is_up(clock):
 
 
 def test_seconds_are_those_of_this_process():
-    assert bench._timed(lambda: time.sleep(0.2), torch.device("cpu")) < 0.1
+    assert bench.timed(lambda: time.sleep(0.2), torch.device("cpu")) < 0.1
 
 
 def test_on_a_gpu_the_graph_of_a_step_is_measured_once_it_was_captured(monkeypatch):
