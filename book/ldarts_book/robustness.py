@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import numpy as np
 import pandas as pd
 
 from ldarts_book import studies
+from ldarts_lib import open_table, parse
 
 TIMES = "times the learning rate of α"
 
@@ -55,6 +57,23 @@ def by_rate(judged: pd.DataFrame) -> pd.DataFrame:
     """A report by setting and variant, with the column :data:`TIMES`, the number in a setting."""
     found = studies.report(studies.outcomes(judged)).reset_index()
     return found.assign(**{TIMES: found["setting"].str.split("× ").str[1].map(Fraction).map(float)})
+
+
+def rank_correlations(judged: pd.DataFrame) -> pd.Series:
+    """Of each pair of recipes how alike they rank cells, and of each pair of trainings of the table.
+
+    The latter have one recipe and differ by noise alone. Random search is left out: one of them chose its
+    cells. The index has the kinds of pair, ``recipes`` and ``trainings``.
+    """
+    searched = judged[judged["variant"] != "random search"]
+    by_recipe = searched.pivot(index=["variant", "seed", "ops"], columns="setting", values="accuracy")
+    known, cells = open_table("digits-201"), by_recipe.index.get_level_values("ops")
+    again = pd.DataFrame([known.query(parse(ops)) for ops in cells]).filter(regex=r"^accuracy_\d")
+    pairs = {}
+    for kind, accuracies in (("recipes", by_recipe), ("trainings", again)):
+        ranks = accuracies.corr("spearman").to_numpy()
+        pairs[kind] = pd.Series(ranks[np.triu_indices(len(ranks), 1)])
+    return pd.concat(pairs).droplevel(1)
 
 
 def smallest_p(seeds: int) -> float:

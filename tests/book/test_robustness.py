@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from ldarts_book import robustness, studies
+from ldarts_lib import open_table
 
 ACCURACY = {  # four seeds per setting and method
     "baseline": {"DARTS": [0.3, 0.6, 0.35, 0.7], "Λ-DARTS": [0.6, 0.8, 0.7, 0.8]},
@@ -85,3 +86,23 @@ def test_the_overall_gain_is_one_comparison_over_seeds(judged):
     for seeds in (1, 2, 5, 8):  # no p-value is below the smallest
         one_sided = np.arange(1, seeds + 1) / 10
         assert robustness.smallest_p(seeds) == pytest.approx(stats.wilcoxon(one_sided).pvalue)
+
+
+def test_recipes_are_held_against_trainings_that_differ_by_noise_alone():
+    """Two recipes order the cells alike, a third one in reverse; those of random search do not count."""
+    table = open_table("digits-201").frame
+    found = table.iloc[[3, 70, 700, 2000, 5000]]
+    rows = pd.DataFrame(
+        {"variant": variant, "seed": place, "ops": ops, "setting": recipe, "accuracy": sign * place}
+        for recipe, sign in (("a", 1), ("b", 2), ("c", -1))
+        for variant, cells in (("DARTS", found["ops"]), ("random search", found["ops"][::-1]))
+        for place, ops in enumerate(cells)
+    )
+    pairs = robustness.rank_correlations(rows)
+    assert pairs["recipes"].tolist() == pytest.approx([1, -1, -1])
+    trainings = found[["accuracy_0", "accuracy_1", "accuracy_2"]]
+    again = [
+        stats.spearmanr(trainings[one], trainings[other])[0]
+        for one, other in itertools.combinations(trainings, 2)
+    ]
+    assert pairs["trainings"].tolist() == pytest.approx(again)
