@@ -230,6 +230,13 @@ def test_launch_buttons_lead_home(repository: Path, whole_book: Path) -> None:
         assert link in page
 
 
+def test_no_two_figures_have_the_same_caption(repository: Path) -> None:
+    cells = [c for path in repository.glob("book/*.ipynb") for c in json.loads(path.read_text())["cells"]]
+    figures = [cell["metadata"].get("mystnb", {}).get("figure", {}) for cell in cells]
+    captions = [figure["caption"] for figure in figures if "caption" in figure]
+    assert len(captions) > 90 and len(set(captions)) == len(captions)
+
+
 @pytest.mark.slow
 def test_notebooks_for_colab_number_theorems_and_exercises_as_the_book_does(
     repository: Path, whole_book: Path, monkeypatch: pytest.MonkeyPatch
