@@ -200,7 +200,7 @@ def means(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 MEANS = {
-    "projection": "projection of the mean on the exact one",
+    "projection": "projection on the exact mean",
     "cosine": "cosine of the means",
     "single": "length of a single difference",
 }
