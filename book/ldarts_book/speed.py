@@ -1,4 +1,4 @@
-"""What the chapter on speed tells beside `ldarts bench`: what lower precision does to a batch."""
+"""What the chapter on speed tells beside `ldarts bench`: its figure, and what a lower precision does."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
+from ldarts_book import figures
 from ldarts_book.studies.theory import copies, searched
 from ldarts_lib.bilevel.alignment import layer_alignment
 from ldarts_lib.bilevel.protocols import protocol
@@ -17,6 +19,27 @@ from ldarts_lib.networks.batches import Batch
 from ldarts_lib.runs.environment import arithmetic
 
 _Gradients = tuple[tuple[Tensor, ...], ...]
+
+
+def costs(rows: pd.DataFrame) -> Figure:
+    """Seconds, ratio to the reference with its interval, and memory of the rows of `ldarts bench --json`."""
+    rows = rows[~rows["checkpoint"]]
+    half, spaces = (
+        rows["uncertainty"].fillna(0),
+        {"darts": "DARTS space", "s2": "S2", "nasbench201": "NAS-Bench-201"},
+    )
+    table = rows.assign(
+        problem=rows["space"].map(spaces) + ", " + rows["regularizer"],
+        low=rows["ratio"] * (1 - half),
+        high=rows["ratio"] * (1 + half),
+        GiB=rows["peak_memory_mb"] / 1024,
+    ).set_index(["problem", "implementation"])
+    panels = {
+        "seconds a step": "seconds",
+        "reference's seconds by these": ("ratio", "low", "high"),
+        "GiB": "GiB",
+    }
+    return figures.intervals(table, panels, references={"ratio": {"": 1}}, left=0)
 
 
 def precision_effects(

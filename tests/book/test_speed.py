@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ldarts_book.speed import precision_effects
+from ldarts_book.speed import costs, precision_effects
 
 ROWS = {"official": 39, "quick": 36}
 
@@ -33,13 +33,28 @@ def test_the_page_shows_the_measured_rows(folder, name):
         assert list(shown[column]) == list(rounded[column])
 
 
+def test_intervals_are_shown_and_drawn(folder):
+    shown, measured = pd.read_csv(folder / "official.csv"), rows(folder, "official")
+    known = [None if pd.isna(x) else round(100 * x) for x in measured["uncertainty"]]
+    assert [None if text == "?" else int(text) for text in shown["±%"].astype(str)] == known
+    seconds, ratios, memory = costs(measured).axes[:3]
+    assert [axes.get_xlabel() for axes in (seconds, memory)] == ["seconds a step", "GiB"]
+    assert ratios.get_xlim()[1] > measured["ratio"].max()
+
+
+def test_the_official_code_takes_longer_in_every_space(folder):
+    shown = pd.read_csv(folder / "official_code.csv")
+    assert set(shown["space"]) == {"darts", "s2", "nasbench201"} and (shown["±%"] < 10).all()
+    assert (shown["ratio"] > 1.2).all()
+
+
 @pytest.mark.parametrize("name", ROWS)
-def test_the_exact_gradient_is_faster_and_the_batched_strategy_makes_a_third_of_the_calls(folder, name):
+def test_the_exact_gradient_is_faster_and_the_batched_strategy_makes_about_a_third_of_the_calls(folder, name):
     table = rows(folder, name)
     table = table[~table.checkpoint].set_index(["implementation", "regularizer", "space"]).sort_index()
     assert (table.seconds["fast", "exact"] < table.seconds["fast", "central"]).all()
     calls = table.operator_calls
-    assert calls["batched", "central", "darts"] <= calls["reference", "central", "darts"] / 3
+    assert calls["batched", "central", "darts"] <= 0.35 * calls["reference", "central", "darts"]
 
 
 def test_packs_finish_three_times_as_many_searches(folder):
@@ -53,7 +68,7 @@ def test_packs_finish_three_times_as_many_searches(folder):
 def test_where_the_records_come_from(folder):
     provenance = json.loads((folder / "provenance.json").read_text())
     assert {"commands", "commit", "date", "cpu", "threads", "versions"} <= set(provenance)
-    assert set(provenance["commands"]) == {"official", "quick", "precision", "together"}
+    assert set(provenance["commands"]) == {"official", "official_code", "quick", "precision", "together"}
     shown, measured = pd.read_csv(folder / "precision.csv"), rows(folder, "precision")
     assert list(shown["error of the loss gradient"]) == pytest.approx(list(measured.loss), rel=0.01)
     half = measured[measured.precision == "bfloat16"]
