@@ -136,7 +136,7 @@ def main() -> None:
             for space in given.spaces
             for row in compare(given.code.resolve(), space, given.batch, given.rounds)
         ]
-    columns = ["space", "regularizer", "seconds, official code", "seconds", "n", "ratio", "±%"]
+    columns = ["space", "regularizer", "official", "ours", "n", "ratio", "±%"]
     table = pd.DataFrame(rows, columns=columns)
     print(table.to_string(index=False))
     if given.csv:
