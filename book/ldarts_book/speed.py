@@ -24,10 +24,8 @@ _Gradients = tuple[tuple[Tensor, ...], ...]
 def costs(rows: pd.DataFrame) -> Figure:
     """Seconds, ratio to the reference with its interval, and memory of the rows of `ldarts bench --json`."""
     rows = rows[~rows["checkpoint"]]
-    half, spaces = (
-        rows["uncertainty"].fillna(0),
-        {"darts": "DARTS space", "s2": "S2", "nasbench201": "NAS-Bench-201"},
-    )
+    spaces = {"darts": "DARTS space", "s2": "S2", "nasbench201": "NAS-Bench-201"}
+    half = rows["uncertainty"].fillna(0)
     table = rows.assign(
         problem=rows["space"].map(spaces) + ", " + rows["regularizer"],
         low=rows["ratio"] * (1 - half),
